@@ -19,6 +19,7 @@
 #include "postgres.h"
 
 #include "base/buffer.h"
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
 /* One journal of the collection, as last listed; elements of Source.journals. */
