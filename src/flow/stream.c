@@ -16,6 +16,7 @@
 #include "store/checkpoint.h"
 #include "store/statement.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #define HEAD_SAVE_MS 1000
 
