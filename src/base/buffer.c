@@ -13,7 +13,7 @@
 #define BUFFER_MIN_CAPACITY 4096
 
 char *
-sophia_buffer_reserve(Buffer *b, size_t n)
+sophia_buffer_reserve(ByteBuffer *b, size_t n)
 {
 	size_t		used = b->end - b->start;
 	size_t		capacity = b->capacity < BUFFER_MIN_CAPACITY ? BUFFER_MIN_CAPACITY : b->capacity;
@@ -46,7 +46,7 @@ sophia_buffer_reserve(Buffer *b, size_t n)
 }
 
 bool
-sophia_buffer_append(Buffer *b, const void *bytes, size_t n)
+sophia_buffer_append(ByteBuffer *b, const void *bytes, size_t n)
 {
 	char	   *room = sophia_buffer_reserve(b, n);
 
@@ -59,7 +59,7 @@ sophia_buffer_append(Buffer *b, const void *bytes, size_t n)
 }
 
 void
-sophia_buffer_consume(Buffer *b, size_t n)
+sophia_buffer_consume(ByteBuffer *b, size_t n)
 {
 	b->start += n;
 	if (b->start == b->end)
@@ -67,13 +67,13 @@ sophia_buffer_consume(Buffer *b, size_t n)
 }
 
 void
-sophia_buffer_clear(Buffer *b)
+sophia_buffer_clear(ByteBuffer *b)
 {
 	b->start = b->end = 0;
 }
 
 void
-sophia_buffer_free(Buffer *b)
+sophia_buffer_free(ByteBuffer *b)
 {
 	free(b->data);
 	memset(b, 0, sizeof(*b));

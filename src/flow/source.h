@@ -39,7 +39,7 @@ typedef struct Reader
 	struct Source *source;
 	char	   *journal;
 	int64		offset;			/* journal offset of the first byte in content */
-	Buffer		content;
+	ByteBuffer		content;
 	size_t		limit;			/* the source stops appending at this many bytes; the worker raises it for a
 								 * longer line */
 	int64		write_head;		/* newest write head seen while reading, -1 = unknown */
