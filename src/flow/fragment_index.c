@@ -478,8 +478,10 @@ settle_journal(FragmentIndex *index, IndexedJournal *journal)
 	if (journal->changed)
 		sort_fragments(journal);
 	journal->changed = false;
-	if (!entry->removed)
-		entry->write_head = journal->count > 0 ? journal->fragments[journal->count - 1]->reach : 0;
+	if (journal->count > 0)
+		entry->write_head = journal->fragments[journal->count - 1]->reach;
+	else if (!index->failed && !entry->removed)
+		entry->write_head = 0;
 }
 
 bool

@@ -494,25 +494,23 @@ read_slice(Reader *reader, size_t budget)
 	return status;
 }
 
-/* Goes on with the open file; true when the reader can be served further. */
-static bool
+/* Goes on with the open file, and closes it at its end or when it fails; then another may hold the next byte. */
+static void
 advance_file(Reader *reader, size_t budget)
 {
 	FragmentsReader *own = reader->private;
 	FragmentStatus status =
 	    own->verified ? read_slice(reader, budget) : verify_slice(reader, budget);
 
-	if (status != FRAGMENT_MORE && status != FRAGMENT_DONE)
+	if (status == FRAGMENT_MORE)
+		return;
+	if (status != FRAGMENT_DONE)
 	{
 		const char *error = sophia_fragment_error(own->file);
 
 		fail_file(reader, own->fragment, status, error[0] != '\0' ? error : "out of memory");
-		close_file(reader);
-		return false;
 	}
-	if (status == FRAGMENT_DONE)
-		close_file(reader);
-	return true;
+	close_file(reader);
 }
 
 /* Gives a reader one slice; true when more can be done at once. */
@@ -550,11 +548,7 @@ serve_reader(Reader *reader)
 
 		int64 length = own->fragment->key.name.end - own->fragment->key.name.begin;
 
-		if (!advance_file(reader, (size_t) budget))
-		{
-			own->idle = sophia_index_generation(state->index);
-			return false;
-		}
+		advance_file(reader, (size_t) budget);
 		budget -= Min(budget, length);
 	}
 	return true;
