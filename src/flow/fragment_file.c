@@ -74,8 +74,8 @@ fill_identity(const struct stat *st, FragmentIdentity *identity)
 	identity->mtime_ns = (int64_t) st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
 }
 
-static bool
-same_identity(const FragmentIdentity *a, const FragmentIdentity *b)
+bool
+sophia_fragment_same(const FragmentIdentity *a, const FragmentIdentity *b)
 {
 	return a->device == b->device && a->inode == b->inode && a->size == b->size &&
 	       a->mtime_ns == b->mtime_ns;
@@ -390,7 +390,7 @@ check_unchanged(FragmentFile *f)
 	if (fstat(f->fd, &st) != 0)
 		return fail_system(f, "could not examine");
 	fill_identity(&st, &now);
-	if (!same_identity(&f->identity, &now))
+	if (!sophia_fragment_same(&f->identity, &now))
 		return fail(f, FRAGMENT_DAMAGED, "it changed while it was read");
 	return FRAGMENT_MORE;
 }

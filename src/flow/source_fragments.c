@@ -285,13 +285,6 @@ fail_file(Reader *reader, Fragment *fragment, FragmentStatus status, const char 
 	            path, error);
 }
 
-static bool
-same_identity(const FragmentIdentity *a, const FragmentIdentity *b)
-{
-	return a->device == b->device && a->inode == b->inode && a->size == b->size &&
-	       a->mtime_ns == b->mtime_ns;
-}
-
 /* The identity of a file that is not open, or a failure of the reader. */
 static bool
 identify(Reader *reader, Fragment *fragment, FragmentIdentity *identity)
@@ -328,7 +321,7 @@ retry_due(Reader *reader, Fragment *fragment)
 		return true;
 	if (!identify(reader, fragment, &identity))
 		return false;
-	if (same_identity(&identity, &fragment->identity))
+	if (sophia_fragment_same(&identity, &fragment->identity))
 		return false;
 	fragment->failures = 0;
 	return true;
@@ -381,8 +374,8 @@ open_file(Reader *reader, Fragment *fragment)
 	}
 	own->fragment = fragment;
 	sophia_index_pin(fragment);
-	own->verified =
-	    fragment->state == FRAGMENT_VERIFIED && same_identity(&identity, &fragment->identity);
+	own->verified = fragment->state == FRAGMENT_VERIFIED &&
+	                sophia_fragment_same(&identity, &fragment->identity);
 	fragment->identity = identity;
 	if (own->verified)
 		sophia_fragment_skip(own->file, reader_position(reader) - fragment->key.name.begin);
