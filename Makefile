@@ -19,7 +19,7 @@ ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=sophia_stack
 PG_CPPFLAGS = -Isrc -DSOPHIA_STACK_VERSION='"$(EXTVERSION)"' -fvisibility=hidden \
   -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
   -Wno-declaration-after-statement
-SHLIB_LINK = -lcurl -ljson-c -lz
+SHLIB_LINK = -lcurl -ljson-c -lz -lcrypto
 EXTRA_CLEAN = sql/sophia_stack--*.sql test/unit/bin
 
 STANDALONE = check quickstart quickstart-stop format lint

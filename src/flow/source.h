@@ -20,6 +20,7 @@
 
 #include "base/buffer.h"
 #include "datatype/timestamp.h"
+#include "flow/fragment_name.h"
 #include "nodes/pg_list.h"
 
 /* One journal of the collection, as last listed; elements of Source.journals. */
@@ -71,6 +72,8 @@ typedef struct Source
 	char		error_message[512];
 	int			error_sqlstate;
 	bool		error_permanent;
+
+	void	   *private;		/* of the kind */
 } Source;
 
 typedef struct SourceKind
@@ -104,7 +107,7 @@ extern const SourceKind sophia_source_broker;
 extern const SourceKind *sophia_source_kind(const char *name);
 
 /* Opens; parent context owns it.  `collection` NULL: the journals of all collections are listed (for
- * sophia.collections() and check_endpoint); then SourceJournal.name and sophia_source_collection_of tell them apart. */
+ * sophia.collections() and check_endpoint); then sophia_collection_length(SourceJournal.name) tells them apart. */
 extern Source *sophia_source_open(MemoryContext parent, const SourceKind *kind, const char *address,
 								  const char *token, const char *collection);
 extern void sophia_source_close(Source *source);
@@ -122,11 +125,5 @@ extern void sophia_source_clear_error(Source *source);
 
 /* For kinds: the entry of that name, added (write_head -1) when it is new. */
 extern SourceJournal *sophia_source_journal(Source *source, const char *name);
-
-/*
- * The collection that a journal belongs to, by name: what stands before [/<16-hex generation>][/<field>=<value>...]
- * /pivot=<hex>.  Pure; returns the length of that prefix, 0 when the name has no pivot.
- */
-extern size_t sophia_collection_length(const char *journal);
 
 #endif							/* SOPHIA_SOURCE_H */
