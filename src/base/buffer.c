@@ -23,7 +23,7 @@ sophia_buffer_reserve(ByteBuffer *b, size_t n)
 		return b->data + b->end;
 	if (n > (size_t) -1 / 4 - used)
 		return NULL;
-	if (b->start >= b->capacity / 2 && used + n <= b->capacity)
+	if (b->data != NULL && b->start >= b->capacity / 2 && used + n <= b->capacity)
 	{
 		memmove(b->data, b->data + b->start, used);
 		b->start = 0;
