@@ -18,7 +18,7 @@
 bool
 sophia_guard_extension(void)
 {
-	Oid			extension = get_extension_oid("sophia_stack", true);
+	Oid extension = get_extension_oid("sophia_stack", true);
 
 	if (!OidIsValid(extension))
 		return false;

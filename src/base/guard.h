@@ -11,9 +11,9 @@
 /* What sophia_guard_become changed; the caller keeps it. */
 typedef struct GuardState
 {
-	Oid			user;
-	int			security_context;
-	int			guc_nest_level;
+	Oid user;
+	int security_context;
+	int guc_nest_level;
 } GuardState;
 
 /*
@@ -31,4 +31,4 @@ extern bool sophia_guard_extension(void);
 extern void sophia_guard_become(Oid owner, GuardState *state);
 extern void sophia_guard_restore(const GuardState *state);
 
-#endif							/* SOPHIA_GUARD_H */
+#endif /* SOPHIA_GUARD_H */

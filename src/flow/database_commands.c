@@ -20,6 +20,7 @@
 #include "utils/acl.h"
 #include "utils/syscache.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "flow/database_commands.h"
 #include "shared/registry.h"
@@ -113,9 +114,9 @@ exclusive_database(Node *statement)
 static void
 wait_for_workers(Oid database)
 {
-	int64 deadline = sophia_registry_now() + LEAVE_LIMIT_MS;
+	int64 deadline = sophia_clock_ms() + LEAVE_LIMIT_MS;
 
-	while (sophia_registry_database_busy(database) && sophia_registry_now() < deadline)
+	while (sophia_registry_database_busy(database) && sophia_clock_ms() < deadline)
 	{
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LEAVE_POLL_MS,
 						 PG_WAIT_EXTENSION);

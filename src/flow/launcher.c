@@ -23,6 +23,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "base/clock.h"
 #include "base/settings.h"
 #include "flow/launcher.h"
 #include "shared/registry.h"
@@ -279,7 +280,7 @@ settle_start(int slot, const WorkerSlot *worker)
 	if (handles[slot] != NULL)
 		lost = GetBackgroundWorkerPid(handles[slot], &pid) == BGWH_STOPPED;
 	else
-		lost = sophia_registry_now() - worker->changed > START_LIMIT_MS;
+		lost = sophia_clock_ms() - worker->changed > START_LIMIT_MS;
 	if (lost)
 		sophia_registry_start_failed(slot, worker->generation);
 }
@@ -308,7 +309,7 @@ static long
 nap_length(bool trouble)
 {
 	WorkerSlot *workers = palloc(sizeof(WorkerSlot) * SOPHIA_WORKER_SLOTS);
-	int64 now = sophia_registry_now();
+	int64 now = sophia_clock_ms();
 	int64 nap = trouble ? TROUBLE_NAP_MS : LONGEST_NAP_MS;
 
 	sophia_registry_copy_workers(workers);

@@ -13,13 +13,13 @@
 #include "access/xact.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
-#include "portability/instr_time.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "shared/registry_state.h"
 
@@ -80,15 +80,6 @@ sophia_registry_available(void)
 	return sophia_registry != NULL;
 }
 
-int64
-sophia_registry_now(void)
-{
-	instr_time now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	return (int64) INSTR_TIME_GET_MILLISEC(now);
-}
-
 /* ---- waking; the lock is held ---- */
 
 static void
@@ -145,7 +136,7 @@ static void
 release_worker(int code, Datum arg)
 {
 	WorkerSlot *worker = &sophia_registry->workers[my_slot];
-	int64 now = sophia_registry_now();
+	int64 now = sophia_clock_ms();
 
 	LWLockAcquire(sophia_registry->lock, LW_EXCLUSIVE);
 	if (worker->pid == MyProcPid && worker->generation == my_generation)
@@ -189,7 +180,7 @@ sophia_registry_attach_worker(int slot, uint64 generation)
 		worker->state = WORKER_RUNNING;
 		worker->pid = MyProcPid;
 		worker->proc_number = compat_my_proc_number();
-		worker->changed = sophia_registry_now();
+		worker->changed = sophia_clock_ms();
 		worker->started_at = GetCurrentTimestamp();
 		my_config_generation = worker->config_generation;
 	}
@@ -338,7 +329,7 @@ bool
 sophia_registry_reserve_worker(int slot, uint64 *generation)
 {
 	WorkerSlot *worker = &sophia_registry->workers[slot];
-	int64 now = sophia_registry_now();
+	int64 now = sophia_clock_ms();
 	bool reserved;
 
 	LWLockAcquire(sophia_registry->lock, LW_EXCLUSIVE);
@@ -360,7 +351,7 @@ void
 sophia_registry_start_failed(int slot, uint64 generation)
 {
 	WorkerSlot *worker = &sophia_registry->workers[slot];
-	int64 now = sophia_registry_now();
+	int64 now = sophia_clock_ms();
 
 	LWLockAcquire(sophia_registry->lock, LW_EXCLUSIVE);
 	if (worker->state == WORKER_STARTING && worker->generation == generation)

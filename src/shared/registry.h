@@ -52,8 +52,8 @@ typedef struct WorkerSlot
 	int proc_number;   /* of its PGPROC, while running */
 	bool ending;	   /* was told to end, so its end is no failure */
 	int failures;	   /* ends in a row, each within a minute of its start */
-	int64 next_start;  /* sophia_registry_now() from which it may start */
-	int64 changed;	   /* sophia_registry_now() of the last change of state */
+	int64 next_start;  /* sophia_clock_ms() from which it may start */
+	int64 changed;	   /* sophia_clock_ms() of the last change of state */
 	TimestampTz started_at;
 	uint64 config_generation; /* number of changes to the configuration that were committed */
 } WorkerSlot;
@@ -63,9 +63,6 @@ extern void sophia_registry_install(void);
 
 /* True when the library was preloaded, so that shared memory and a launcher exist. */
 extern bool sophia_registry_available(void);
-
-/* Milliseconds of a clock that only runs forward, the same in every process. */
-extern int64 sophia_registry_now(void);
 
 /* ---- worker side ---- */
 

@@ -15,6 +15,7 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 
+#include "base/clock.h"
 #include "base/compat.h"
 #include "shared/registry_state.h"
 
@@ -185,11 +186,11 @@ is_answered(uint64 id, int *sqlstate)
 static bool
 wait_for_answer(uint64 id, int64 timeout_ms, int *sqlstate)
 {
-	int64 deadline = sophia_registry_now() + timeout_ms;
+	int64 deadline = sophia_clock_ms() + timeout_ms;
 
 	while (!is_answered(id, sqlstate))
 	{
-		int64 left = deadline - sophia_registry_now();
+		int64 left = deadline - sophia_clock_ms();
 
 		if (left <= 0)
 			return false;
