@@ -60,7 +60,7 @@ BEGIN
   IF name IS NULL THEN
     RAISE EXCEPTION '% must not be null', what USING ERRCODE = '22004';
   ELSIF name = '' OR octet_length(name) >= 256 THEN
-    RAISE EXCEPTION 'invalid %: it must have 1 to 255 bytes', what USING ERRCODE = '22023';
+    RAISE EXCEPTION 'invalid name of %: it must have 1 to 255 bytes', what USING ERRCODE = '22023';
   END IF;
 END;
 $$;
