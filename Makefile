@@ -42,9 +42,9 @@ lint:
 unit:
 	test/unit/run
 quickstart:
-	test/quickstart start
+	test/quickstart
 quickstart-stop:
-	test/quickstart stop
+	test/quickstart-stop
 
 else
 
