@@ -18,6 +18,7 @@ ISOLATION = $(sort $(basename $(notdir $(wildcard test/specs/*.spec))))
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=sophia_stack
 
 PG_CPPFLAGS = -Isrc -DSOPHIA_STACK_VERSION='"$(EXTVERSION)"' -fvisibility=hidden \
+  '-DPGDLLEXPORT=__attribute__((visibility("default")))' \
   -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
   -Wno-declaration-after-statement
 SHLIB_LINK = -lcurl -ljson-c -lz
