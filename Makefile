@@ -21,7 +21,7 @@ PG_CPPFLAGS = -Isrc -DSOPHIA_STACK_VERSION='"$(EXTVERSION)"' -fvisibility=hidden
   '-DPGDLLEXPORT=__attribute__((visibility("default")))' \
   -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
   -Wno-declaration-after-statement
-SHLIB_LINK = -lcurl -ljson-c -lz
+SHLIB_LINK = -lcurl -ljson-c -lz -lcrypto
 EXTRA_CLEAN = test/unit/bin tmp_check
 
 STANDALONE = check format lint unit quickstart quickstart-stop

@@ -413,7 +413,7 @@ scan_line(Cursor *c, Frame *frame)
 
 /* Finds the end of the line that the input begins with; false while it is not there. */
 static bool
-find_line(FrameScanner *scanner, const Buffer *input, bool complete, size_t *length)
+find_line(FrameScanner *scanner, const ByteBuffer *input, bool complete, size_t *length)
 {
 	size_t size = buffer_size(input);
 	const char *newline = NULL;
@@ -431,7 +431,7 @@ find_line(FrameScanner *scanner, const Buffer *input, bool complete, size_t *len
 }
 
 FrameKind
-sophia_frame_next(FrameScanner *scanner, const Buffer *input, bool complete, Frame *frame)
+sophia_frame_next(FrameScanner *scanner, const ByteBuffer *input, bool complete, Frame *frame)
 {
 	Cursor c = {0};
 	size_t length;
@@ -512,7 +512,7 @@ decode_last(const unsigned char *in, unsigned char *out)
 }
 
 bool
-sophia_base64_append(Buffer *out, const char *base64, size_t length)
+sophia_base64_append(ByteBuffer *out, const char *base64, size_t length)
 {
 	const unsigned char *in = (const unsigned char *) base64;
 	const unsigned char *last;

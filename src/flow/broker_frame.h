@@ -63,13 +63,13 @@ typedef struct FrameScanner
  * The next frame of `input`, which is left as it is: consume frame->length bytes when done with the frame.
  * `complete`: the body ended well, so that what stands after the last newline is a line too.
  */
-extern FrameKind sophia_frame_next(FrameScanner *scanner, const Buffer *input, bool complete,
+extern FrameKind sophia_frame_next(FrameScanner *scanner, const ByteBuffer *input, bool complete,
                                    Frame *frame);
 
 /*
  * Appends the bytes that `length` characters of padded standard base64 stand for.  False, and nothing appended,
  * when they are no base64 or there is no memory.
  */
-extern bool sophia_base64_append(Buffer *out, const char *base64, size_t length);
+extern bool sophia_base64_append(ByteBuffer *out, const char *base64, size_t length);
 
 #endif /* SOPHIA_BROKER_FRAME_H */

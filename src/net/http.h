@@ -28,7 +28,7 @@ typedef struct HttpOptions
 
 typedef struct HttpRequest
 {
-	Buffer body;	/* of the answer; the owner consumes it */
+	ByteBuffer body;	/* of the answer; the owner consumes it */
 	size_t limit;	/* see HttpOptions; may be changed */
 	bool paused;	/* holds back because body reached limit; see sophia_http_resume */
 	bool finished;	/* nothing more will come; see ok, status and error */

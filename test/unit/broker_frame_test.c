@@ -130,9 +130,9 @@ same_frame(const Frame *got, const Frame *expected)
 
 /* Checks a frame and takes its line. */
 static bool
-take_expected(Buffer *input, const Frame *frame, const Shape *shape)
+take_expected(ByteBuffer *input, const Frame *frame, const Shape *shape)
 {
-	Buffer content = {0};
+	ByteBuffer content = {0};
 	bool same = same_frame(frame, &shape->frame);
 
 	if (shape->content != NULL)
@@ -156,7 +156,7 @@ test_shape(const Shape *shape)
 	size_t length = strlen(shape->line);
 	bool whole = shape->line[length - 1] == '\n';
 	bool early = false;
-	Buffer input = {0};
+	ByteBuffer input = {0};
 	FrameScanner scanner = {0};
 	Frame frame;
 
@@ -178,8 +178,8 @@ test_shape(const Shape *shape)
 static void
 test_pieces(size_t step)
 {
-	Buffer body = {0};
-	Buffer input = {0};
+	ByteBuffer body = {0};
+	ByteBuffer input = {0};
 	FrameScanner scanner = {0};
 	Frame frame;
 	size_t found = 0;
@@ -208,7 +208,7 @@ test_pieces(size_t step)
 static void
 test_invalid(const char *line)
 {
-	Buffer input = {0};
+	ByteBuffer input = {0};
 	FrameScanner scanner = {0};
 	Frame frame;
 
@@ -256,7 +256,7 @@ test_base64_lengths(void)
 		bytes[i] = (unsigned char) (i * 151 + (i >> 3));
 	for (size_t length = 0; length <= sizeof(bytes); length++)
 	{
-		Buffer out = {0};
+		ByteBuffer out = {0};
 
 		sophia_buffer_append(&out, "x", 1);
 		same &= sophia_base64_append(&out, text, encode(bytes, length, text)) &&
@@ -273,7 +273,7 @@ test_base64_invalid(void)
 	char text[41];
 	unsigned char bytes[30] = {0};
 	size_t length = encode(bytes, sizeof(bytes), text);
-	Buffer out = {0};
+	ByteBuffer out = {0};
 	bool refused = true;
 
 	for (size_t at = 0; at < length; at++)
