@@ -49,7 +49,7 @@ COMMENT ON COLUMN sophia.table_columns.key_position IS 'place in the primary key
 COMMENT ON COLUMN sophia.table_columns.not_null IS 'whether the column is NOT NULL';
 COMMENT ON COLUMN sophia.table_columns.column_default IS 'SQL expression of the default';
 COMMENT ON COLUMN sophia.table_columns.pointers IS 'JSON pointers tried in order until a value is not null; within the element where a row is made from one';
-COMMENT ON COLUMN sophia.table_columns.conversion IS 'how the ingest turns the value into the column; NULL where it is not read from a pointer';
+COMMENT ON COLUMN sophia.table_columns.conversion IS 'how the ingest makes the column of the value; NULL where no value of the document fills it';
 COMMENT ON COLUMN sophia.table_columns.comment IS 'comment of the column';
 
 GRANT SELECT ON sophia.shapes, sophia.table_columns TO PUBLIC;
