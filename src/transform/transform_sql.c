@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "base/buffer.h"
+#include "base/compat.h"
 #include "common/unicode_norm.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
