@@ -12,9 +12,11 @@
 #include "utils/guc.h"
 
 #include "base/settings.h"
+#include "flow/conversion.h"
 #include "flow/database_commands.h"
 #include "flow/launcher.h"
 #include "shared/registry.h"
+#include "transform/normalize.h"
 
 PG_MODULE_MAGIC;
 
@@ -24,6 +26,9 @@ void
 _PG_init(void)
 {
 	sophia_settings_define();
+	sophia_conversion_set_normalizer("email", sophia_normalize_email);
+	sophia_conversion_set_normalizer("phone", sophia_normalize_phone);
+	sophia_conversion_set_normalizer("html", sophia_html_to_text);
 
 	if (!process_shared_preload_libraries_in_progress)
 		return;

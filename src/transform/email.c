@@ -76,7 +76,7 @@ acceptable(uint32_t c)
 }
 
 static bool
-append_local_part(const char *from, const char *to, Buffer *out)
+append_local_part(const char *from, const char *to, ByteBuffer *out)
 {
 	if (from == to)
 		return false;
@@ -105,7 +105,7 @@ punycode_bias(uint32_t delta, uint32_t points, bool first)
 
 /* One number of Punycode as digits of varying base, RFC 3492 section 6.3. */
 static bool
-append_punycode_number(uint32_t number, uint32_t bias, Buffer *out)
+append_punycode_number(uint32_t number, uint32_t bias, ByteBuffer *out)
 {
 	static const char digits[] = "abcdefghijklmnopqrstuvwxyz0123456789";
 
@@ -124,7 +124,7 @@ append_punycode_number(uint32_t number, uint32_t bias, Buffer *out)
 
 /* Appends a label as "xn--…", RFC 3492 section 6.3; `label` has n code points, some of them not ASCII. */
 static bool
-append_punycode(const uint32_t *label, uint32_t n, Buffer *out)
+append_punycode(const uint32_t *label, uint32_t n, ByteBuffer *out)
 {
 	uint32_t	next = 0x80;
 	uint32_t	delta = 0;
@@ -168,7 +168,7 @@ append_punycode(const uint32_t *label, uint32_t n, Buffer *out)
 }
 
 static bool
-append_label(const uint32_t *label, uint32_t n, bool ascii, Buffer *out)
+append_label(const uint32_t *label, uint32_t n, bool ascii, ByteBuffer *out)
 {
 	size_t		before = buffer_size(out);
 
@@ -183,7 +183,7 @@ append_label(const uint32_t *label, uint32_t n, bool ascii, Buffer *out)
 }
 
 static bool
-append_domain(const char *from, const char *to, Buffer *out)
+append_domain(const char *from, const char *to, ByteBuffer *out)
 {
 	uint32_t	label[MAX_LABEL];
 	uint32_t	n = 0;
@@ -213,7 +213,7 @@ append_domain(const char *from, const char *to, Buffer *out)
 }
 
 bool
-sophia_normalize_email(const char *in, size_t len, Buffer *out)
+sophia_normalize_email(const char *in, size_t len, ByteBuffer *out)
 {
 	size_t		before = buffer_size(out);
 	const char *from = in;

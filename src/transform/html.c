@@ -32,7 +32,7 @@ typedef struct Html
 {
 	const char *at;
 	const char *end;
-	Buffer	   *out;
+	ByteBuffer	   *out;
 	Gap			gap;			/* what has to stand between the text so far and the next text */
 	size_t		before;			/* size of out at the start */
 	int			pre;			/* open <pre> elements */
@@ -270,7 +270,7 @@ read_reference(Html *html)
 }
 
 bool
-sophia_html_to_text(const char *in, size_t len, Buffer *out)
+sophia_html_to_text(const char *in, size_t len, ByteBuffer *out)
 {
 	Html		html = {.at = in, .end = in + len, .out = out, .before = buffer_size(out)};
 

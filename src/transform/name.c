@@ -78,7 +78,7 @@ stands_for_nothing(const char *name, size_t n)
 }
 
 bool
-sophia_fold_name(const char *in, size_t len, Buffer *out)
+sophia_fold_name(const char *in, size_t len, ByteBuffer *out)
 {
 	size_t		before = buffer_size(out);
 	const char *end = in + len;

@@ -196,7 +196,7 @@ without_trunk(const Country *country, const char *number)
 }
 
 static bool
-append_e164(const Country *country, const char *national, Buffer *out)
+append_e164(const Country *country, const char *national, ByteBuffer *out)
 {
 	size_t		before = buffer_size(out);
 	size_t		n = strlen(country->code) + strlen(national);
@@ -211,7 +211,7 @@ append_e164(const Country *country, const char *national, Buffer *out)
 
 bool
 sophia_normalize_phone_in(const char *in, size_t len, const char *country, size_t country_len,
-						  Buffer *out)
+						  ByteBuffer *out)
 {
 	Dialled		dialled = {0};
 	const char *end = in + len;
@@ -249,7 +249,7 @@ sophia_normalize_phone_in(const char *in, size_t len, const char *country, size_
 }
 
 bool
-sophia_normalize_phone(const char *in, size_t len, Buffer *out)
+sophia_normalize_phone(const char *in, size_t len, ByteBuffer *out)
 {
 	return sophia_normalize_phone_in(in, len, NULL, 0, out);
 }

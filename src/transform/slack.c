@@ -20,7 +20,7 @@ typedef struct Span
 
 typedef struct Slack
 {
-	Buffer	   *out;
+	ByteBuffer	   *out;
 	SlackNameLookup lookup;
 	void	   *arg;
 } Slack;
@@ -56,7 +56,7 @@ cut(Span span, char mark, Span *rest)
 
 /* Appends text with &amp; &lt; &gt; decoded. */
 static bool
-append_text(Buffer *out, Span text)
+append_text(ByteBuffer *out, Span text)
 {
 	while (text.n > 0)
 	{
@@ -161,7 +161,7 @@ append_markup(Slack *slack, Span inside)
 }
 
 bool
-sophia_slack_text(const char *in, size_t len, SlackNameLookup lookup, void *arg, Buffer *out)
+sophia_slack_text(const char *in, size_t len, SlackNameLookup lookup, void *arg, ByteBuffer *out)
 {
 	Slack		slack = {out, lookup, arg};
 	Span		text = {in, len};

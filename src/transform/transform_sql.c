@@ -21,7 +21,7 @@
 #define SCRATCH_KEPT (64 * 1024)	/* bytes of memory the buffer may keep between calls */
 #define MAX_NAME_BYTES 1000		/* longer values are no name */
 
-static Buffer scratch;
+static ByteBuffer scratch;
 
 /* The bytes in `scratch` as a text, NULL when a text cannot hold them. */
 static text *
@@ -147,7 +147,7 @@ sophia_html_to_text_sql(PG_FUNCTION_ARGS)
 
 /* SlackNameLookup over a jsonb object of id -> name; a value that is no text, or is empty, names nothing. */
 static bool
-lookup_in_jsonb(void *arg, const char *id, size_t len, Buffer *out)
+lookup_in_jsonb(void *arg, const char *id, size_t len, ByteBuffer *out)
 {
 	JsonbValue	value;
 

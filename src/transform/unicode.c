@@ -93,7 +93,7 @@ sophia_utf8_next(const char **at, const char *end)
 }
 
 bool
-sophia_utf8_append(Buffer *out, uint32_t c)
+sophia_utf8_append(ByteBuffer *out, uint32_t c)
 {
 	char		bytes[4];
 	size_t		length = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;

@@ -17,7 +17,7 @@
 extern uint32_t sophia_utf8_next(const char **at, const char *end);
 
 /* Appends a code point (not a surrogate, at most 0x10FFFF) as UTF-8; false when there is no memory. */
-extern bool sophia_utf8_append(Buffer *out, uint32_t c);
+extern bool sophia_utf8_append(ByteBuffer *out, uint32_t c);
 
 /* The lower-case letter of a code point, or itself. */
 extern uint32_t sophia_unicode_lower(uint32_t c);

@@ -6,14 +6,14 @@
 #include "tap.h"
 
 static bool
-holds(const Buffer *b, const char *text)
+holds(const ByteBuffer *b, const char *text)
 {
 	return buffer_size(b) == strlen(text) && memcmp(buffer_bytes(b), text, strlen(text)) == 0;
 }
 
 /* A stream longer than the memory passes through: appended at one end, consumed at the other. */
 static bool
-streams(Buffer *b, unsigned total)
+streams(ByteBuffer *b, unsigned total)
 {
 	unsigned written = 0;
 	unsigned read = 0;
@@ -40,7 +40,7 @@ streams(Buffer *b, unsigned total)
 int
 main(void)
 {
-	Buffer b = {0};
+	ByteBuffer b = {0};
 	char *room;
 
 	ok(sophia_buffer_append(&b, "", 0) && buffer_size(&b) == 0, "nothing can be appended");
