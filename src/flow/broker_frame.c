@@ -1,0 +1,554 @@
+/*
+ * broker_frame.c
+ *		Cuts the answer of a broker's read into frames: see broker_frame.h.  Pure: no server call.
+ *
+ * Nearly every byte of an answer is the base64 of a content frame (lines of up to 44 kB, 100 bytes of them
+ * envelope), so the scanner below walks the envelope member by member in place, allocates nothing, and leaves the
+ * content where it is; decoding goes straight into the reader's buffer.
+ */
+#include "flow/broker_frame.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Objects and arrays in one another that skip_value follows; the real depth is below 10. */
+#define MAX_DEPTH 64
+
+typedef struct Cursor
+{
+	const char *at;
+	const char *end;
+	const char *error; /* what is wrong at `at`, NULL = nothing */
+} Cursor;
+
+typedef struct Slice
+{
+	const char *start;
+	size_t length;
+	bool escaped; /* holds backslashes */
+} Slice;
+
+static bool
+fail(Cursor *c, const char *error)
+{
+	if (c->error == NULL)
+		c->error = error;
+	return false;
+}
+
+/* The next character that is not white space, or NUL at the end. */
+static char
+peek(Cursor *c)
+{
+	while (c->at < c->end && (*c->at == ' ' || *c->at == '\t' || *c->at == '\r' || *c->at == '\n'))
+		c->at++;
+	return c->at < c->end ? *c->at : '\0';
+}
+
+static bool
+scan_char(Cursor *c, char wanted)
+{
+	if (peek(c) != wanted)
+		return fail(c, "unexpected character");
+	c->at++;
+	return true;
+}
+
+/* A string; the slice is what stands between its quotes. */
+static bool
+scan_string(Cursor *c, Slice *string)
+{
+	if (!scan_char(c, '"'))
+		return false;
+	string->start = c->at;
+	for (;;)
+	{
+		const char *quote = memchr(c->at, '"', c->end - c->at);
+		const char *backslash;
+
+		if (quote == NULL)
+			return fail(c, "unfinished string");
+		backslash = memchr(c->at, '\\', quote - c->at);
+		if (backslash == NULL)
+		{
+			string->length = quote - string->start;
+			string->escaped = memchr(string->start, '\\', c->at - string->start) != NULL;
+			c->at = quote + 1;
+			return true;
+		}
+		if (c->end - backslash < 2)
+			return fail(c, "unfinished string");
+		c->at = backslash + 2;
+	}
+}
+
+/* A number or literal. */
+static bool
+scan_word(Cursor *c, Slice *word)
+{
+	peek(c);
+	word->start = c->at;
+	word->escaped = false;
+	while (c->at < c->end && strchr(",]} \t\r\n", *c->at) == NULL)
+		c->at++;
+	word->length = c->at - word->start;
+	return word->length > 0 || fail(c, "unexpected character");
+}
+
+static bool
+slice_is(const Slice *slice, const char *text)
+{
+	return slice->length == strlen(text) && memcmp(slice->start, text, slice->length) == 0;
+}
+
+/*
+ * Moves to the value of the next member of an object; false at the object's end and on an error.  `first` is true
+ * before the first call.
+ */
+static bool
+next_member(Cursor *c, bool *first, Slice *key)
+{
+	if (*first ? !scan_char(c, '{') : (peek(c) != '}' && !scan_char(c, ',')))
+		return false;
+	if (peek(c) == '}')
+	{
+		c->at++;
+		return false;
+	}
+	*first = false;
+	return scan_string(c, key) && scan_char(c, ':');
+}
+
+/* Passes over any value, checking no more than where it ends. */
+static bool
+skip_value(Cursor *c)
+{
+	int depth = 0;
+	Slice ignored;
+
+	do
+	{
+		char ch = peek(c);
+
+		if (ch == '"')
+		{
+			if (!scan_string(c, &ignored))
+				return false;
+		}
+		else if (ch == '{' || ch == '[')
+		{
+			if (++depth > MAX_DEPTH)
+				return fail(c, "too deep");
+			c->at++;
+		}
+		else if (depth > 0 && (ch == '}' || ch == ']'))
+		{
+			depth--;
+			c->at++;
+		}
+		else if (depth > 0 && (ch == ',' || ch == ':'))
+			c->at++;
+		else if (!scan_word(c, &ignored))
+			return false;
+	} while (depth > 0);
+	return true;
+}
+
+/* A scalar: a string, or a word. */
+static bool
+scan_scalar(Cursor *c, Slice *value)
+{
+	return peek(c) == '"' ? scan_string(c, value) : scan_word(c, value);
+}
+
+/* An integer, written as a number or as a string; null is 0. */
+static bool
+scan_integer(Cursor *c, int64_t *value)
+{
+	Slice text;
+	size_t i = 0;
+	uint64_t sum = 0;
+	bool negative;
+
+	*value = 0;
+	if (!scan_scalar(c, &text))
+		return false;
+	if (slice_is(&text, "null"))
+		return true;
+	negative = text.length > 0 && text.start[0] == '-';
+	for (i = negative; i < text.length; i++)
+	{
+		unsigned digit = (unsigned char) text.start[i] - '0';
+
+		if (digit > 9 || sum > ((uint64_t) INT64_MAX - digit) / 10)
+			return fail(c, "not an integer");
+		sum = sum * 10 + digit;
+	}
+	if (i == (size_t) negative)
+		return fail(c, "not an integer");
+	*value = negative ? -(int64_t) sum : (int64_t) sum;
+	return true;
+}
+
+/* Keeps a text for people: ASCII only, one line, cut to fit. */
+static void
+copy_message(char *to, size_t size, const Slice *from)
+{
+	size_t used = 0;
+
+	for (size_t i = 0; i < from->length && used + 1 < size; i++)
+	{
+		unsigned char ch = from->start[i];
+
+		if (ch == '\\' && i + 1 < from->length)
+		{
+			ch = from->start[++i];
+			if (ch == 'u' && from->length - i > 4)
+			{
+				i += 4;
+				ch = '?';
+			}
+			else if (strchr("nrtbf", ch) != NULL)
+				ch = ' ';
+		}
+		to[used++] = ch < 0x20 ? ' ' : ch > 0x7E ? '?' : ch;
+	}
+	to[used] = '\0';
+}
+
+static bool
+scan_message(Cursor *c, Frame *frame)
+{
+	Slice text;
+
+	if (!scan_scalar(c, &text))
+		return false;
+	copy_message(frame->message, sizeof(frame->message), &text);
+	return true;
+}
+
+static bool
+scan_status(Cursor *c, Frame *frame)
+{
+	static const struct
+	{
+		const char *name;
+		FrameStatus status;
+	} known[] = {
+	    {"OK", STATUS_OK},
+	    {"JOURNAL_NOT_FOUND", STATUS_JOURNAL_NOT_FOUND},
+	    {"OFFSET_NOT_YET_AVAILABLE", STATUS_OFFSET_NOT_YET_AVAILABLE},
+	    {"NOT_ALLOWED", STATUS_NOT_ALLOWED},
+	    {"SUSPENDED", STATUS_SUSPENDED},
+	};
+
+	if (!scan_message(c, frame))
+		return false;
+	frame->status = STATUS_OTHER;
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+	{
+		if (strcmp(frame->message, known[i].name) == 0)
+			frame->status = known[i].status;
+	}
+	return true;
+}
+
+/* The fragment of a metadata frame; null leaves the kind as it is. */
+static bool
+scan_fragment(Cursor *c, Frame *frame)
+{
+	bool first = true;
+	Slice key;
+
+	if (peek(c) != '{')
+		return skip_value(c);
+	if (frame->kind == FRAME_STATUS)
+		frame->kind = FRAME_METADATA;
+	while (next_member(c, &first, &key))
+	{
+		if (slice_is(&key, "begin"))
+			scan_integer(c, &frame->fragment_begin);
+		else if (slice_is(&key, "end"))
+			scan_integer(c, &frame->fragment_end);
+		else if (slice_is(&key, "modTime"))
+			scan_integer(c, &frame->mod_time);
+		else
+			skip_value(c);
+		if (c->error != NULL)
+			return false;
+	}
+	return c->error == NULL;
+}
+
+/* The content of a content frame; null leaves the kind as it is. */
+static bool
+scan_content(Cursor *c, Frame *frame)
+{
+	Slice text;
+
+	if (peek(c) != '"')
+		return skip_value(c);
+	if (!scan_string(c, &text))
+		return false;
+	if (text.escaped)
+		return fail(c, "content is not base64");
+	frame->kind = FRAME_CONTENT;
+	frame->content = text.start;
+	frame->content_length = text.length;
+	return true;
+}
+
+static bool
+scan_url(Cursor *c, Frame *frame)
+{
+	Slice text;
+
+	if (peek(c) != '"')
+		return skip_value(c);
+	if (!scan_string(c, &text))
+		return false;
+	frame->has_url = text.length > 0;
+	return true;
+}
+
+static bool
+scan_result(Cursor *c, Frame *frame)
+{
+	bool first = true;
+	Slice key;
+
+	frame->kind = FRAME_STATUS;
+	while (next_member(c, &first, &key))
+	{
+		if (slice_is(&key, "content"))
+			scan_content(c, frame);
+		else if (slice_is(&key, "offset"))
+			scan_integer(c, &frame->offset);
+		else if (slice_is(&key, "writeHead"))
+			scan_integer(c, &frame->write_head);
+		else if (slice_is(&key, "status"))
+			scan_status(c, frame);
+		else if (slice_is(&key, "fragment"))
+			scan_fragment(c, frame);
+		else if (slice_is(&key, "fragmentUrl"))
+			scan_url(c, frame);
+		else
+			skip_value(c);
+		if (c->error != NULL)
+			return false;
+	}
+	return c->error == NULL;
+}
+
+/* One member of an error, which grpc-gateway also sends without the wrapper; `code` is that form's. */
+static bool
+scan_error_member(Cursor *c, const Slice *key, Frame *frame)
+{
+	int64_t number;
+
+	if (slice_is(key, "message"))
+		return scan_message(c, frame);
+	if (slice_is(key, "grpcCode") || slice_is(key, "code"))
+	{
+		if (!scan_integer(c, &number))
+			return false;
+		frame->grpc_code = (int) number;
+		return true;
+	}
+	if (slice_is(key, "httpCode"))
+	{
+		if (!scan_integer(c, &number))
+			return false;
+		frame->http_code = (int) number;
+		return true;
+	}
+	return skip_value(c);
+}
+
+static bool
+scan_error(Cursor *c, Frame *frame)
+{
+	bool first = true;
+	Slice key;
+
+	frame->kind = FRAME_ERROR;
+	if (peek(c) != '{')
+		return scan_message(c, frame);
+	while (next_member(c, &first, &key))
+	{
+		if (!scan_error_member(c, &key, frame))
+			return false;
+	}
+	return c->error == NULL;
+}
+
+static bool
+scan_line(Cursor *c, Frame *frame)
+{
+	bool first = true;
+	Slice key;
+
+	while (next_member(c, &first, &key))
+	{
+		if (slice_is(&key, "result"))
+			scan_result(c, frame);
+		else if (slice_is(&key, "error"))
+			scan_error(c, frame);
+		else if (slice_is(&key, "code") || slice_is(&key, "message"))
+		{
+			frame->kind = FRAME_ERROR;
+			scan_error_member(c, &key, frame);
+		}
+		else
+			skip_value(c);
+		if (c->error != NULL)
+			return false;
+	}
+	if (c->error == NULL && peek(c) != '\0')
+		return fail(c, "unexpected character");
+	if (c->error == NULL && frame->kind == FRAME_NONE)
+		return fail(c, "neither result nor error");
+	return c->error == NULL;
+}
+
+/* Finds the end of the line that the input begins with; false while it is not there. */
+static bool
+find_line(FrameScanner *scanner, const Buffer *input, bool complete, size_t *length)
+{
+	size_t size = buffer_size(input);
+	const char *newline = NULL;
+
+	if (scanner->searched < size)
+		newline = memchr(buffer_bytes(input) + scanner->searched, '\n', size - scanner->searched);
+	if (newline == NULL && (!complete || size == 0))
+	{
+		scanner->searched = size;
+		return false;
+	}
+	*length = newline != NULL ? (size_t) (newline - buffer_bytes(input)) + 1 : size;
+	scanner->searched = 0;
+	return true;
+}
+
+FrameKind
+sophia_frame_next(FrameScanner *scanner, const Buffer *input, bool complete, Frame *frame)
+{
+	Cursor c = {0};
+	size_t length;
+
+	memset(frame, 0, offsetof(Frame, message));
+	frame->message[0] = '\0';
+	frame->length = 0;
+	if (!find_line(scanner, input, complete, &length))
+		return frame->kind;
+	c.at = buffer_bytes(input);
+	c.end = c.at + length;
+	if (!scan_line(&c, frame))
+	{
+		frame->kind = FRAME_INVALID;
+		snprintf(frame->message, sizeof(frame->message), "%s at byte %zu of a line of %zu", c.error,
+		         (size_t) (c.at - buffer_bytes(input)), length);
+	}
+	frame->length = length;
+	return frame->kind;
+}
+
+/* What each character contributes at each of the four places of a quantum; BAD where it is none. */
+#define BAD UINT32_C(0x80000000)
+
+static uint32_t decode[4][256];
+static bool decode_ready = false;
+
+static void
+prepare_decode(void)
+{
+	static const char alphabet[] =
+	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+	for (int place = 0; place < 4; place++)
+	{
+		for (int ch = 0; ch < 256; ch++)
+			decode[place][ch] = BAD;
+		for (uint32_t value = 0; value < 64; value++)
+			decode[place][(unsigned char) alphabet[value]] = value << (18 - 6 * place);
+	}
+	decode_ready = true;
+}
+
+static inline uint32_t
+decode_quantum(const unsigned char *in)
+{
+	return decode[0][in[0]] | decode[1][in[1]] | decode[2][in[2]] | decode[3][in[3]];
+}
+
+static inline void
+put_quantum(unsigned char *out, uint32_t bits)
+{
+	out[0] = bits >> 16;
+	out[1] = bits >> 8;
+	out[2] = bits;
+}
+
+/* The last quantum, which may be padded; returns its bytes, 0 when it is wrong. */
+static size_t
+decode_last(const unsigned char *in, unsigned char *out)
+{
+	unsigned char full[4] = {in[0], in[1], in[2], in[3]};
+	size_t bytes = 3;
+	uint32_t bits;
+
+	if (in[3] == '=')
+	{
+		bytes = in[2] == '=' ? 1 : 2;
+		full[3] = 'A';
+		if (bytes == 1)
+			full[2] = 'A';
+	}
+	bits = decode_quantum(full);
+	if ((bits & BAD) != 0)
+		return 0;
+	put_quantum(out, bits);
+	return bytes;
+}
+
+bool
+sophia_base64_append(Buffer *out, const char *base64, size_t length)
+{
+	const unsigned char *in = (const unsigned char *) base64;
+	const unsigned char *last;
+	unsigned char *to;
+	uint32_t seen = 0;
+	size_t bytes;
+
+	if (length == 0)
+		return true;
+	if (length % 4 != 0)
+		return false;
+	if (!decode_ready)
+		prepare_decode();
+	last = in + length - 4;
+	to = (unsigned char *) sophia_buffer_reserve(out, length / 4 * 3);
+	if (to == NULL)
+		return false;
+	for (; in + 8 <= last; in += 8, to += 6)
+	{
+		uint32_t one = decode_quantum(in);
+		uint32_t two = decode_quantum(in + 4);
+
+		seen |= one | two;
+		put_quantum(to, one);
+		put_quantum(to + 3, two);
+	}
+	for (; in < last; in += 4, to += 3)
+	{
+		uint32_t one = decode_quantum(in);
+
+		seen |= one;
+		put_quantum(to, one);
+	}
+	bytes = decode_last(in, to);
+	if ((seen & BAD) != 0 || bytes == 0)
+		return false;
+	out->end += length / 4 * 3 - 3 + bytes;
+	return true;
+}
