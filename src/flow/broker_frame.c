@@ -235,16 +235,16 @@ scan_status(Cursor *c, Frame *frame)
 		const char *name;
 		FrameStatus status;
 	} known[] = {
-	    {"OK", STATUS_OK},
-	    {"JOURNAL_NOT_FOUND", STATUS_JOURNAL_NOT_FOUND},
-	    {"OFFSET_NOT_YET_AVAILABLE", STATUS_OFFSET_NOT_YET_AVAILABLE},
-	    {"NOT_ALLOWED", STATUS_NOT_ALLOWED},
-	    {"SUSPENDED", STATUS_SUSPENDED},
+	    {"OK", BROKER_OK},
+	    {"JOURNAL_NOT_FOUND", BROKER_JOURNAL_NOT_FOUND},
+	    {"OFFSET_NOT_YET_AVAILABLE", BROKER_OFFSET_NOT_YET_AVAILABLE},
+	    {"NOT_ALLOWED", BROKER_NOT_ALLOWED},
+	    {"SUSPENDED", BROKER_SUSPENDED},
 	};
 
 	if (!scan_message(c, frame))
 		return false;
-	frame->status = STATUS_OTHER;
+	frame->status = BROKER_OTHER;
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 	{
 		if (strcmp(frame->message, known[i].name) == 0)
@@ -446,8 +446,8 @@ sophia_frame_next(FrameScanner *scanner, const ByteBuffer *input, bool complete,
 	if (!scan_line(&c, frame))
 	{
 		frame->kind = FRAME_INVALID;
-		snprintf(frame->message, sizeof(frame->message), "%s at byte %zu of a line of %zu", c.error,
-		         (size_t) (c.at - buffer_bytes(input)), length);
+		snprintf(frame->message, sizeof(frame->message), "malformed answer: %s at byte %zu of %zu",
+		         c.error, (size_t) (c.at - buffer_bytes(input)), length);
 	}
 	frame->length = length;
 	return frame->kind;

@@ -27,12 +27,12 @@ typedef enum FrameKind
 /* protocol.proto Status; what it is for a reader of journals. */
 typedef enum FrameStatus
 {
-	STATUS_OK,
-	STATUS_JOURNAL_NOT_FOUND,
-	STATUS_OFFSET_NOT_YET_AVAILABLE,
-	STATUS_NOT_ALLOWED,
-	STATUS_SUSPENDED,
-	STATUS_OTHER /* transient: its name is in `message` */
+	BROKER_OK,
+	BROKER_JOURNAL_NOT_FOUND,
+	BROKER_OFFSET_NOT_YET_AVAILABLE,
+	BROKER_NOT_ALLOWED,
+	BROKER_SUSPENDED,
+	BROKER_OTHER /* transient: its name is in `message` */
 } FrameStatus;
 
 typedef struct Frame

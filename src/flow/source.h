@@ -18,10 +18,12 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
+
 #include "base/buffer.h"
 #include "datatype/timestamp.h"
 #include "flow/fragment_name.h"
-#include "nodes/pg_list.h"
 
 /* One journal of the collection, as last listed; elements of Source.journals. */
 typedef struct SourceJournal
@@ -44,7 +46,8 @@ typedef struct Reader
 	size_t		limit;			/* the source stops appending at this many bytes; the worker raises it for a
 								 * longer line */
 	int64		write_head;		/* newest write head seen while reading, -1 = unknown */
-	bool		paused;			/* the source holds back because content reached limit */
+	bool		paused;			/* the source holds back: content reached limit, or must be
+								 * empty before the source goes on behind a hole */
 	void	   *private;		/* of the kind */
 } Reader;
 

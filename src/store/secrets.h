@@ -24,7 +24,7 @@ extern bool sophia_secret_reference_valid(const char *reference);
  * then `error` says why in words that do not tell the value, and `secret` holds none.
  */
 extern bool sophia_secret_read(const char *reference, Secret *secret, char *error,
-							   size_t error_size);
+                               size_t error_size);
 
 /* Wipes and frees the value. */
 extern void sophia_secret_clear(Secret *secret);

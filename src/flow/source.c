@@ -1,0 +1,164 @@
+/*
+ * source.c
+ *		What every kind of source has in common: see source.h.
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "flow/source.h"
+
+/* Bytes that a reader holds ahead of the worker before the source stops appending. */
+#define READ_AHEAD ((size_t) 8 * 1024 * 1024)
+
+static const SourceKind *const kinds[] = {&sophia_source_fragments, &sophia_source_broker};
+
+const SourceKind *
+sophia_source_kind(const char *name)
+{
+	for (int i = 0; i < lengthof(kinds); i++)
+	{
+		if (strcmp(kinds[i]->name, name) == 0)
+			return kinds[i];
+	}
+	return NULL;
+}
+
+/* Gives back what is not palloc'ed, once: also when an error takes source->context away. */
+static void
+release_source(void *argument)
+{
+	Source *source = argument;
+	const SourceKind *kind = source->kind;
+	ListCell *cell;
+
+	if (kind == NULL)
+		return;
+	source->kind = NULL;
+	foreach (cell, source->readers)
+	{
+		Reader *reader = lfirst(cell);
+
+		kind->close_reader(reader);
+		sophia_buffer_free(&reader->content);
+	}
+	kind->close(source);
+}
+
+Source *
+sophia_source_open(MemoryContext parent, const SourceKind *kind, const char *address,
+                   const char *token, const char *collection)
+{
+	MemoryContext context = AllocSetContextCreate(parent, "sophia source", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext before = MemoryContextSwitchTo(context);
+	Source *source = palloc0(sizeof(Source));
+	MemoryContextCallback *release = palloc0(sizeof(MemoryContextCallback));
+
+	source->kind = kind;
+	source->context = context;
+	source->address = pstrdup(address);
+	source->token = token != NULL ? pstrdup(token) : NULL;
+	source->collection = collection != NULL ? pstrdup(collection) : NULL;
+	kind->open(source);
+	release->func = release_source;
+	release->arg = source;
+	MemoryContextRegisterResetCallback(context, release);
+	MemoryContextSwitchTo(before);
+	return source;
+}
+
+void
+sophia_source_close(Source *source)
+{
+	release_source(source);
+	MemoryContextDelete(source->context);
+}
+
+Reader *
+sophia_reader_open(Source *source, const char *journal, int64 offset)
+{
+	MemoryContext before = MemoryContextSwitchTo(source->context);
+	Reader *reader = palloc0(sizeof(Reader));
+
+	reader->source = source;
+	reader->journal = pstrdup(journal);
+	reader->offset = offset;
+	reader->limit = READ_AHEAD;
+	reader->write_head = -1;
+	source->kind->open_reader(reader);
+	source->readers = lappend(source->readers, reader);
+	source->wake_at = GetCurrentTimestamp();
+	MemoryContextSwitchTo(before);
+	return reader;
+}
+
+void
+sophia_reader_close(Reader *reader)
+{
+	Source *source = reader->source;
+
+	source->readers = list_delete_ptr(source->readers, reader);
+	source->kind->close_reader(reader);
+	sophia_buffer_free(&reader->content);
+	pfree(reader->journal);
+	pfree(reader);
+}
+
+void
+sophia_reader_consume(Reader *reader, size_t n)
+{
+	sophia_buffer_consume(&reader->content, n);
+	reader->offset += n;
+	/* What was held back can go on, and no socket will tell. */
+	if (reader->paused)
+		reader->source->wake_at = GetCurrentTimestamp();
+}
+
+void
+sophia_source_fail(Source *source, int sqlstate, bool permanent, const char *format, ...)
+{
+	char message[sizeof(source->error_message) * 2];
+	va_list args;
+	int length;
+
+	va_start(args, format);
+	vsnprintf(message, sizeof(message), format, args);
+	va_end(args);
+	length = pg_mbcliplen(message, strlen(message), sizeof(source->error_message) - 1);
+	memcpy(source->error_message, message, length);
+	source->error_message[length] = '\0';
+	source->error_sqlstate = sqlstate;
+	source->error_permanent = permanent;
+}
+
+void
+sophia_source_clear_error(Source *source)
+{
+	source->error_message[0] = '\0';
+	source->error_sqlstate = 0;
+	source->error_permanent = false;
+}
+
+SourceJournal *
+sophia_source_journal(Source *source, const char *name)
+{
+	MemoryContext before;
+	SourceJournal *journal;
+	ListCell *cell;
+
+	foreach (cell, source->journals)
+	{
+		journal = lfirst(cell);
+		if (strcmp(journal->name, name) == 0)
+			return journal;
+	}
+	before = MemoryContextSwitchTo(source->context);
+	journal = palloc0(sizeof(SourceJournal));
+	journal->name = pstrdup(name);
+	journal->write_head = -1;
+	source->journals = lappend(source->journals, journal);
+	MemoryContextSwitchTo(before);
+	return journal;
+}
