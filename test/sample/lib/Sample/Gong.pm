@@ -142,7 +142,7 @@ sub extensive
 	$self->note_external($call, $_, $parties[$_]) foreach 0 .. $#parties;
 	return if $call->{number} != 3;
 	my $key = { id => LONG_ID };
-	$self->{ledger}->value('gong_raw.calls', $key, 'title', "$call->{title} (recorded)");
+	$self->{ledger}->value('gong_raw.calls', $key, 'title', $call->{title});
 	$self->{ledger}->value('gong_raw.calls', $key, 'duration_s', $call->{duration});
 	return;
 }
