@@ -81,6 +81,12 @@ ok(workers($node, 'second', 1), 'it gets one again under the old name');
 $node->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE second');
 ok(workers($node, 'second', 1), 'a listed database can be a template, and its worker comes back');
 my $offset = -s $node->logfile;
+$node->safe_psql('postgres', "SET allow_in_place_tablespaces = on; CREATE TABLESPACE elsewhere LOCATION ''");
+$node->safe_psql('postgres', 'ALTER DATABASE second SET TABLESPACE elsewhere');
+ok(workers($node, 'second', 1), 'a listed database can be moved to another tablespace');
+$node->safe_psql('postgres', 'ALTER DATABASE second SET TABLESPACE pg_default');
+$node->safe_psql('postgres', 'DROP TABLESPACE elsewhere');
+ok(workers($node, 'second', 1), 'and back');
 $node->safe_psql('postgres', 'DROP DATABASE copy');
 
 my $second = $node->worker_pid('ingest', 'second');
@@ -147,6 +153,15 @@ $node->safe_psql('postgres', "SELECT sophia.create_stream('s', 'broker', 'a/b', 
 like(scalar $node->error_of("SELECT sophia.await_stream('s')"), qr/^55000: stream "s" is stopped/, 'a stopped stream is not waited for');
 $node->safe_psql('postgres', "UPDATE sophia.streams SET state = 'failed', last_error = 'the reason'");
 like(scalar $node->error_of("SELECT sophia.await_stream('s')"), qr/^55000: stream "s" is failed: the reason/, 'nor a failed one');
+$node->safe_psql('postgres', "SELECT sophia.start_stream('s')");
+like($node->safe_psql('postgres', "SELECT state FROM sophia.streams"), qr/^starting$/, 'which can be started again');
+$node->safe_psql('postgres', "SELECT sophia.stop_stream('s')");
+$node->safe_psql('postgres', "UPDATE sophia.streams SET state = 'running', system_identifier = system_identifier + 1");
+is($node->safe_psql('postgres', "SELECT state FROM sophia.stream_status"), 'stopped', 'a restored stream is stopped');
+like(scalar $node->error_of("SELECT sophia.await_stream('s')"), qr/^55000: stream "s" is stopped/, 'and not waited for');
+$node->safe_psql('postgres', "SELECT sophia.start_stream('s')");
+is($node->safe_psql('postgres', "SELECT s.state, (s.system_identifier, s.database_oid) = (h.system_identifier, h.database_oid) FROM sophia.streams s, sophia.here h"),
+	'starting|t', 'until it is started here');
 $node->safe_psql('postgres', "SELECT sophia.drop_stream('s')");
 
 # ---- folders ----
