@@ -10,7 +10,6 @@
 
 #include <signal.h>
 
-#include "access/xact.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -88,8 +87,8 @@ wake_process(int proc_number)
 	SetLatch(&GetPGProcByNumber(proc_number)->procLatch);
 }
 
-static void
-wake_launcher(void)
+void
+sophia_registry_wake_launcher(void)
 {
 	if (sophia_registry->launcher_pid != 0)
 		wake_process(sophia_registry->launcher_proc_number);
@@ -107,8 +106,8 @@ sophia_registry_wake_workers(Oid database)
 	}
 }
 
-static bool
-is_held(Oid database)
+bool
+sophia_registry_is_held(Oid database)
 {
 	for (int i = 0; i < HOLD_SLOTS; i++)
 	{
@@ -152,7 +151,7 @@ release_worker(int code, Datum arg)
 			worker->next_start = now;
 		else
 			count_failure(worker, now);
-		wake_launcher();
+		sophia_registry_wake_launcher();
 	}
 	LWLockRelease(sophia_registry->lock);
 }
@@ -169,7 +168,7 @@ sophia_registry_attach_worker(int slot, uint64 generation)
 
 	LWLockAcquire(sophia_registry->lock, LW_EXCLUSIVE);
 	wanted = worker->generation == generation && worker->state == WORKER_STARTING;
-	if (wanted && (worker->ending || is_held(worker->database)))
+	if (wanted && (worker->ending || sophia_registry_is_held(worker->database)))
 	{
 		worker->state = WORKER_IDLE;
 		worker->next_start = 0;
@@ -333,8 +332,8 @@ sophia_registry_reserve_worker(int slot, uint64 *generation)
 	bool reserved;
 
 	LWLockAcquire(sophia_registry->lock, LW_EXCLUSIVE);
-	reserved =
-		worker->state == WORKER_IDLE && worker->next_start <= now && !is_held(worker->database);
+	reserved = worker->state == WORKER_IDLE && worker->next_start <= now &&
+			   !sophia_registry_is_held(worker->database);
 	if (reserved)
 	{
 		worker->state = WORKER_STARTING;
@@ -376,117 +375,6 @@ sophia_registry_end_worker(int slot, uint64 generation)
 			kill(worker->pid, SIGTERM);
 		else if (worker->state == WORKER_IDLE)
 			memset(worker, 0, sizeof(WorkerSlot));
-	}
-	LWLockRelease(sophia_registry->lock);
-}
-
-/* ---- at the end of a backend's transaction ---- */
-
-static bool workers_wait_for_commit = false;
-static bool have_holds = false;
-
-/* Tells the workers of this database that their configuration changed; one that is not there starts at once. */
-static void
-announce_configuration(Oid database)
-{
-	for (int i = 0; i < SOPHIA_WORKER_SLOTS; i++)
-	{
-		WorkerSlot *worker = &sophia_registry->workers[i];
-
-		if (worker->database != database)
-			continue;
-		worker->config_generation++;
-		if (worker->state == WORKER_IDLE)
-			worker->next_start = 0;
-	}
-	sophia_registry_wake_workers(database);
-}
-
-static void
-release_holds(void)
-{
-	for (int i = 0; i < HOLD_SLOTS; i++)
-	{
-		Hold *hold = &sophia_registry->holds[i];
-
-		if (OidIsValid(hold->database) && hold->pid == MyProcPid)
-			hold->database = InvalidOid;
-	}
-}
-
-static void
-at_transaction_end(XactEvent event, void *arg)
-{
-	if (!workers_wait_for_commit && !have_holds)
-		return;
-	if (event == XACT_EVENT_PRE_PREPARE && workers_wait_for_commit)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot PREPARE a transaction that has changed endpoints or streams")));
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
-		return;
-
-	LWLockAcquire(sophia_registry->lock, LW_EXCLUSIVE);
-	release_holds();
-	if (workers_wait_for_commit && event == XACT_EVENT_COMMIT)
-		announce_configuration(MyDatabaseId);
-	wake_launcher();
-	LWLockRelease(sophia_registry->lock);
-	workers_wait_for_commit = have_holds = false;
-}
-
-static void
-watch_transaction_end(void)
-{
-	static bool registered = false;
-
-	if (!registered)
-		RegisterXactCallback(at_transaction_end, NULL);
-	registered = true;
-}
-
-void
-sophia_registry_notify_at_commit(void)
-{
-	if (!sophia_registry_available())
-		return;
-	watch_transaction_end();
-	workers_wait_for_commit = true;
-}
-
-static void
-add_hold(Oid database)
-{
-	for (int i = 0; i < HOLD_SLOTS; i++)
-	{
-		Hold *hold = &sophia_registry->holds[i];
-
-		if (OidIsValid(hold->database))
-			continue;
-		hold->database = database;
-		hold->pid = MyProcPid;
-		return;
-	}
-}
-
-void
-sophia_registry_hold_database(Oid database)
-{
-	watch_transaction_end();
-	have_holds = true;
-
-	/* Where there is no room for the hold, the workers still end, and come back after their first delay. */
-	LWLockAcquire(sophia_registry->lock, LW_EXCLUSIVE);
-	add_hold(database);
-	for (int i = 0; i < SOPHIA_WORKER_SLOTS; i++)
-	{
-		WorkerSlot *worker = &sophia_registry->workers[i];
-
-		if (worker->database == database && worker->pid != 0)
-		{
-			worker->ending = is_held(database);
-			kill(worker->pid, SIGTERM);
-		}
 	}
 	LWLockRelease(sophia_registry->lock);
 }

@@ -49,7 +49,13 @@ typedef struct Registry
 
 extern Registry *sophia_registry;
 
-/* Sets the latches of the running workers of a database.  The lock is held. */
+/* The lock is held when these are called. */
+
+/* Set the latches of the running workers of a database, and of the launcher. */
 extern void sophia_registry_wake_workers(Oid database);
+extern void sophia_registry_wake_launcher(void);
+
+/* Whether workers have to keep off a database. */
+extern bool sophia_registry_is_held(Oid database);
 
 #endif /* SOPHIA_REGISTRY_STATE_H */

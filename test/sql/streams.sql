@@ -1,4 +1,8 @@
--- Endpoints and streams where no worker takes part: the database is not listed in sophia_stack.databases.
+-- Endpoints and streams where no worker takes part: in a database that sophia_stack.databases does not list.
+CREATE DATABASE sophia_unlisted TEMPLATE template0 ENCODING 'UTF8';
+SELECT current_database() AS regression \gset
+\c sophia_unlisted
+CREATE EXTENSION sophia_stack;
 SET client_min_messages = warning;
 SELECT count(*) > 0 AS created FROM sophia.create_schemas();
 
@@ -127,6 +131,5 @@ SELECT (SELECT count(*) FROM sophia.checkpoints) AS checkpoints, (SELECT count(*
        (SELECT count(*) FROM hubspot_raw.contacts) AS rows;
 SELECT sophia.drop_stream('deals');
 SELECT sophia.drop_endpoint('broker');
-DELETE FROM sophia.checkpoints;
-DELETE FROM sophia.dead_letters;
-DELETE FROM hubspot_raw.contacts;
+\c :regression
+DROP DATABASE sophia_unlisted;
