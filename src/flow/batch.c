@@ -403,10 +403,9 @@ run_locked(Batch *batch, size_t *taken)
 
 	if (!sophia_guard_extension())
 		return BATCH_AGAIN;
-	stored = sophia_checkpoint_lock(batch->stream, journal->name);
-	/* asked after the lock: whoever stops or drops a stream locks its checkpoints first */
 	if (!sophia_checkpoint_stream_active(batch->stream))
 		return BATCH_STOPPED;
+	stored = sophia_checkpoint_lock(batch->stream, journal->name);
 	if (stored != journal->next_offset)
 		return BATCH_OUTDATED;
 	if ((batch->shape->main != NULL && !lock_table(batch->shape->main)) ||

@@ -49,7 +49,7 @@ sophia_checkpoint_stream_active(const char *stream)
 {
 	static Statement statement = {
 		"SELECT FROM sophia.streams WHERE stream = $1 AND state IN ('starting', 'running')"
-		" AND system_identifier = $2 AND database_oid = $3",
+		" AND system_identifier = $2 AND database_oid = $3 FOR KEY SHARE NOWAIT",
 		3,
 		{TEXTOID, INT8OID, OIDOID}};
 

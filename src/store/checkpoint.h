@@ -31,7 +31,10 @@ typedef struct StoredProducer
 	int64 begin_offset;
 } StoredProducer;
 
-/* True when the stream is wanted: started, and in this database of this cluster. */
+/*
+ * True when the stream is wanted: started, and in this database of this cluster.  Then it can be neither stopped nor
+ * dropped until the end of the transaction.  Raises 55P03 at once when somebody is about to.
+ */
 extern bool sophia_checkpoint_stream_active(const char *stream);
 
 /* True when some journal of the stream has a checkpoint. */
