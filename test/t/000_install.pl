@@ -82,6 +82,7 @@ is($plain->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE ba
 	'no worker runs then');
 ($error, my $text) = $plain->error_of("SELECT sophia.start_stream('contacts')");
 like($error, qr/^42704:/, 'a stream that does not exist cannot be started');
+$plain->safe_psql('postgres', 'SELECT sophia.create_schemas()');
 $plain->safe_psql('postgres', "SELECT sophia.create_endpoint('broker', 'broker', 'http://127.0.0.1:9')");
 $plain->safe_psql('postgres',
 	"SELECT sophia.create_stream('contacts', 'broker', 'acme/contacts', 'hubspot.contacts', '{\"start\": false}')");
