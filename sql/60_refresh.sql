@@ -90,7 +90,8 @@ COMMENT ON FUNCTION sophia.value_or_null(text) IS 'value without surrounding bla
 
 CREATE FUNCTION sophia.document_hash(doc jsonb) RETURNS bytea
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN pg_catalog.int8send(pg_catalog.jsonb_hash_extended(doc OPERATOR(pg_catalog.-) '_meta'::text, 0::bigint));
+RETURN pg_catalog.int8send(pg_catalog.jsonb_hash_extended(
+  CASE WHEN pg_catalog.jsonb_typeof(doc) = 'object' THEN doc OPERATOR(pg_catalog.-) '_meta'::text ELSE doc END, 0::bigint));
 COMMENT ON FUNCTION sophia.document_hash(jsonb) IS 'hash of what a document says, without the _meta of its transport';
 
 CREATE FUNCTION sophia.email_domain(email_norm text) RETURNS text

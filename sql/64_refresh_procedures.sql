@@ -1,11 +1,13 @@
 -- refresh: makes processed_data equal to what the raw tables say, and writes only what differs.
 --
 -- The procedures run as their caller and commit nothing: one call is one transaction.  The statements differ between
--- sources in the names of the queries only; those names are built from a fixed list.
+-- sources in the names of the queries only; those names are built from a fixed list.  Compiling statements as long as
+-- these (jit) takes longer than most of their runs.
 
 CREATE FUNCTION sophia.write_contacts(source text, OUT rows_inserted bigint, OUT rows_updated bigint, OUT rows_deleted bigint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 BEGIN
   -- Rows that are as wanted are left out before the upsert, because ON CONFLICT locks, and so writes, every row it meets.
@@ -62,6 +64,7 @@ COMMENT ON FUNCTION sophia.write_contacts(text) IS 'makes the rows of a source i
 CREATE FUNCTION sophia.write_interactions(source text, OUT rows_inserted bigint, OUT rows_updated bigint, OUT rows_deleted bigint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 BEGIN
   EXECUTE format($statement$

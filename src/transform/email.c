@@ -5,15 +5,15 @@
  * The local part is folded to lower case although the standard lets it differ by case: no mail system in
  * use tells "Ann@" and "ann@" apart.  Plus tags and dots stay, because only some hosts ignore them.
  */
-#include "transform/normalize.h"
+#include "transform/email.h"
 #include "transform/unicode.h"
 
 #include <string.h>
 #include <strings.h>
 
-#define MAX_INPUT 1000			/* longer values are no address, whatever surrounds it */
-#define MAX_ADDRESS 320			/* local part 64, @, domain 255 */
-#define MAX_LABEL 63			/* code points or bytes of one part of a domain */
+#define MAX_INPUT	1000 /* longer values are no address, whatever surrounds it */
+#define MAX_ADDRESS 320	 /* local part 64, @, domain 255 */
+#define MAX_LABEL	63	 /* code points or bytes of one part of a domain */
 
 /* Moves both ends inwards past white space and invisible code points. */
 static void
@@ -25,7 +25,7 @@ trim(const char **from, const char **to)
 	for (const char *p = *from; p < *to;)
 	{
 		const char *start = p;
-		uint32_t	c = sophia_utf8_next(&p, *to);
+		uint32_t c = sophia_utf8_next(&p, *to);
 
 		if (sophia_unicode_is_space(c) || sophia_unicode_is_invisible(c))
 			continue;
@@ -71,8 +71,8 @@ static bool
 acceptable(uint32_t c)
 {
 	return c > ' ' && c != 0x7F && c != UNICODE_REPLACEMENT && !sophia_unicode_is_space(c) &&
-		!sophia_unicode_is_invisible(c) && !(c >= 0x80 && c < 0xA0) &&
-		(c >= 0x80 || strchr("\"(),:;<>[\\]", (int) c) == NULL);
+		   !sophia_unicode_is_invisible(c) && !(c >= 0x80 && c < 0xA0) &&
+		   (c >= 0x80 || strchr("\"(),:;<>[\\]", (int) c) == NULL);
 }
 
 static bool
@@ -82,7 +82,7 @@ append_local_part(const char *from, const char *to, ByteBuffer *out)
 		return false;
 	while (from < to)
 	{
-		uint32_t	c = sophia_utf8_next(&from, to);
+		uint32_t c = sophia_utf8_next(&from, to);
 
 		if (!acceptable(c) || !sophia_utf8_append(out, sophia_unicode_lower(c)))
 			return false;
@@ -94,7 +94,7 @@ append_local_part(const char *from, const char *to, ByteBuffer *out)
 static uint32_t
 punycode_bias(uint32_t delta, uint32_t points, bool first)
 {
-	uint32_t	k = 0;
+	uint32_t k = 0;
 
 	delta = first ? delta / 700 : delta / 2;
 	delta += delta / points;
@@ -111,7 +111,7 @@ append_punycode_number(uint32_t number, uint32_t bias, ByteBuffer *out)
 
 	for (uint32_t k = 36;; k += 36)
 	{
-		uint32_t	threshold = k <= bias ? 1 : k >= bias + 26 ? 26 : k - bias;
+		uint32_t threshold = k <= bias ? 1 : k >= bias + 26 ? 26 : k - bias;
 
 		if (number < threshold)
 			return sophia_buffer_append(out, &digits[number], 1);
@@ -126,11 +126,11 @@ append_punycode_number(uint32_t number, uint32_t bias, ByteBuffer *out)
 static bool
 append_punycode(const uint32_t *label, uint32_t n, ByteBuffer *out)
 {
-	uint32_t	next = 0x80;
-	uint32_t	delta = 0;
-	uint32_t	bias = 72;
-	uint32_t	basic = 0;
-	uint32_t	done;
+	uint32_t next = 0x80;
+	uint32_t delta = 0;
+	uint32_t bias = 72;
+	uint32_t basic = 0;
+	uint32_t done;
 
 	if (!sophia_buffer_append(out, "xn--", 4))
 		return false;
@@ -145,7 +145,7 @@ append_punycode(const uint32_t *label, uint32_t n, ByteBuffer *out)
 		return false;
 	for (done = basic; done < n; delta++, next++)
 	{
-		uint32_t	smallest = UINT32_MAX;
+		uint32_t smallest = UINT32_MAX;
 
 		for (uint32_t i = 0; i < n; i++)
 			if (label[i] >= next && label[i] < smallest)
@@ -170,7 +170,7 @@ append_punycode(const uint32_t *label, uint32_t n, ByteBuffer *out)
 static bool
 append_label(const uint32_t *label, uint32_t n, bool ascii, ByteBuffer *out)
 {
-	size_t		before = buffer_size(out);
+	size_t before = buffer_size(out);
 
 	if (n == 0 || label[0] == '-' || label[n - 1] == '-')
 		return false;
@@ -185,15 +185,15 @@ append_label(const uint32_t *label, uint32_t n, bool ascii, ByteBuffer *out)
 static bool
 append_domain(const char *from, const char *to, ByteBuffer *out)
 {
-	uint32_t	label[MAX_LABEL];
-	uint32_t	n = 0;
-	bool		ascii = true;
+	uint32_t label[MAX_LABEL];
+	uint32_t n = 0;
+	bool ascii = true;
 
 	if (to > from && to[-1] == '.')
 		to--;
 	while (from < to)
 	{
-		uint32_t	c = sophia_unicode_lower(sophia_utf8_next(&from, to));
+		uint32_t c = sophia_unicode_lower(sophia_utf8_next(&from, to));
 
 		if (c == '.')
 		{
@@ -215,7 +215,7 @@ append_domain(const char *from, const char *to, ByteBuffer *out)
 bool
 sophia_normalize_email(const char *in, size_t len, ByteBuffer *out)
 {
-	size_t		before = buffer_size(out);
+	size_t before = buffer_size(out);
 	const char *from = in;
 	const char *to = in + len;
 	const char *at;
@@ -224,9 +224,9 @@ sophia_normalize_email(const char *in, size_t len, ByteBuffer *out)
 		return false;
 	strip_surroundings(&from, &to);
 	at = memchr(from, '@', to - from);
-	if (at != NULL && memchr(at + 1, '@', to - at - 1) == NULL && append_local_part(from, at, out) &&
-		sophia_buffer_append(out, "@", 1) && append_domain(at + 1, to, out) &&
-		buffer_size(out) - before <= MAX_ADDRESS)
+	if (at != NULL && memchr(at + 1, '@', to - at - 1) == NULL &&
+		append_local_part(from, at, out) && sophia_buffer_append(out, "@", 1) &&
+		append_domain(at + 1, to, out) && buffer_size(out) - before <= MAX_ADDRESS)
 		return true;
 	buffer_truncate(out, before);
 	return false;

@@ -11,7 +11,7 @@
  *   - A "<" that starts no tag, such as in "a < b" or "<ann@example.com>", is text.
  * The result never has more bytes than the input.
  */
-#include "transform/normalize.h"
+#include "transform/html.h"
 #include "transform/html_entities.h"
 #include "transform/unicode.h"
 
@@ -32,11 +32,11 @@ typedef struct Html
 {
 	const char *at;
 	const char *end;
-	ByteBuffer	   *out;
-	Gap			gap;			/* what has to stand between the text so far and the next text */
-	size_t		before;			/* size of out at the start */
-	int			pre;			/* open <pre> elements */
-	bool		failed;			/* no memory */
+	ByteBuffer *out;
+	Gap gap;	   /* what has to stand between the text so far and the next text */
+	size_t before; /* size of out at the start */
+	int pre;	   /* open <pre> elements */
+	bool failed;   /* no memory */
 } Html;
 
 static void
@@ -49,7 +49,7 @@ widen_gap(Html *html, Gap gap)
 static void
 emit(Html *html, uint32_t c)
 {
-	bool		fits = true;
+	bool fits = true;
 
 	if (sophia_unicode_is_space(c) || c < ' ' || (c >= 0x7F && c < 0xA0))
 	{
@@ -95,7 +95,7 @@ in_list(const char *name, const char *const *list)
 static const char *
 after_tag(const char *at, const char *end)
 {
-	char		quote = '\0';
+	char quote = '\0';
 
 	for (; at < end; at++)
 	{
@@ -113,7 +113,7 @@ after_tag(const char *at, const char *end)
 static const char *
 find(const char *at, const char *end, const char *bytes)
 {
-	size_t		n = strlen(bytes);
+	size_t n = strlen(bytes);
 
 	for (; (size_t) (end - at) >= n; at++)
 		if (strncasecmp(at, bytes, n) == 0)
@@ -125,10 +125,10 @@ find(const char *at, const char *end, const char *bytes)
 static void
 skip_element(Html *html, const char *name)
 {
-	char		end_tag[MAX_TAG_NAME + 3] = "</";
+	char end_tag[MAX_TAG_NAME + 3] = "</";
 	const char *found;
 
-	strcat(end_tag, name);
+	memcpy(end_tag + 2, name, strlen(name) + 1);
 	found = find(html->at, html->end, end_tag);
 	html->at = found == NULL ? html->end : after_tag(found + 1, html->end);
 }
@@ -139,11 +139,13 @@ apply_tag(Html *html, const char *name, bool closing)
 	static const char *const silent[] = {"script", "style", "title", "template", NULL};
 	static const char *const cell[] = {"td", "th", "img", "input", "button", "option", NULL};
 	static const char *const block[] = {
-		"address", "article", "aside", "blockquote", "body", "br", "caption", "center", "dd", "details",
-		"dialog", "dir", "div", "dl", "dt", "fieldset", "figcaption", "figure", "footer", "form", "h1",
-		"h2", "h3", "h4", "h5", "h6", "head", "header", "hgroup", "hr", "html", "legend", "li", "main",
-		"menu", "nav", "ol", "p", "pre", "section", "select", "summary", "table", "tbody", "tfoot",
-		"thead", "tr", "ul", NULL};
+		"address", "article",  "aside",		 "blockquote", "body",	  "br",		"caption",
+		"center",  "dd",	   "details",	 "dialog",	   "dir",	  "div",	"dl",
+		"dt",	   "fieldset", "figcaption", "figure",	   "footer",  "form",	"h1",
+		"h2",	   "h3",	   "h4",		 "h5",		   "h6",	  "head",	"header",
+		"hgroup",  "hr",	   "html",		 "legend",	   "li",	  "main",	"menu",
+		"nav",	   "ol",	   "p",			 "pre",		   "section", "select", "summary",
+		"table",   "tbody",	   "tfoot",		 "thead",	   "tr",	  "ul",		NULL};
 
 	if (in_list(name, silent) && !closing)
 		skip_element(html, name);
@@ -161,8 +163,8 @@ read_markup(Html *html)
 {
 	const char *p = html->at + 1;
 	const char *name_end;
-	char		name[MAX_TAG_NAME + 1] = "";
-	bool		closing = false;
+	char name[MAX_TAG_NAME + 1] = "";
+	bool closing = false;
 
 	if (html->end - p >= 3 && memcmp(p, "!--", 3) == 0)
 	{
@@ -181,10 +183,12 @@ read_markup(Html *html)
 		closing = true;
 		p++;
 	}
-	for (name_end = p; name_end < html->end && (is_letter(*name_end) || *name_end == ':' ||
-												(name_end > p && (is_digit(*name_end) || *name_end == '-')));)
+	for (name_end = p;
+		 name_end < html->end && (is_letter(*name_end) || *name_end == ':' ||
+								  (name_end > p && (is_digit(*name_end) || *name_end == '-')));)
 		name_end++;
-	if (name_end == p || name_end == html->end || !(is_blank(*name_end) || *name_end == '/' || *name_end == '>'))
+	if (name_end == p || name_end == html->end ||
+		!(is_blank(*name_end) || *name_end == '/' || *name_end == '>'))
 		return false;
 	if (name_end - p <= MAX_TAG_NAME)
 		memcpy(name, p, name_end - p);
@@ -198,9 +202,9 @@ static uint32_t
 numeric_meaning(uint32_t c)
 {
 	static const uint16_t windows_1252[32] = {
-		0x20AC, 0x81, 0x201A, 0x192, 0x201E, 0x2026, 0x2020, 0x2021, 0x2C6, 0x2030, 0x160,
-		0x2039, 0x152, 0x8D, 0x17D, 0x8F, 0x90, 0x2018, 0x2019, 0x201C, 0x201D, 0x2022,
-		0x2013, 0x2014, 0x2DC, 0x2122, 0x161, 0x203A, 0x153, 0x9D, 0x17E, 0x178};
+		0x20AC, 0x81,	0x201A, 0x192,	0x201E, 0x2026, 0x2020, 0x2021, 0x2C6,	0x2030, 0x160,
+		0x2039, 0x152,	0x8D,	0x17D,	0x8F,	0x90,	0x2018, 0x2019, 0x201C, 0x201D, 0x2022,
+		0x2013, 0x2014, 0x2DC,	0x2122, 0x161,	0x203A, 0x153,	0x9D,	0x17E,	0x178};
 
 	if (c >= 0x80 && c < 0xA0)
 		return windows_1252[c - 0x80];
@@ -224,8 +228,8 @@ static bool
 read_numeric_reference(Html *html)
 {
 	const char *p = html->at + 2;
-	uint32_t	base = p < html->end && (*p | 0x20) == 'x' ? 16 : 10;
-	uint32_t	c = 0;
+	uint32_t base = p < html->end && (*p | 0x20) == 'x' ? 16 : 10;
+	uint32_t c = 0;
 	const char *digits;
 
 	digits = p += base == 16;
@@ -249,8 +253,8 @@ static bool
 read_reference(Html *html)
 {
 	const char *p = html->at + 1;
-	char		name[HTML_ENTITY_MAX_NAME + 1] = "";
-	size_t		n = 0;
+	char name[HTML_ENTITY_MAX_NAME + 1] = "";
+	size_t n = 0;
 	const HtmlEntity *entity;
 
 	if (p < html->end && *p == '#')
@@ -272,7 +276,7 @@ read_reference(Html *html)
 bool
 sophia_html_to_text(const char *in, size_t len, ByteBuffer *out)
 {
-	Html		html = {.at = in, .end = in + len, .out = out, .before = buffer_size(out)};
+	Html html = {.at = in, .end = in + len, .out = out, .before = buffer_size(out)};
 
 	while (html.at < html.end && !html.failed)
 	{

@@ -8,12 +8,12 @@
 
 #include <stdint.h>
 
-#define HTML_ENTITY_MAX_NAME 8	/* longest name */
+#define HTML_ENTITY_MAX_NAME 8 /* longest name */
 
 typedef struct HtmlEntity
 {
-	char		name[HTML_ENTITY_MAX_NAME + 1];
-	uint16_t	code_point;
+	char name[HTML_ENTITY_MAX_NAME + 1];
+	uint16_t code_point;
 } HtmlEntity;
 
 /* clang-format off */
@@ -72,4 +72,4 @@ static const HtmlEntity html_entities[] = {
 };
 /* clang-format on */
 
-#endif							/* SOPHIA_HTML_ENTITIES_H */
+#endif /* SOPHIA_HTML_ENTITIES_H */

@@ -7,23 +7,23 @@
  * Calling codes are prefix-free, so that the first one that fits is the one.  Sources: ITU-T E.164 (list
  * of assigned country codes) and E.129 (national numbering plans).
  */
-#include "transform/normalize.h"
+#include "transform/phone.h"
 #include "transform/unicode.h"
 
 #include <string.h>
 #include <strings.h>
 
-#define MAX_INPUT 200			/* longer values are no number */
-#define MIN_DIGITS 8			/* with the calling code */
-#define MAX_DIGITS 15
-#define MAX_DIALLED 24			/* what people write in front of these: 00, trunk prefix */
-#define NANP_DIGITS 10			/* a national number in the countries of calling code 1 */
+#define MAX_INPUT	200 /* longer values are no number */
+#define MIN_DIGITS	8	/* with the calling code */
+#define MAX_DIGITS	15
+#define MAX_DIALLED 24 /* what people write in front of these: 00, trunk prefix */
+#define NANP_DIGITS 10 /* a national number in the countries of calling code 1 */
 
 typedef struct Country
 {
-	char		iso[3];			/* ISO 3166-1 alpha-2; XK is in use for Kosovo; empty: no country */
-	char		code[4];
-	char		trunk[3];
+	char iso[3]; /* ISO 3166-1 alpha-2; XK is in use for Kosovo; empty: no country */
+	char code[4];
+	char trunk[3];
 } Country;
 
 /* clang-format off */
@@ -100,9 +100,9 @@ static const Country countries[] = {
 /* What was dialled: digits, and whether a plus sign stood before them. */
 typedef struct Dialled
 {
-	bool		plus;
-	size_t		n;
-	char		digits[MAX_DIALLED + 1];
+	bool plus;
+	size_t n;
+	char digits[MAX_DIALLED + 1];
 } Dialled;
 
 static const Country *
@@ -140,8 +140,8 @@ static bool
 is_separator(uint32_t c)
 {
 	return sophia_unicode_is_space(c) || sophia_unicode_is_invisible(c) ||
-		(c < 0x80 && c > 0 && strchr("-.()/~", (int) c) != NULL) || c == 0xB7 ||
-		(c >= 0x2010 && c <= 0x2015) || c == 0x2022 || c == 0x2212;
+		   (c < 0x80 && c > 0 && strchr("-.()/~", (int) c) != NULL) || c == 0xB7 ||
+		   (c >= 0x2010 && c <= 0x2015) || c == 0x2022 || c == 0x2212;
 }
 
 /* True when an extension, or another number, starts at `at`. */
@@ -158,8 +158,8 @@ read_dialled(const char *in, const char *end, Dialled *dialled)
 	while (in < end)
 	{
 		const char *start = in;
-		uint32_t	c = sophia_utf8_next(&in, end);
-		int			digit = digit_value(c);
+		uint32_t c = sophia_utf8_next(&in, end);
+		int digit = digit_value(c);
 
 		if (digit >= 0)
 		{
@@ -184,8 +184,8 @@ read_dialled(const char *in, const char *end, Dialled *dialled)
 static const char *
 without_trunk(const Country *country, const char *number)
 {
-	size_t		n = strlen(number);
-	size_t		trunk = strlen(country->trunk);
+	size_t n = strlen(number);
+	size_t trunk = strlen(country->trunk);
 
 	if (trunk > 0 && strncmp(number, country->trunk, trunk) == 0 &&
 		(country->trunk[0] == '0' || n == NANP_DIGITS + 1))
@@ -198,8 +198,8 @@ without_trunk(const Country *country, const char *number)
 static bool
 append_e164(const Country *country, const char *national, ByteBuffer *out)
 {
-	size_t		before = buffer_size(out);
-	size_t		n = strlen(country->code) + strlen(national);
+	size_t before = buffer_size(out);
+	size_t n = strlen(country->code) + strlen(national);
 
 	if (n >= MIN_DIGITS && n <= MAX_DIGITS && sophia_buffer_append(out, "+", 1) &&
 		sophia_buffer_append(out, country->code, strlen(country->code)) &&
@@ -213,7 +213,7 @@ bool
 sophia_normalize_phone_in(const char *in, size_t len, const char *country, size_t country_len,
 						  ByteBuffer *out)
 {
-	Dialled		dialled = {0};
+	Dialled dialled = {0};
 	const char *end = in + len;
 	const char *digits = dialled.digits;
 	const Country *home = country_by_iso(country, country_len);

@@ -7,7 +7,8 @@
  * as written: an id is worth more than a gap.
  * Source of the forms: Slack's public reference "Formatting text for app surfaces".
  */
-#include "transform/normalize.h"
+#include "transform/slack.h"
+#include "transform/unicode.h"
 
 #include <string.h>
 
@@ -15,14 +16,14 @@
 typedef struct Span
 {
 	const char *at;
-	size_t		n;
+	size_t n;
 } Span;
 
 typedef struct Slack
 {
-	ByteBuffer	   *out;
+	ByteBuffer *out;
 	SlackNameLookup lookup;
-	void	   *arg;
+	void *arg;
 } Slack;
 
 static bool
@@ -40,7 +41,7 @@ span_starts(Span span, const char *word)
 static Span
 span_from(Span span, size_t n)
 {
-	return (Span) {span.at + n, span.n - n};
+	return (Span){span.at + n, span.n - n};
 }
 
 /* The part of span before the first `mark`; `rest` is what follows it, empty without one. */
@@ -48,10 +49,10 @@ static Span
 cut(Span span, char mark, Span *rest)
 {
 	const char *found = span.n == 0 ? NULL : memchr(span.at, mark, span.n);
-	size_t		n = found == NULL ? span.n : (size_t) (found - span.at);
+	size_t n = found == NULL ? span.n : (size_t) (found - span.at);
 
 	*rest = span_from(span, found == NULL ? n : n + 1);
-	return (Span) {span.at, n};
+	return (Span){span.at, n};
 }
 
 /* Appends text with &amp; &lt; &gt; decoded. */
@@ -61,11 +62,11 @@ append_text(ByteBuffer *out, Span text)
 	while (text.n > 0)
 	{
 		const char *found = memchr(text.at, '&', text.n);
-		size_t		plain = found == NULL ? text.n : (size_t) (found - text.at);
-		size_t		skip = 1;
-		char		c = '&';
+		size_t plain = found == NULL ? text.n : (size_t) (found - text.at);
+		size_t skip = 1;
+		char c = '&';
 
-		if (!sophia_buffer_append(out, text.at, plain))
+		if (plain > 0 && !sophia_buffer_append(out, text.at, plain))
 			return false;
 		text = span_from(text, plain);
 		if (text.n == 0)
@@ -93,7 +94,7 @@ append_text(ByteBuffer *out, Span text)
 static bool
 append_reference(Slack *slack, char sign, Span id, Span label)
 {
-	size_t		before = buffer_size(slack->out);
+	size_t before = buffer_size(slack->out);
 
 	if (sophia_buffer_append(slack->out, &sign, 1))
 	{
@@ -112,13 +113,13 @@ append_reference(Slack *slack, char sign, Span id, Span label)
 static bool
 append_command(Slack *slack, Span command, Span label)
 {
-	Span		argument;
-	Span		word = cut(command, '^', &argument);
+	Span argument;
+	Span word = cut(command, '^', &argument);
 
 	if (span_equals(word, "subteam"))
 		return append_reference(slack, '@', cut(argument, '^', &argument), label);
-	if (span_equals(word, "here") || span_equals(word, "channel") || span_equals(word, "everyone") ||
-		span_equals(word, "group"))
+	if (span_equals(word, "here") || span_equals(word, "channel") ||
+		span_equals(word, "everyone") || span_equals(word, "group"))
 		return append_reference(slack, '@', word, word);
 	return label.n > 0 && append_text(slack->out, label);
 }
@@ -142,8 +143,8 @@ append_link(Slack *slack, Span address, Span label)
 static bool
 append_markup(Slack *slack, Span inside)
 {
-	Span		label;
-	Span		head = cut(inside, '|', &label);
+	Span label;
+	Span head = cut(inside, '|', &label);
 
 	if (head.n == 0)
 		return false;
@@ -163,15 +164,15 @@ append_markup(Slack *slack, Span inside)
 bool
 sophia_slack_text(const char *in, size_t len, SlackNameLookup lookup, void *arg, ByteBuffer *out)
 {
-	Slack		slack = {out, lookup, arg};
-	Span		text = {in, len};
-	size_t		before = buffer_size(out);
-	bool		fits = true;
+	Slack slack = {out, lookup, arg};
+	Span text = {in, len};
+	size_t before = buffer_size(out);
+	bool fits = true;
 
 	while (text.n > 0 && fits)
 	{
-		Span		rest;
-		Span		plain = cut(text, '<', &rest);
+		Span rest;
+		Span plain = cut(text, '<', &rest);
 		const char *close;
 
 		fits = append_text(out, plain);
@@ -184,10 +185,10 @@ sophia_slack_text(const char *in, size_t len, SlackNameLookup lookup, void *arg,
 			fits = fits && append_text(out, text);
 			break;
 		}
-		rest = (Span) {text.at + 1, (size_t) (close - text.at) - 1};
+		rest = (Span){text.at + 1, (size_t) (close - text.at) - 1};
 		if (!append_markup(&slack, rest))
 			fits = fits && sophia_buffer_append(out, "<", 1) && append_text(out, rest) &&
-				sophia_buffer_append(out, ">", 1);
+				   sophia_buffer_append(out, ">", 1);
 		text = span_from(text, rest.n + 2);
 	}
 	if (fits && buffer_size(out) > before)

@@ -18,8 +18,8 @@
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 
-#define SCRATCH_KEPT (64 * 1024)	/* bytes of memory the buffer may keep between calls */
-#define MAX_NAME_BYTES 1000		/* longer values are no name */
+#define SCRATCH_KEPT   (64 * 1024) /* bytes of memory the buffer may keep between calls */
+#define MAX_NAME_BYTES 1000		   /* longer values are no name */
 
 static ByteBuffer scratch;
 
@@ -27,8 +27,8 @@ static ByteBuffer scratch;
 static text *
 scratch_text(void)
 {
-	size_t		size = buffer_size(&scratch);
-	text	   *result;
+	size_t size = buffer_size(&scratch);
+	text *result;
 
 	if (size > MaxAllocSize - VARHDRSZ)
 		result = NULL;
@@ -43,7 +43,7 @@ scratch_text(void)
 static Datum
 scratch_result(FunctionCallInfo fcinfo, bool normalised)
 {
-	text	   *result = normalised ? scratch_text() : NULL;
+	text *result = normalised ? scratch_text() : NULL;
 
 	if (result == NULL)
 		PG_RETURN_NULL();
@@ -59,38 +59,37 @@ PG_FUNCTION_INFO_V1(sophia_slack_text_sql);
 Datum
 sophia_normalize_email_sql(PG_FUNCTION_ARGS)
 {
-	text	   *email = PG_GETARG_TEXT_PP(0);
+	text *email = PG_GETARG_TEXT_PP(0);
 
 	sophia_buffer_clear(&scratch);
-	return scratch_result(fcinfo, sophia_normalize_email(VARDATA_ANY(email),
-														 VARSIZE_ANY_EXHDR(email), &scratch));
+	return scratch_result(
+		fcinfo, sophia_normalize_email(VARDATA_ANY(email), VARSIZE_ANY_EXHDR(email), &scratch));
 }
 
 Datum
 sophia_normalize_phone_sql(PG_FUNCTION_ARGS)
 {
-	text	   *phone;
-	text	   *country = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
+	text *phone;
+	text *country = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
 	phone = PG_GETARG_TEXT_PP(0);
 	sophia_buffer_clear(&scratch);
-	return scratch_result(fcinfo,
-						  sophia_normalize_phone_in(VARDATA_ANY(phone), VARSIZE_ANY_EXHDR(phone),
-													country == NULL ? NULL : VARDATA_ANY(country),
-													country == NULL ? 0 : VARSIZE_ANY_EXHDR(country),
-													&scratch));
+	return scratch_result(fcinfo, sophia_normalize_phone_in(
+									  VARDATA_ANY(phone), VARSIZE_ANY_EXHDR(phone),
+									  country == NULL ? NULL : VARDATA_ANY(country),
+									  country == NULL ? 0 : VARSIZE_ANY_EXHDR(country), &scratch));
 }
 
 /* Brings UTF-8 to a normal form of Unicode; the result ends with a zero byte. */
 static char *
 unicode_form(UnicodeNormalizationForm form, const char *in, int len, size_t *result_len)
 {
-	pg_wchar   *points = palloc((len + 1) * sizeof(pg_wchar));
-	pg_wchar   *normal;
-	char	   *result;
-	int			n;
+	pg_wchar *points = palloc((len + 1) * sizeof(pg_wchar));
+	pg_wchar *normal;
+	char *result;
+	int n;
 
 	points[pg_mb2wchar_with_len(in, points, len)] = 0;
 	normal = unicode_normalize(form, points);
@@ -116,9 +115,9 @@ is_ascii(const char *in, size_t len)
 Datum
 sophia_normalize_name_sql(PG_FUNCTION_ARGS)
 {
-	text	   *name = PG_GETARG_TEXT_PP(0);
+	text *name = PG_GETARG_TEXT_PP(0);
 	const char *in = VARDATA_ANY(name);
-	size_t		len = VARSIZE_ANY_EXHDR(name);
+	size_t len = VARSIZE_ANY_EXHDR(name);
 
 	if (len > MAX_NAME_BYTES)
 		PG_RETURN_NULL();
@@ -138,18 +137,18 @@ sophia_normalize_name_sql(PG_FUNCTION_ARGS)
 Datum
 sophia_html_to_text_sql(PG_FUNCTION_ARGS)
 {
-	text	   *html = PG_GETARG_TEXT_PP(0);
+	text *html = PG_GETARG_TEXT_PP(0);
 
 	sophia_buffer_clear(&scratch);
-	return scratch_result(fcinfo, sophia_html_to_text(VARDATA_ANY(html), VARSIZE_ANY_EXHDR(html),
-													  &scratch));
+	return scratch_result(
+		fcinfo, sophia_html_to_text(VARDATA_ANY(html), VARSIZE_ANY_EXHDR(html), &scratch));
 }
 
 /* SlackNameLookup over a jsonb object of id -> name; a value that is no text, or is empty, names nothing. */
 static bool
 lookup_in_jsonb(void *arg, const char *id, size_t len, ByteBuffer *out)
 {
-	JsonbValue	value;
+	JsonbValue value;
 
 	if (getKeyJsonValueFromContainer(&((Jsonb *) arg)->root, id, (int) len, &value) == NULL ||
 		value.type != jbvString || value.val.string.len == 0)
@@ -160,17 +159,15 @@ lookup_in_jsonb(void *arg, const char *id, size_t len, ByteBuffer *out)
 Datum
 sophia_slack_text_sql(PG_FUNCTION_ARGS)
 {
-	text	   *message;
-	Jsonb	   *names = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
+	text *message;
+	Jsonb *names = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
 	message = PG_GETARG_TEXT_PP(0);
 	sophia_buffer_clear(&scratch);
-	return scratch_result(fcinfo,
-						  sophia_slack_text(VARDATA_ANY(message), VARSIZE_ANY_EXHDR(message),
-											names != NULL && JB_ROOT_IS_OBJECT(names)
-												? lookup_in_jsonb
-												: NULL,
-											names, &scratch));
+	return scratch_result(
+		fcinfo, sophia_slack_text(VARDATA_ANY(message), VARSIZE_ANY_EXHDR(message),
+								  names != NULL && JB_ROOT_IS_OBJECT(names) ? lookup_in_jsonb : NULL,
+								  names, &scratch));
 }

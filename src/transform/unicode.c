@@ -7,10 +7,10 @@
 /* Code points first, first + step … last whose lower-case letter is at distance delta. */
 typedef struct CaseRange
 {
-	uint32_t	first;
-	uint32_t	last;
-	int32_t		delta;
-	uint32_t	step;
+	uint32_t first;
+	uint32_t last;
+	int32_t delta;
+	uint32_t step;
 } CaseRange;
 
 /* Simple lower-case mappings of the Unicode Character Database 14.0 above ASCII, sorted. */
@@ -70,8 +70,8 @@ sophia_utf8_next(const char **at, const char *end)
 {
 	static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
 	const unsigned char *p = (const unsigned char *) *at;
-	size_t		length;
-	uint32_t	c = *p;
+	size_t length;
+	uint32_t c = *p;
 
 	*at += 1;
 	if (c < 0x80)
@@ -95,8 +95,8 @@ sophia_utf8_next(const char **at, const char *end)
 bool
 sophia_utf8_append(ByteBuffer *out, uint32_t c)
 {
-	char		bytes[4];
-	size_t		length = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+	char bytes[4];
+	size_t length = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
 
 	if (length == 1)
 		bytes[0] = (char) c;
@@ -112,14 +112,14 @@ sophia_utf8_append(ByteBuffer *out, uint32_t c)
 uint32_t
 sophia_unicode_lower(uint32_t c)
 {
-	size_t		low = 0;
-	size_t		high = sizeof(lower_ranges) / sizeof(lower_ranges[0]);
+	size_t low = 0;
+	size_t high = sizeof(lower_ranges) / sizeof(lower_ranges[0]);
 
 	if (c < 0x80)
 		return c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c;
 	while (low < high)
 	{
-		size_t		middle = (low + high) / 2;
+		size_t middle = (low + high) / 2;
 		const CaseRange *range = &lower_ranges[middle];
 
 		if (c < range->first)
@@ -136,13 +136,13 @@ bool
 sophia_unicode_is_space(uint32_t c)
 {
 	return c == ' ' || (c >= '\t' && c <= '\r') || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-		(c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
-		c == 0x3000;
+		   (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
+		   c == 0x205F || c == 0x3000;
 }
 
 bool
 sophia_unicode_is_invisible(uint32_t c)
 {
 	return c == 0xAD || c == 0x200B || c == 0x200E || c == 0x200F || (c >= 0x202A && c <= 0x202E) ||
-		(c >= 0x2060 && c <= 0x2064) || (c >= 0x2066 && c <= 0x2069) || c == 0xFEFF;
+		   (c >= 0x2060 && c <= 0x2064) || (c >= 0x2066 && c <= 0x2069) || c == 0xFEFF;
 }

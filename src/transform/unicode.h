@@ -28,4 +28,11 @@ extern bool sophia_unicode_is_space(uint32_t c);
 /* True for code points that are not seen: soft hyphen, zero-width space, direction marks, BOM. */
 extern bool sophia_unicode_is_invisible(uint32_t c);
 
-#endif							/* SOPHIA_UNICODE_H */
+/* Takes back what was appended to a buffer since it held `size` bytes. */
+static inline void
+buffer_truncate(ByteBuffer *b, size_t size)
+{
+	b->end = b->start + size;
+}
+
+#endif /* SOPHIA_UNICODE_H */

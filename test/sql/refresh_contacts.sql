@@ -1,6 +1,8 @@
 -- unified_contacts: one row a source record, of HubSpot contacts, Gong users and outside parties, and people in Slack.
 SET client_min_messages = warning;
 SET timezone = 'UTC';
+SET datestyle = 'ISO';
+\set VERBOSITY terse
 DROP SCHEMA IF EXISTS hubspot_raw, gong_raw, slack_raw, processed_data CASCADE;
 TRUNCATE sophia.refresh_log;
 RESET client_min_messages;
@@ -36,10 +38,10 @@ SELECT id, created_at, updated_at, source_updated_at, first_seen_at, last_seen_a
 FROM processed_data.unified_contacts ORDER BY id;
 -- A second run finds nothing to do and writes nothing, nor does the transport of a document matter.
 UPDATE hubspot_raw.contacts SET doc = '{"id": 1, "_meta": {"uuid": "b"}}' WHERE id = '1';
-CREATE TEMP TABLE before AS SELECT id, xmin, ctid FROM processed_data.unified_contacts;
+CREATE TEMP TABLE before AS SELECT id, xmin AS writer, ctid AS place FROM processed_data.unified_contacts;
 CALL sophia.refresh_unified_contacts('full');
 SELECT count(*) AS untouched FROM before JOIN processed_data.unified_contacts AS t USING (id)
-WHERE before.xmin = t.xmin AND before.ctid = t.ctid;
+WHERE before.writer = t.xmin AND before.place = t.ctid;
 -- An update, a tombstone, a removed row; an identity stays.
 UPDATE processed_data.unified_contacts SET identity_id = 42 WHERE id = 'hubspot_1';
 UPDATE hubspot_raw.contacts SET jobtitle = 'CEO' WHERE id = '1';
@@ -61,10 +63,10 @@ INSERT INTO hubspot_raw.contacts (id, email, merged_object_ids, calculated_merge
   ('20', 'c0@acme.example', '{22}', NULL, '{}'), ('21', 'c1@acme.example', '{20}', NULL, '{}'), ('22', 'c2@acme.example', '{21}', NULL, '{}'),
   ('30', 'fork@acme.example', NULL, NULL, '{}'), ('9', 'left@acme.example', '{30}', NULL, '{}'), ('31', 'right@acme.example', '{30}', NULL, '{}');
 INSERT INTO hubspot_raw.engagements (id, engagement_type, occurred_at, contact_ids, doc) VALUES ('83', 'NOTE', '2024-05-01', '{10}', '{}');
-CREATE TEMP TABLE stamp AS SELECT id, changed_xid, ctid FROM hubspot_raw.contacts;
+CREATE TEMP TABLE stamp AS SELECT id, changed_xid, ctid AS place FROM hubspot_raw.contacts;
 CALL sophia.refresh_unified_contacts();
 SELECT * FROM sophia.hubspot_aliases() ORDER BY id;
-SELECT c.id, merged_into, c.changed_xid = s.changed_xid AS stamp_kept, c.ctid = s.ctid AS row_kept FROM hubspot_raw.contacts AS c
+SELECT c.id, merged_into, c.changed_xid = s.changed_xid AS stamp_kept, c.ctid = s.place AS row_kept FROM hubspot_raw.contacts AS c
 JOIN stamp AS s USING (id) WHERE id::int BETWEEN 9 AND 31 ORDER BY id::int;
 SELECT id, email, all_emails, last_seen_at FROM processed_data.unified_contacts WHERE source_id::int BETWEEN 9 AND 31 ORDER BY id;
 -- A merge that is taken back.
