@@ -111,6 +111,13 @@ sophia_reader_consume(Reader *reader, size_t n)
 {
 	sophia_buffer_consume(&reader->content, n);
 	reader->offset += n;
+	/* The room for a long line is given back once the line is gone. */
+	if (reader->limit > READ_AHEAD && buffer_size(&reader->content) <= READ_AHEAD)
+	{
+		reader->limit = READ_AHEAD;
+		if (buffer_size(&reader->content) == 0)
+			sophia_buffer_free(&reader->content);
+	}
 	/* What was held back can go on, and no socket will tell. */
 	if (reader->paused)
 		reader->source->wake_at = GetCurrentTimestamp();
