@@ -1,7 +1,8 @@
 /*
  * broker.h
- *		What the parts of the broker source share: source_broker.c (the kind and its readers), broker_refresh.c
- *		(journals and their heads), broker_call.c (requests and their failures).
+ *		What the parts of the broker source share: source_broker.c (the kind), broker_reader.c
+ *		(reading), broker_refresh.c (journals and their heads), broker_call.c (requests and their
+ *		failures).
  */
 #ifndef SOPHIA_BROKER_H
 #define SOPHIA_BROKER_H
@@ -75,8 +76,8 @@ typedef struct Broker
 /* ---- broker_call.c ---- */
 
 /*
- * Posts `body` to a path of the broker.  False when it cannot be sent; then the call has failed as by
- * ANSWER_FAILED.  `timeout_ms` 0 = the answer may take as long as it likes.
+ * Posts `body` to a path of the broker.  False when it cannot be sent; then the call has failed as
+ * by ANSWER_FAILED.  `timeout_ms` 0 = the answer may take as long as it likes.
  */
 extern bool sophia_broker_post(Broker *broker, BrokerCall *call, const char *path,
                                const StringInfo body, long timeout_ms);
@@ -93,12 +94,14 @@ extern BrokerAnswer sophia_broker_failed(BrokerCall *call, int sqlstate, const c
 /* Ends a call; keeps what is to be known about its failure. */
 extern void sophia_broker_end(BrokerCall *call);
 
-/* Reads the token anew; false with the call failed when there should be one and it cannot be read. */
+/*
+ * Reads the token anew; false with the call failed when there should be one and it cannot be read.
+ */
 extern bool sophia_broker_read_token(Broker *broker, BrokerCall *call);
 
 /*
- * Deals with a failed call of `who`: true when the token was refused, has been read anew, and the call may be tried
- * again at once.  Otherwise the failure becomes the source's error.
+ * Deals with a failed call of `who`: true when the token was refused, has been read anew, and the
+ * call may be tried again at once.  Otherwise the failure becomes the source's error.
  */
 extern bool sophia_broker_retry(Broker *broker, BrokerCall *call, const void *who,
                                 const char *doing);
@@ -115,5 +118,14 @@ extern int64 sophia_broker_refresh(Broker *broker);
 
 /* What is known of a journal, or NULL. */
 extern BrokerJournal *sophia_broker_journal(Broker *broker, const char *name);
+
+/* ---- broker_reader.c ---- */
+
+/* open_reader and close_reader of the kind. */
+extern void sophia_broker_open_reader(Reader *reader);
+extern void sophia_broker_close_reader(Reader *reader);
+
+/* Moves a reader on as far as is possible now; returns when it wants to be called again. */
+extern int64 sophia_broker_pump_reader(Reader *reader);
 
 #endif /* SOPHIA_BROKER_H */

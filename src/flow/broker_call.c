@@ -2,8 +2,9 @@
  * broker_call.c
  *		Requests to a Gazette broker, and what their failures mean: see broker.h.
  *
- * Gazette answers JSON over HTTP (grpc-gateway v1): an error comes as an HTTP status, or as a last line of an
- * answer that began well; what concerns a journal comes as a status inside a good answer.
+ * Gazette answers JSON over HTTP (grpc-gateway v1): an error comes as an HTTP status, or as a last
+ * line of an answer that began well; what concerns a journal comes as a status inside a good
+ * answer.
  */
 #include "postgres.h"
 

@@ -2,8 +2,8 @@
  * broker_frame.h
  *		The answer of a Gazette broker to POST /v1/journals/read, cut into frames.
  *
- * The body is one JSON object a line, {"result": {...}} or {"error": {...}}; the last line may lack its
- * newline (Gazette broker/protocol/protocol.proto ReadResponse, through grpc-gateway v1).
+ * The body is one JSON object a line, {"result": {...}} or {"error": {...}}; the last line may lack
+ * its newline (Gazette broker/protocol/protocol.proto ReadResponse, through grpc-gateway v1).
  */
 #ifndef SOPHIA_BROKER_FRAME_H
 #define SOPHIA_BROKER_FRAME_H
@@ -60,16 +60,10 @@ typedef struct FrameScanner
 } FrameScanner;
 
 /*
- * The next frame of `input`, which is left as it is: consume frame->length bytes when done with the frame.
- * `complete`: the body ended well, so that what stands after the last newline is a line too.
+ * The next frame of `input`, which is left as it is: consume frame->length bytes when done with the
+ * frame. `complete`: the body ended well, so that what stands after the last newline is a line too.
  */
 extern FrameKind sophia_frame_next(FrameScanner *scanner, const Buffer *input, bool complete,
                                    Frame *frame);
-
-/*
- * Appends the bytes that `length` characters of padded standard base64 stand for.  False, and nothing appended,
- * when they are no base64 or there is no memory.
- */
-extern bool sophia_base64_append(Buffer *out, const char *base64, size_t length);
 
 #endif /* SOPHIA_BROKER_FRAME_H */

@@ -6,10 +6,11 @@
  *		  ▲                        │                    │
  *		  └────────── failed: again after a backoff ◄───┘
  *
- * A head is asked for with a read at offset -1 that does not block.  A journal that a listing lacks is asked too, and
- * is gone only when the broker does not know it: a listing may break off between two messages without a trace.
- * Source: Gazette broker/protocol/protocol.proto ListRequest, ListResponse, JournalSpec.Suspend; observed: 25
- * journals a message.
+ * A head is asked for with a read at offset -1 that does not block.  A journal that a listing lacks
+ * is asked too, and is gone only when the broker does not know it: a listing may break off between
+ * two messages without a trace.
+ * Source: Gazette broker/protocol/protocol.proto ListRequest, ListResponse, JournalSpec.Suspend;
+ * observed: 25 journals a message.
  */
 #include "postgres.h"
 

@@ -2,14 +2,17 @@
  * http.c
  *		HTTP requests on the event loop: see http.h.  The only file that knows libcurl.
  *
- * All transfers of a process share one curl multi handle, whose sockets and timer live in the event loop.
+ * All transfers of a process share one curl multi handle, whose sockets and timer live in the event
+ * loop.
  *
  * Rules that hold here:
- * - Inside libcurl's callbacks nothing throws and nothing is palloc'ed: they fill malloc'ed buffers and plain fields.
- *   AcquireExternalFD and ReleaseExternalFD only count, and close files of the server's own that can be reopened.
- * - libcurl looks names up in threads that inherit the signal mask.  A handler of the server must never run in one,
- *   so every call that may start a thread runs with all signals blocked.
- * - The address is checked when the socket is made, after the name was resolved, so that no name can lead elsewhere.
+ * - Inside libcurl's callbacks nothing throws and nothing is palloc'ed: they fill malloc'ed buffers
+ *   and plain fields. AcquireExternalFD and ReleaseExternalFD only count, and close files of the
+ *   server's own that can be reopened.
+ * - libcurl looks names up in threads that inherit the signal mask.  A handler of the server must
+ *   never run in one, so every call that may start a thread runs with all signals blocked.
+ * - The address is checked when the socket is made, after the name was resolved, so that no name
+ *   can lead elsewhere.
  */
 #include "postgres.h"
 
@@ -250,7 +253,10 @@ free_transfer(HttpTransfer *transfer)
 	free(transfer);
 }
 
-/* before_shmem_exit: closes what is open, without waiting for a name that is still being looked up. */
+/*
+ * before_shmem_exit: closes what is open, without waiting for a name that is still being looked
+ * up.
+ */
 static void
 close_all(int code, Datum argument)
 {

@@ -2,9 +2,10 @@
  * http.h
  *		HTTP requests that run on the event loop (net/loop.h), on libcurl.
  *
- * A request is started, makes progress inside sophia_loop_wait(), and is looked at by its owner, who polls the
- * fields of HttpRequest: there are no callbacks.  Its memory is malloc'ed.  Requests that an error left open
- * are closed when the process ends; an owner that can end earlier closes its own.
+ * A request is started, makes progress inside sophia_loop_wait(), and is looked at by its owner,
+ * who polls the fields of HttpRequest: there are no callbacks.  Its memory is malloc'ed.  Requests
+ * that an error left open are closed when the process ends; an owner that can end earlier closes
+ * its own.
  */
 #ifndef SOPHIA_HTTP_H
 #define SOPHIA_HTTP_H
@@ -39,15 +40,18 @@ typedef struct HttpRequest
 } HttpRequest;
 
 /*
- * Starts a request.  NULL when it cannot be sent, with the reason in `error`: a header holds a control character, or
- * no memory is left.  Raises 53000 when the event loop cannot be made.
+ * Starts a request.  NULL when it cannot be sent, with the reason in `error`: a header holds a
+ * control character, or no memory is left.  Raises 53000 when the event loop cannot be made.
  */
 extern HttpRequest *sophia_http_start(const HttpOptions *options, char *error, size_t error_size);
 
 /* Lets a paused request go on when its body is below its limit again. */
 extern void sophia_http_resume(HttpRequest *request);
 
-/* True once the request is sent to a server that took the connection, whether it has answered or not. */
+/*
+ * True once the request is sent to a server that took the connection, whether it has answered or
+ * not.
+ */
 extern bool sophia_http_sent(const HttpRequest *request);
 
 /* Ends a request, finished or not, and frees it. */

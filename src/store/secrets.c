@@ -2,8 +2,8 @@
  * secrets.c
  *		Secrets by reference: see secrets.h.  Nothing here raises an error.
  *
- * A file is opened without following a link, below a folder that the administrator named, by a name without a slash:
- * no reference leads out of that folder.
+ * A file is opened without following a link, below a folder that the administrator named, by a name
+ * without a slash: no reference leads out of that folder.
  */
 #include "postgres.h"
 
