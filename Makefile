@@ -1,4 +1,4 @@
-# sophia_stack: build (make), install, installcheck by PGXS; check and quickstart need nothing beforehand.
+# sophia_stack: all, install, installcheck and clean by PGXS; check and quickstart need nothing beforehand.
 
 EXTENSION = sophia_stack
 MODULE_big = sophia_stack
@@ -6,6 +6,7 @@ EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" sophia_stack.
 
 SOURCES = src/sophia_stack.c $(sort $(wildcard src/*/*.c))
 OBJS = $(SOURCES:.c=.o)
+C_FILES = $(wildcard src/*.[ch] src/*/*.[ch] test/unit/*.[ch])
 SQL_PIECES = $(sort $(wildcard sql/[0-9]*.sql))
 
 DATA = $(wildcard sql/updates/*--*--*.sql)
@@ -17,20 +18,43 @@ ISOLATION = $(sort $(basename $(notdir $(wildcard test/specs/*.spec))))
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=sophia_stack
 
 PG_CPPFLAGS = -Isrc -DSOPHIA_STACK_VERSION='"$(EXTVERSION)"' -fvisibility=hidden \
+  '-DPGDLLEXPORT=__attribute__((visibility("default")))' \
   -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
   -Wno-declaration-after-statement
 SHLIB_LINK = -lcurl -ljson-c -lz -lcrypto
-EXTRA_CLEAN = sql/sophia_stack--*.sql test/unit/bin
+EXTRA_CLEAN = test/unit/bin tmp_check
 
-STANDALONE = check quickstart quickstart-stop format lint
-GOALS = $(or $(MAKECMDGOALS),all)
-ifneq ($(filter-out $(STANDALONE),$(GOALS)),)
+STANDALONE = check format lint unit quickstart quickstart-stop
+ifneq ($(filter $(STANDALONE),$(MAKECMDGOALS)),)
+
+# Goals that need no pg_config.  test/run and the quickstart install what they lack themselves.
+ifneq ($(filter-out $(STANDALONE),$(MAKECMDGOALS)),)
+$(error $(filter $(STANDALONE),$(MAKECMDGOALS)) cannot be made together with other goals)
+endif
+.PHONY: $(STANDALONE)
+
+check:
+	test/run
+format:
+	clang-format-14 -i $(C_FILES)
+lint:
+	test/lint/run
+unit:
+	test/unit/run
+quickstart:
+	test/quickstart
+quickstart-stop:
+	test/quickstart-stop
+
+else
+
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-$(OBJS): $(wildcard src/*/*.h)
+$(OBJS) $(OBJS:.o=.bc): $(wildcard src/*/*.h) Makefile sophia_stack.control
 
-sql/sophia_stack--$(EXTVERSION).sql: $(SQL_PIECES) sophia_stack.control
+$(DATA_built): $(SQL_PIECES) sophia_stack.control
 	cat $(SQL_PIECES) > $@
+
 endif

@@ -1,5 +1,15 @@
 -- Configuration and state of the ingest.  Dumped, so that a restored database knows where each stream stands.
 
+DO $$
+BEGIN
+  IF pg_catalog.getdatabaseencoding() <> 'UTF8' THEN
+    RAISE EXCEPTION 'sophia_stack needs a database whose encoding is UTF8'
+      USING ERRCODE = '0A000', DETAIL = 'Documents are UTF-8 and hold characters that other encodings lack.',
+            HINT = 'Create one with CREATE DATABASE ... TEMPLATE template0 ENCODING ''UTF8''.';
+  END IF;
+END;
+$$;
+
 CREATE TABLE sophia.endpoints (
   endpoint text PRIMARY KEY,
   kind text NOT NULL,
@@ -91,6 +101,7 @@ CREATE TABLE sophia.dead_letters (
 );
 CREATE INDEX ON sophia.dead_letters (stream, journal, begin_offset);
 COMMENT ON TABLE sophia.dead_letters IS 'documents that could not be applied, whole, each with its reason';
+COMMENT ON SEQUENCE sophia.dead_letters_id_seq IS 'numbers the dead letters';
 COMMENT ON COLUMN sophia.dead_letters.begin_offset IS 'offset of the first byte of the document in its journal';
 COMMENT ON COLUMN sophia.dead_letters.document IS 'the bytes of the document as they stand in the journal, without the newline';
 

@@ -16,7 +16,7 @@ static void
 prepare_decode(void)
 {
 	static const char alphabet[] =
-	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 	for (int place = 0; place < 4; place++)
 	{
@@ -65,7 +65,7 @@ decode_last(const unsigned char *in, unsigned char *out)
 }
 
 bool
-sophia_base64_append(Buffer *out, const char *base64, size_t length)
+sophia_base64_append(ByteBuffer *out, const char *base64, size_t length)
 {
 	const unsigned char *in = (const unsigned char *) base64;
 	const unsigned char *last;

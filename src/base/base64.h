@@ -14,6 +14,6 @@
  * Appends the bytes that `length` characters of padded standard base64 stand for.  False, and
  * nothing appended, when they are no base64 or there is no memory.
  */
-extern bool sophia_base64_append(Buffer *out, const char *base64, size_t length);
+extern bool sophia_base64_append(ByteBuffer *out, const char *base64, size_t length);
 
 #endif /* SOPHIA_BASE64_H */

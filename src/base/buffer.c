@@ -13,7 +13,7 @@
 #define BUFFER_MIN_CAPACITY 4096
 
 char *
-sophia_buffer_reserve(Buffer *b, size_t n)
+sophia_buffer_reserve(ByteBuffer *b, size_t n)
 {
 	size_t		used = b->end - b->start;
 	size_t		capacity = b->capacity < BUFFER_MIN_CAPACITY ? BUFFER_MIN_CAPACITY : b->capacity;
@@ -23,7 +23,7 @@ sophia_buffer_reserve(Buffer *b, size_t n)
 		return b->data + b->end;
 	if (n > (size_t) -1 / 4 - used)
 		return NULL;
-	if (b->start >= b->capacity / 2 && used + n <= b->capacity)
+	if (b->data != NULL && b->start >= b->capacity / 2 && used + n <= b->capacity)
 	{
 		memmove(b->data, b->data + b->start, used);
 		b->start = 0;
@@ -46,7 +46,7 @@ sophia_buffer_reserve(Buffer *b, size_t n)
 }
 
 bool
-sophia_buffer_append(Buffer *b, const void *bytes, size_t n)
+sophia_buffer_append(ByteBuffer *b, const void *bytes, size_t n)
 {
 	char	   *room = sophia_buffer_reserve(b, n);
 
@@ -59,7 +59,7 @@ sophia_buffer_append(Buffer *b, const void *bytes, size_t n)
 }
 
 void
-sophia_buffer_consume(Buffer *b, size_t n)
+sophia_buffer_consume(ByteBuffer *b, size_t n)
 {
 	b->start += n;
 	if (b->start == b->end)
@@ -67,13 +67,13 @@ sophia_buffer_consume(Buffer *b, size_t n)
 }
 
 void
-sophia_buffer_clear(Buffer *b)
+sophia_buffer_clear(ByteBuffer *b)
 {
 	b->start = b->end = 0;
 }
 
 void
-sophia_buffer_free(Buffer *b)
+sophia_buffer_free(ByteBuffer *b)
 {
 	free(b->data);
 	memset(b, 0, sizeof(*b));

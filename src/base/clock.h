@@ -8,13 +8,13 @@
 #include <stdint.h>
 
 #define BACKOFF_BASE_MS 50
-#define BACKOFF_CAP_MS  5000
+#define BACKOFF_CAP_MS	5000
 
 /* The waits after consecutive failures of one thing. */
 typedef struct Backoff
 {
 	uint64_t random; /* state of the jitter */
-	int failures;    /* consecutive ones so far */
+	int failures;	 /* consecutive ones so far */
 } Backoff;
 
 /* Milliseconds of a clock that never goes back; only differences mean something. */

@@ -8,8 +8,41 @@
 
 #include "postgres.h"
 
+#include "fmgr.h"
+
 #if PG_VERSION_NUM < 150000
 #error "sophia_stack needs PostgreSQL 15 or later"
 #endif
 
-#endif							/* SOPHIA_COMPAT_H */
+/*
+ * Symbols are hidden unless marked, on every version; before 16 the macro marks only the function's description.
+ * So a file with SQL entry points includes this one.
+ */
+#if PG_VERSION_NUM < 160000
+#undef PG_FUNCTION_INFO_V1
+#define PG_FUNCTION_INFO_V1(name)                                                                  \
+	extern PGDLLEXPORT Datum name(PG_FUNCTION_ARGS);                                               \
+	extern PGDLLEXPORT const Pg_finfo_record *CppConcat(pg_finfo_, name)(void);                    \
+	const Pg_finfo_record *CppConcat(pg_finfo_, name)(void)                                        \
+	{                                                                                              \
+		static const Pg_finfo_record finfo = {1};                                                  \
+		return &finfo;                                                                             \
+	}                                                                                              \
+	extern int no_such_variable
+#endif
+
+/* The number of this process' PGPROC (storage/proc.h); GetPGProcByNumber finds the entry again. */
+#if PG_VERSION_NUM >= 170000
+#define compat_my_proc_number() MyProcNumber
+#else
+#define compat_my_proc_number() (MyProc->pgprocno)
+#endif
+
+/* Whether a role owns a database or is a superuser (utils/acl.h, catalog/pg_database.h). */
+#if PG_VERSION_NUM >= 160000
+#define compat_owns_database(database, role) object_ownercheck(DatabaseRelationId, database, role)
+#else
+#define compat_owns_database(database, role) pg_database_ownercheck(database, role)
+#endif
+
+#endif /* SOPHIA_COMPAT_H */

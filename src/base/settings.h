@@ -5,16 +5,27 @@
 #ifndef SOPHIA_SETTINGS_H
 #define SOPHIA_SETTINGS_H
 
-#include <stdbool.h>
+#include "postgres.h"
 
-extern char *sophia_databases;				/* comma separated; whose workers the launcher starts */
-extern bool sophia_enabled;					/* false: every worker pauses its work */
-extern char *sophia_fragment_directories;	/* comma separated absolute folders; '' = none */
-extern int	sophia_ingest_workers;			/* ingest workers per database */
-extern int	sophia_max_document_size;		/* kilobytes */
-extern char *sophia_secrets_directory;		/* absolute folder; '' = none */
+#include "nodes/pg_list.h"
 
-/* Defines the settings; called once by _PG_init.  Those of PGC_POSTMASTER only while preloading. */
-extern void sophia_define_settings(void);
+extern char *sophia_databases;			  /* comma separated; whose workers the launcher starts */
+extern bool sophia_enabled;				  /* false: every worker pauses its work */
+extern char *sophia_fragment_directories; /* comma separated absolute folders; '' = none */
+extern int sophia_ingest_workers;		  /* ingest workers per database */
+extern int sophia_max_document_size;	  /* kilobytes */
+extern char *sophia_secrets_directory;	  /* absolute folder; '' = none */
 
-#endif							/* SOPHIA_SETTINGS_H */
+/* Defines the settings; called once by _PG_init. */
+extern void sophia_settings_define(void);
+
+/* The names that sophia_stack.databases lists: palloc'ed strings, case kept. */
+extern List *sophia_settings_databases(void);
+
+/* Whether sophia_stack.databases lists that name. */
+extern bool sophia_settings_list_database(const char *name);
+
+/* The folders that sophia_stack.fragment_directories lists: palloc'ed canonical absolute paths. */
+extern List *sophia_settings_fragment_directories(void);
+
+#endif /* SOPHIA_SETTINGS_H */

@@ -21,9 +21,9 @@
 typedef enum BrokerAnswer
 {
 	ANSWER_WAITING, /* nothing new */
-	ANSWER_FRAME,   /* a frame; consume it with sophia_broker_took */
-	ANSWER_ENDED,   /* the answer is complete and every frame was taken */
-	ANSWER_FAILED   /* see failure, failure_sqlstate and unauthorized */
+	ANSWER_FRAME,	/* a frame; consume it with sophia_broker_took */
+	ANSWER_ENDED,	/* the answer is complete and every frame was taken */
+	ANSWER_FAILED	/* see failure, failure_sqlstate and unauthorized */
 } BrokerAnswer;
 
 /* One request to the broker and its answer; zero = none. */
@@ -31,7 +31,7 @@ typedef struct BrokerCall
 {
 	HttpRequest *request;
 	FrameScanner scanner;
-	bool unauthorized;  /* the broker refused the token, or wants one */
+	bool unauthorized;	/* the broker refused the token, or wants one */
 	bool token_retried; /* the token was read anew for that; until an answer is good */
 	int failure_sqlstate;
 	char failure[400];
@@ -42,9 +42,9 @@ typedef struct BrokerJournal
 {
 	SourceJournal *entry;
 	int64 create_revision; /* of etcd; a change tells that it was deleted and made again */
-	int64 suspended_at;    /* head of a journal that is fully suspended; -1 = it is not */
-	uint64 listed;         /* the last refresh that listed it */
-	bool head_wanted;      /* its head is still to be asked in this refresh */
+	int64 suspended_at;	   /* head of a journal that is fully suspended; -1 = it is not */
+	uint64 listed;		   /* the last refresh that listed it */
+	bool head_wanted;	   /* its head is still to be asked in this refresh */
 	BrokerCall head;
 } BrokerJournal;
 
@@ -59,14 +59,14 @@ typedef struct Broker
 {
 	Source *source;
 	Secret token;
-	List *journals;      /* of BrokerJournal * */
+	List *journals;		 /* of BrokerJournal * */
 	const void *failing; /* whose failure the source's error is; NULL = nobody's */
 
 	RefreshPhase phase;
-	uint64 refresh;     /* number of the running refresh, or the last one */
+	uint64 refresh;		/* number of the running refresh, or the last one */
 	uint64 wanted_seen; /* refresh_wanted when it started */
 	bool refresh_failed;
-	bool relist;      /* a reader saw what only a listing explains */
+	bool relist;	  /* a reader saw what only a listing explains */
 	int64 refresh_at; /* when the next one is due, by sophia_clock_ms() */
 	Backoff refresh_backoff;
 	BrokerCall list;
@@ -80,7 +80,7 @@ typedef struct Broker
  * by ANSWER_FAILED.  `timeout_ms` 0 = the answer may take as long as it likes.
  */
 extern bool sophia_broker_post(Broker *broker, BrokerCall *call, const char *path,
-                               const StringInfo body, long timeout_ms);
+							   const StringInfo body, long timeout_ms);
 
 /* The next frame of the answer. */
 extern BrokerAnswer sophia_broker_next(BrokerCall *call, Frame *frame);
@@ -104,11 +104,11 @@ extern bool sophia_broker_read_token(Broker *broker, BrokerCall *call);
  * call may be tried again at once.  Otherwise the failure becomes the source's error.
  */
 extern bool sophia_broker_retry(Broker *broker, BrokerCall *call, const void *who,
-                                const char *doing);
+								const char *doing);
 
 /* Makes a failure of `who` the source's error, until `who` works again. */
 extern void sophia_broker_fail(Broker *broker, const void *who, int sqlstate, bool permanent,
-                               const char *format, ...) pg_attribute_printf(5, 6);
+							   const char *format, ...) pg_attribute_printf(5, 6);
 extern void sophia_broker_works(Broker *broker, const void *who);
 
 /* ---- broker_refresh.c ---- */

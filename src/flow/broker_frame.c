@@ -235,11 +235,11 @@ scan_status(Cursor *c, Frame *frame)
 		const char *name;
 		FrameStatus status;
 	} known[] = {
-	    {"OK", BROKER_OK},
-	    {"JOURNAL_NOT_FOUND", BROKER_JOURNAL_NOT_FOUND},
-	    {"OFFSET_NOT_YET_AVAILABLE", BROKER_OFFSET_NOT_YET_AVAILABLE},
-	    {"NOT_ALLOWED", BROKER_NOT_ALLOWED},
-	    {"SUSPENDED", BROKER_SUSPENDED},
+		{"OK", BROKER_OK},
+		{"JOURNAL_NOT_FOUND", BROKER_JOURNAL_NOT_FOUND},
+		{"OFFSET_NOT_YET_AVAILABLE", BROKER_OFFSET_NOT_YET_AVAILABLE},
+		{"NOT_ALLOWED", BROKER_NOT_ALLOWED},
+		{"SUSPENDED", BROKER_SUSPENDED},
 	};
 
 	if (!scan_message(c, frame))
@@ -416,7 +416,7 @@ scan_line(Cursor *c, Frame *frame)
 
 /* Finds the end of the line that the input begins with; false while it is not there. */
 static bool
-find_line(FrameScanner *scanner, const Buffer *input, bool complete, size_t *length)
+find_line(FrameScanner *scanner, const ByteBuffer *input, bool complete, size_t *length)
 {
 	size_t size = buffer_size(input);
 	const char *newline = NULL;
@@ -434,7 +434,7 @@ find_line(FrameScanner *scanner, const Buffer *input, bool complete, size_t *len
 }
 
 FrameKind
-sophia_frame_next(FrameScanner *scanner, const Buffer *input, bool complete, Frame *frame)
+sophia_frame_next(FrameScanner *scanner, const ByteBuffer *input, bool complete, Frame *frame)
 {
 	Cursor c = {0};
 	size_t length;
@@ -450,7 +450,7 @@ sophia_frame_next(FrameScanner *scanner, const Buffer *input, bool complete, Fra
 	{
 		frame->kind = FRAME_INVALID;
 		snprintf(frame->message, sizeof(frame->message), "malformed answer: %s at byte %zu of %zu",
-		         c.error, (size_t) (c.at - buffer_bytes(input)), length);
+				 c.error, (size_t) (c.at - buffer_bytes(input)), length);
 	}
 	frame->length = length;
 	return frame->kind;

@@ -38,13 +38,13 @@ typedef struct BrokerReader
 {
 	BrokerCall call;
 	Backoff backoff;
-	int64 retry_at;   /* no request before this, by sophia_clock_ms() */
+	int64 retry_at;	  /* no request before this, by sophia_clock_ms() */
 	int64 started_at; /* when the request was sent */
 	int64 active_at;  /* when it brought something last */
-	int64 best;       /* the largest offset ever reached; beyond it there is progress */
-	bool progress;    /* the request brought bytes */
-	int64 jump_to;    /* where to go on when content is empty; -1 = no jump */
-	int not_found;    /* times in a row that the journal was unknown */
+	int64 best;		  /* the largest offset ever reached; beyond it there is progress */
+	bool progress;	  /* the request brought bytes */
+	int64 jump_to;	  /* where to go on when content is empty; -1 = no jump */
+	int not_found;	  /* times in a row that the journal was unknown */
 } BrokerReader;
 
 /* The journal offset of the byte that comes next. */
@@ -54,7 +54,7 @@ reader_position(const Reader *reader)
 	const BrokerReader *state = reader->private;
 
 	return state->jump_to >= 0 ? state->jump_to
-	                           : reader->offset + (int64) buffer_size(&reader->content);
+							   : reader->offset + (int64) buffer_size(&reader->content);
 }
 
 /* Ends the request; the next one is due in wait_ms. */
@@ -110,9 +110,9 @@ start_reading(Broker *broker, Reader *reader)
 	appendStringInfoString(&body, "{\"journal\":");
 	escape_json(&body, reader->journal);
 	appendStringInfo(&body,
-	                 ",\"offset\":\"" INT64_FORMAT
-	                 "\",\"block\":true,\"minEtcdRevision\":\"" INT64_FORMAT "\"}",
-	                 reader_position(reader), journal != NULL ? journal->create_revision : 0);
+					 ",\"offset\":\"" INT64_FORMAT
+					 "\",\"block\":true,\"minEtcdRevision\":\"" INT64_FORMAT "\"}",
+					 reader_position(reader), journal != NULL ? journal->create_revision : 0);
 	sent = sophia_broker_post(broker, &state->call, "/v1/journals/read", &body, 0);
 	pfree(body.data);
 	if (!sent)
@@ -124,7 +124,7 @@ start_reading(Broker *broker, Reader *reader)
 
 /* Forgets the last line of content, which has no end. */
 static void
-drop_partial_line(Buffer *content)
+drop_partial_line(ByteBuffer *content)
 {
 	while (buffer_size(content) > 0 && content->data[content->end - 1] != '\n')
 		content->end--;
@@ -138,29 +138,29 @@ static void
 jump(Broker *broker, Reader *reader, int64 to)
 {
 	BrokerReader *state = reader->private;
-	Buffer *content = &reader->content;
+	ByteBuffer *content = &reader->content;
 	int64 from = reader_position(reader);
 
 	if (to < from)
 	{
 		sophia_broker_failed(&state->call, ERRCODE_PROTOCOL_VIOLATION,
-		                     "the broker went back to a smaller offset");
+							 "the broker went back to a smaller offset");
 		fail_call(broker, reader);
 	}
 	else if (buffer_size(content) > 0 && content->data[content->end - 1] != '\n')
 	{
 		drop_partial_line(content);
 		sophia_broker_fail(broker, reader, ERRCODE_DATA_CORRUPTED, false,
-		                   "journal \"%s\" has a hole inside a line: bytes " INT64_FORMAT
-		                   " to " INT64_FORMAT " are missing",
-		                   reader->journal, from, to);
+						   "journal \"%s\" has a hole inside a line: bytes " INT64_FORMAT
+						   " to " INT64_FORMAT " are missing",
+						   reader->journal, from, to);
 		back_off(reader);
 	}
 	else
 	{
 		ereport(LOG, (errmsg("journal \"%s\" has a hole: bytes " INT64_FORMAT " to " INT64_FORMAT
-		                     " are gone",
-		                     reader->journal, from, to)));
+							 " are gone",
+							 reader->journal, from, to)));
 		state->jump_to = to;
 	}
 }
@@ -191,7 +191,7 @@ take_content(Broker *broker, Reader *reader, const Frame *frame)
 	if (!sophia_base64_append(&reader->content, frame->content, frame->content_length))
 	{
 		sophia_broker_failed(&state->call, ERRCODE_PROTOCOL_VIOLATION,
-		                     "the broker sent content that is not base64, or memory is short");
+							 "the broker sent content that is not base64, or memory is short");
 		fail_call(broker, reader);
 		return false;
 	}
@@ -233,18 +233,18 @@ take_status(Broker *broker, Reader *reader, const Frame *frame)
 			broker->relist = true;
 			if (++state->not_found >= QUIET_TRIES)
 				sophia_broker_fail(broker, reader, ERRCODE_UNDEFINED_OBJECT, false,
-				                   "journal \"%s\" is unknown to the broker, or the token does not "
-				                   "cover it",
-				                   reader->journal);
+								   "journal \"%s\" is unknown to the broker, or the token does not "
+								   "cover it",
+								   reader->journal);
 			break;
 		case BROKER_NOT_ALLOWED:
 			sophia_broker_fail(broker, reader, ERRCODE_INSUFFICIENT_PRIVILEGE, true,
-			                   "journal \"%s\" cannot be read: it is write-only", reader->journal);
+							   "journal \"%s\" cannot be read: it is write-only", reader->journal);
 			break;
 		case BROKER_OTHER:
 			sophia_broker_fail(broker, reader, ERRCODE_CONNECTION_EXCEPTION, false,
-			                   "journal \"%s\" cannot be read now: the broker answers %s",
-			                   reader->journal, frame->message);
+							   "journal \"%s\" cannot be read now: the broker answers %s",
+							   reader->journal, frame->message);
 			break;
 	}
 	back_off(reader);
@@ -288,8 +288,8 @@ answer_ended(Broker *broker, Reader *reader)
 	{
 		if (state->backoff.failures >= QUIET_TRIES)
 			sophia_broker_fail(broker, reader, ERRCODE_CONNECTION_EXCEPTION, false,
-			                   "the broker ends each read of journal \"%s\" without an answer",
-			                   reader->journal);
+							   "the broker ends each read of journal \"%s\" without an answer",
+							   reader->journal);
 		/* An expired token ends like this too, for the seconds that clocks may differ. */
 		sophia_secret_clear(&broker->token);
 		back_off(reader);

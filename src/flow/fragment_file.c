@@ -5,8 +5,6 @@
  * One decoder serves both passes: it hands out content bytes and knows when the file's end is a proper one.
  * Verifying hashes what it hands out, reading keeps it; between the two the file is rewound.
  */
-#define _GNU_SOURCE
-
 #include "flow/fragment_file.h"
 
 #include <errno.h>
@@ -22,7 +20,7 @@
 #include <zlib.h>
 
 #define INPUT_SIZE   (128 * 1024)
-#define SCRATCH_SIZE (256 * 1024)
+#define SCRATCH_SIZE ((int64_t) 256 * 1024)
 
 /* 15 bits of window, and gzip headers only. */
 #define GZIP_WINDOW_BITS 31
@@ -43,6 +41,7 @@ struct FragmentFile
 	EVP_MD_CTX *digest;
 	unsigned char *input;   /* compressed bytes; NULL for raw files */
 	unsigned char *scratch; /* content that is not kept */
+	size_t scratch_size;    /* more than the content, if that is small */
 	char error[256];
 };
 
@@ -75,8 +74,8 @@ fill_identity(const struct stat *st, FragmentIdentity *identity)
 	identity->mtime_ns = (int64_t) st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
 }
 
-static bool
-same_identity(const FragmentIdentity *a, const FragmentIdentity *b)
+bool
+sophia_fragment_same(const FragmentIdentity *a, const FragmentIdentity *b)
 {
 	return a->device == b->device && a->inode == b->inode && a->size == b->size &&
 	       a->mtime_ns == b->mtime_ns;
@@ -112,7 +111,8 @@ static FragmentStatus
 prepare_decoder(FragmentFile *f, FragmentCodec codec)
 {
 	f->gzip = codec == FRAGMENT_GZIP || (codec == FRAGMENT_GZIP_OFFLOAD && starts_as_gzip(f->fd));
-	f->scratch = malloc(SCRATCH_SIZE);
+	f->scratch_size = f->length < SCRATCH_SIZE ? (size_t) f->length + 1 : SCRATCH_SIZE;
+	f->scratch = malloc(f->scratch_size);
 	f->digest = EVP_MD_CTX_new();
 	if (f->scratch == NULL || f->digest == NULL)
 		return fail(f, FRAGMENT_NO_MEMORY, "out of memory");
@@ -349,10 +349,10 @@ sophia_fragment_verify(FragmentFile *f, size_t budget)
 	if (!f->gzip && check_length(f, f->identity.size) != FRAGMENT_DONE)
 		return FRAGMENT_DAMAGED;
 
-	for (size_t done = 0; done < budget; done += SCRATCH_SIZE)
+	for (size_t done = 0; done < budget; done += f->scratch_size)
 	{
 		size_t got;
-		FragmentStatus status = decode(f, f->scratch, SCRATCH_SIZE, &got);
+		FragmentStatus status = decode(f, f->scratch, f->scratch_size, &got);
 
 		if (status != FRAGMENT_MORE)
 			return status;
@@ -362,7 +362,7 @@ sophia_fragment_verify(FragmentFile *f, size_t budget)
 			return fail(f, FRAGMENT_DAMAGED,
 			            "its content has more than the %" PRId64 " bytes that its name says",
 			            f->length);
-		if (got < SCRATCH_SIZE)
+		if (got < f->scratch_size)
 			return finish_verify(f);
 	}
 	return FRAGMENT_MORE;
@@ -390,7 +390,7 @@ check_unchanged(FragmentFile *f)
 	if (fstat(f->fd, &st) != 0)
 		return fail_system(f, "could not examine");
 	fill_identity(&st, &now);
-	if (!same_identity(&f->identity, &now))
+	if (!sophia_fragment_same(&f->identity, &now))
 		return fail(f, FRAGMENT_DAMAGED, "it changed while it was read");
 	return FRAGMENT_MORE;
 }
@@ -399,10 +399,10 @@ check_unchanged(FragmentFile *f)
 static FragmentStatus
 skip_content(FragmentFile *f, size_t budget)
 {
-	for (size_t done = 0; done < budget && f->position < f->skip; done += SCRATCH_SIZE)
+	for (size_t done = 0; done < budget && f->position < f->skip; done += f->scratch_size)
 	{
 		int64_t left = f->skip - f->position;
-		size_t want = left < SCRATCH_SIZE ? (size_t) left : SCRATCH_SIZE;
+		size_t want = left < (int64_t) f->scratch_size ? (size_t) left : f->scratch_size;
 		size_t got;
 		FragmentStatus status = decode(f, f->scratch, want, &got);
 

@@ -30,6 +30,8 @@ typedef struct FragmentIdentity
 	int64_t mtime_ns;
 } FragmentIdentity;
 
+extern bool sophia_fragment_same(const FragmentIdentity *a, const FragmentIdentity *b);
+
 typedef struct FragmentFile FragmentFile;
 
 /*

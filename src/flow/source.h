@@ -22,6 +22,7 @@
 #include "nodes/pg_list.h"
 
 #include "base/buffer.h"
+#include "datatype/timestamp.h"
 #include "flow/fragment_name.h"
 
 /* One journal of the collection, as last listed; elements of Source.journals. */
@@ -41,7 +42,7 @@ typedef struct Reader
 	struct Source *source;
 	char	   *journal;
 	int64		offset;			/* journal offset of the first byte in content */
-	Buffer		content;
+	ByteBuffer		content;
 	size_t		limit;			/* the source stops appending at this many bytes; the worker raises it for a
 								 * longer line */
 	int64		write_head;		/* newest write head seen while reading, -1 = unknown */

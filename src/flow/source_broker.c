@@ -17,12 +17,12 @@ broker_pump(Source *source)
 	int64 next = sophia_broker_refresh(broker);
 	ListCell *cell;
 
-	foreach (cell, source->readers)
+	foreach(cell, source->readers)
 		next = Min(next, sophia_broker_pump_reader(lfirst(cell)));
 	source->wake_at =
-	    next == PG_INT64_MAX
-	        ? 0
-	        : TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Max(next - sophia_clock_ms(), 0));
+		next == PG_INT64_MAX
+			? 0
+			: TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Max(next - sophia_clock_ms(), 0));
 }
 
 static void
@@ -35,7 +35,7 @@ broker_open(Source *source)
 		source->address[length - 1] = '\0';
 	broker->source = source;
 	sophia_backoff_init(&broker->refresh_backoff,
-	                    (uint64) (uintptr_t) broker ^ (uint64) MyProcPid << 32);
+						(uint64) (uintptr_t) broker ^ (uint64) MyProcPid << 32);
 	source->private = broker;
 }
 
@@ -45,7 +45,7 @@ broker_close(Source *source)
 	Broker *broker = source->private;
 	ListCell *cell;
 
-	foreach (cell, broker->journals)
+	foreach(cell, broker->journals)
 		sophia_broker_end(&((BrokerJournal *) lfirst(cell))->head);
 	sophia_broker_end(&broker->list);
 	sophia_secret_clear(&broker->token);
@@ -72,8 +72,8 @@ split_authority(const char *authority, char *host, size_t host_size)
 	bool bracketed = authority[0] == '[';
 	const char *start = authority + bracketed;
 	size_t length = strspn(start, bracketed ? "0123456789abcdefABCDEF:."
-	                                        : "0123456789abcdefghijklmnopqrstuvwxyz"
-	                                          "ABCDEFGHIJKLMNOPQRSTUVWXYZ.-_");
+											: "0123456789abcdefghijklmnopqrstuvwxyz"
+											  "ABCDEFGHIJKLMNOPQRSTUVWXYZ.-_");
 	const char *rest = start + length;
 
 	if (length == 0 || length >= host_size || (bracketed && *rest++ != ']'))
@@ -99,21 +99,20 @@ broker_check_address(const char *address)
 
 	if (authority == NULL || !split_authority(authority, host, sizeof(host)))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		                errmsg("invalid broker address \"%s\"", address),
-		                errhint("Use http://host:port or https://host:port.")));
+						errmsg("invalid broker address \"%s\"", address),
+						errhint("Use http://host:port or https://host:port.")));
 	if (sophia_address_refused_text(host))
-		ereport(ERROR,
-		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		         errmsg("invalid broker address \"%s\"", address),
-		         errdetail("Link-local addresses and those of cloud metadata are refused.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("invalid broker address \"%s\"", address),
+						errdetail("Link-local addresses and those of cloud metadata are refused.")));
 }
 
 const SourceKind sophia_source_broker = {
-    .name = "broker",
-    .check_address = broker_check_address,
-    .open = broker_open,
-    .pump = broker_pump,
-    .open_reader = sophia_broker_open_reader,
-    .close_reader = sophia_broker_close_reader,
-    .close = broker_close,
+	.name = "broker",
+	.check_address = broker_check_address,
+	.open = broker_open,
+	.pump = broker_pump,
+	.open_reader = sophia_broker_open_reader,
+	.close_reader = sophia_broker_close_reader,
+	.close = broker_close,
 };

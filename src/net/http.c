@@ -30,10 +30,10 @@
 #include "net/http.h"
 #include "net/loop.h"
 
-#define CONNECT_TIMEOUT_MS   10000L
-#define KEEPALIVE_IDLE_S     60L
+#define CONNECT_TIMEOUT_MS	 10000L
+#define KEEPALIVE_IDLE_S	 60L
 #define KEEPALIVE_INTERVAL_S 30L
-#define RECEIVE_BUFFER       (512L * 1024L)
+#define RECEIVE_BUFFER		 (512L * 1024L)
 
 typedef struct HttpTransfer
 {
@@ -41,7 +41,7 @@ typedef struct HttpTransfer
 	dlist_node node; /* of transfers */
 	CURL *easy;
 	struct curl_slist *headers;
-	bool refused;   /* the address is one that is never talked to */
+	bool refused;	/* the address is one that is never talked to */
 	bool no_memory; /* an answer found no room */
 	char curl_error[CURL_ERROR_SIZE];
 } HttpTransfer;
@@ -295,7 +295,7 @@ prepare_multi(void)
 	restore_signals(&before);
 	if (multi == NULL)
 		ereport(ERROR,
-		        (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not initialize the HTTP library")));
+				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not initialize the HTTP library")));
 	multi_timer.due = -1;
 	multi_timer.ring = timer_rings;
 	sophia_loop_add_timer(&multi_timer);
@@ -364,7 +364,7 @@ configure_request(HttpTransfer *transfer, CURL *easy, const HttpOptions *options
 	SET(CURLOPT_URL, options->url);
 	SET(CURLOPT_HTTPHEADER, transfer->headers);
 	SET(CURLOPT_HTTP_VERSION,
-	    (long) (options->http1 ? CURL_HTTP_VERSION_1_1 : CURL_HTTP_VERSION_2TLS));
+		(long) (options->http1 ? CURL_HTTP_VERSION_1_1 : CURL_HTTP_VERSION_2TLS));
 	SET(CURLOPT_TIMEOUT_MS, options->timeout_ms);
 	if (options->low_speed_s > 0)
 	{
@@ -388,8 +388,8 @@ launch(HttpTransfer *transfer, const HttpOptions *options)
 		return "a request header holds a control character";
 	transfer->easy = curl_easy_init();
 	if (transfer->easy == NULL || !configure_connection(transfer, transfer->easy) ||
-	    !configure_request(transfer, transfer->easy, options) ||
-	    curl_multi_add_handle(multi, transfer->easy) != CURLM_OK)
+		!configure_request(transfer, transfer->easy, options) ||
+		curl_multi_add_handle(multi, transfer->easy) != CURLM_OK)
 		return "the HTTP library refused the request";
 	return NULL;
 }

@@ -16,25 +16,25 @@
 
 typedef struct HttpOptions
 {
-	const char *method;         /* GET or POST */
-	const char *url;            /* http or https; redirects are not followed */
+	const char *method;			/* GET or POST */
+	const char *url;			/* http or https; redirects are not followed */
 	const char *const *headers; /* "Name: value" each, ended by NULL; or NULL */
-	const char *body;           /* of a POST; copied */
+	const char *body;			/* of a POST; copied */
 	size_t body_length;
-	size_t limit;     /* bytes of answer held before the transfer pauses; 0 = no limit */
-	bool http1;       /* HTTP/1.1 only: one connection a request */
+	size_t limit;	  /* bytes of answer held before the transfer pauses; 0 = no limit */
+	bool http1;		  /* HTTP/1.1 only: one connection a request */
 	long timeout_ms;  /* for the whole request; 0 = none */
 	long low_speed_s; /* give up when nothing arrives for so many seconds; 0 = never */
 } HttpOptions;
 
 typedef struct HttpRequest
 {
-	Buffer body;     /* of the answer; the owner consumes it */
-	size_t limit;    /* see HttpOptions; may be changed */
-	bool paused;     /* holds back because body reached limit; see sophia_http_resume */
-	bool finished;   /* nothing more will come; see ok, status and error */
-	bool ok;         /* finished, and the answer is whole */
-	long status;     /* HTTP status; 0 while no answer has come */
+	ByteBuffer body; /* of the answer; the owner consumes it */
+	size_t limit;	 /* see HttpOptions; may be changed */
+	bool paused;	 /* holds back because body reached limit; see sophia_http_resume */
+	bool finished;	 /* nothing more will come; see ok, status and error */
+	bool ok;		 /* finished, and the answer is whole */
+	long status;	 /* HTTP status; 0 while no answer has come */
 	char error[256]; /* why it is not ok */
 	struct HttpTransfer *transfer;
 } HttpRequest;

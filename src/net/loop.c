@@ -42,13 +42,13 @@ sophia_loop_init(void)
 		return;
 	if (!AcquireExternalFD())
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-		                errmsg("no file descriptor is left for an event loop")));
+						errmsg("no file descriptor is left for an event loop")));
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (epoll_fd < 0)
 	{
 		ReleaseExternalFD();
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-		                errmsg("could not create an event loop: %m")));
+						errmsg("could not create an event loop: %m")));
 	}
 }
 
@@ -163,7 +163,7 @@ sophia_loop_wait(long timeout_ms)
 	if (epoll_fd >= 0)
 		wake_on |= WL_SOCKET_READABLE;
 	(void) WaitLatchOrSocket(MyLatch, wake_on, epoll_fd >= 0 ? epoll_fd : PGINVALID_SOCKET,
-	                         timeout_ms, PG_WAIT_EXTENSION);
+							 timeout_ms, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 	if (epoll_fd >= 0)

@@ -13,7 +13,7 @@
 /* Events of a LoopWatch, as bits. */
 #define LOOP_READABLE 1
 #define LOOP_WRITABLE 2
-#define LOOP_FAILED   4 /* an error or a hang-up; always reported */
+#define LOOP_FAILED	  4 /* an error or a hang-up; always reported */
 
 /* A socket that is watched. */
 typedef struct LoopWatch

@@ -26,7 +26,7 @@ extern bool sophia_secret_reference_valid(const char *reference);
  * none.
  */
 extern bool sophia_secret_read(const char *reference, Secret *secret, char *error,
-                               size_t error_size);
+							   size_t error_size);
 
 /* Wipes and frees the value. */
 extern void sophia_secret_clear(Secret *secret);

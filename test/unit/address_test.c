@@ -16,31 +16,31 @@ static const struct
 	const char *text;
 	bool refused;
 } addresses[] = {
-    {"169.254.0.0", true},
-    {"169.254.169.254", true},
-    {"169.254.255.255", true},
-    {"100.100.100.200", true},
-    {"192.0.0.192", true},
-    {"fe80::1", true},
-    {"febf::1", true},
-    {"fd00:ec2::254", true},
-    {"::ffff:169.254.169.254", true},
-    {"::169.254.169.254", true},
-    {"64:ff9b::169.254.169.254", true},
-    {"2002:a9fe:a9fe::1", true},
-    {"169.253.255.255", false},
-    {"169.255.0.0", false},
-    {"127.0.0.1", false},
-    {"10.0.0.1", false},
-    {"192.168.1.1", false},
-    {"0.0.0.0", false},
-    {"::1", false},
-    {"::", false},
-    {"fd00::1", false},
-    {"fec0::1", false},
-    {"::ffff:127.0.0.1", false},
-    {"2002:7f00:1::1", false},
-    {"2001:db8::1", false},
+	{"169.254.0.0", true},
+	{"169.254.169.254", true},
+	{"169.254.255.255", true},
+	{"100.100.100.200", true},
+	{"192.0.0.192", true},
+	{"fe80::1", true},
+	{"febf::1", true},
+	{"fd00:ec2::254", true},
+	{"::ffff:169.254.169.254", true},
+	{"::169.254.169.254", true},
+	{"64:ff9b::169.254.169.254", true},
+	{"2002:a9fe:a9fe::1", true},
+	{"169.253.255.255", false},
+	{"169.255.0.0", false},
+	{"127.0.0.1", false},
+	{"10.0.0.1", false},
+	{"192.168.1.1", false},
+	{"0.0.0.0", false},
+	{"::1", false},
+	{"::", false},
+	{"fd00::1", false},
+	{"fec0::1", false},
+	{"::ffff:127.0.0.1", false},
+	{"2002:7f00:1::1", false},
+	{"2001:db8::1", false},
 };
 
 /* The same question, asked of a socket address. */
@@ -63,7 +63,7 @@ main(void)
 
 	for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++)
 		ok(sophia_address_refused_text(addresses[i].text) == addresses[i].refused &&
-		       refused(addresses[i].text) == addresses[i].refused,
+			   refused(addresses[i].text) == addresses[i].refused,
 		   "%s is %s", addresses[i].text, addresses[i].refused ? "refused" : "allowed");
 	ok(!sophia_address_refused_text("broker.example.com") && !sophia_address_refused_text(""),
 	   "a name is no address");

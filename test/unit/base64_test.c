@@ -13,7 +13,7 @@ static size_t
 encode(const unsigned char *in, size_t length, char *out)
 {
 	static const char alphabet[] =
-	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 	size_t used = 0;
 
 	for (size_t i = 0; i < length; i += 3)
@@ -42,12 +42,12 @@ test_base64_lengths(void)
 		bytes[i] = (unsigned char) (i * 151 + (i >> 3));
 	for (size_t length = 0; length <= sizeof(bytes); length++)
 	{
-		Buffer out = {0};
+		ByteBuffer out = {0};
 
 		sophia_buffer_append(&out, "x", 1);
 		same &= sophia_base64_append(&out, text, encode(bytes, length, text)) &&
-		        buffer_size(&out) == length + 1 && buffer_bytes(&out)[0] == 'x' &&
-		        memcmp(buffer_bytes(&out) + 1, bytes, length) == 0;
+				buffer_size(&out) == length + 1 && buffer_bytes(&out)[0] == 'x' &&
+				memcmp(buffer_bytes(&out) + 1, bytes, length) == 0;
 		sophia_buffer_free(&out);
 	}
 	ok(same, "base64 of every length up to %zu", sizeof(bytes));
@@ -59,7 +59,7 @@ test_base64_invalid(void)
 	char text[41];
 	unsigned char bytes[30] = {0};
 	size_t length = encode(bytes, sizeof(bytes), text);
-	Buffer out = {0};
+	ByteBuffer out = {0};
 	bool refused = true;
 
 	for (size_t at = 0; at < length; at++)
@@ -79,7 +79,7 @@ test_base64_invalid(void)
 		refused &= !sophia_base64_append(&out, text, length - cut);
 	ok(refused, "a length that is no multiple of four is refused");
 	ok(!sophia_base64_append(&out, "A===", 4) && !sophia_base64_append(&out, "====", 4) &&
-	       !sophia_base64_append(&out, "AA=A", 4),
+		   !sophia_base64_append(&out, "AA=A", 4),
 	   "padding in the wrong place is refused");
 	ok(buffer_size(&out) == 0, "and nothing was appended");
 	sophia_buffer_free(&out);

@@ -1,8 +1,6 @@
 /*
  * Unit tests of flow/fragment_file.c on files in a temporary folder.
  */
-#define _GNU_SOURCE
-
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <stdlib.h>

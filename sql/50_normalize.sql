@@ -1,0 +1,26 @@
+-- Normalising functions.  NULL gives NULL, and so does what cannot be normalised; no text raises an error.
+
+CREATE FUNCTION sophia.normalize_email(email text) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 10
+AS 'MODULE_PATHNAME', 'sophia_normalize_email_sql';
+COMMENT ON FUNCTION sophia.normalize_email(text) IS 'e-mail address in lower case, without mailto:, display name and angle brackets; NULL without exactly one @';
+
+CREATE FUNCTION sophia.normalize_phone(phone text, default_country text DEFAULT NULL) RETURNS text
+LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE COST 10
+AS 'MODULE_PATHNAME', 'sophia_normalize_phone_sql';
+COMMENT ON FUNCTION sophia.normalize_phone(text, text) IS 'phone number in E.164 form, without extension; a national number needs the country (ISO 3166-1 alpha-2) that it is one of';
+
+CREATE FUNCTION sophia.normalize_name(name text) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 10
+AS 'MODULE_PATHNAME', 'sophia_normalize_name_sql';
+COMMENT ON FUNCTION sophia.normalize_name(text) IS 'name in the form in which spellings compare equal: lower case, without accents, single spaces';
+
+CREATE FUNCTION sophia.html_to_text(html text) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 50
+AS 'MODULE_PATHNAME', 'sophia_html_to_text_sql';
+COMMENT ON FUNCTION sophia.html_to_text(text) IS 'text of an HTML fragment: tags, scripts and styles removed, references decoded, white space collapsed, a line a block element';
+
+CREATE FUNCTION sophia.slack_text(message text, names jsonb DEFAULT NULL) RETURNS text
+LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE COST 20
+AS 'MODULE_PATHNAME', 'sophia_slack_text_sql';
+COMMENT ON FUNCTION sophia.slack_text(text, jsonb) IS 'text of a Slack message with mentions, links and escapes resolved; names maps ids to names, unknown ids stay as written';

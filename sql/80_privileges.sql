@@ -1,0 +1,5 @@
+-- Nothing is executable by everybody but pure functions: those that only compute from their arguments.  They are granted
+-- here by name, in alphabetical order.
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA sophia FROM PUBLIC;
+REVOKE ALL ON ALL PROCEDURES IN SCHEMA sophia FROM PUBLIC;

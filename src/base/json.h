@@ -1,0 +1,129 @@
+/*
+ * json.h
+ *		Documents as trees: parsing, looking up and merging.
+ *
+ * The parser is the hot path of the ingest, so it is ours: it never throws, names what is wrong with a document
+ * instead, goes on after what only spoils a text (so that the document's uuid can still be read), keeps every digit
+ * of a number, and leaves strings without escapes where they are in the input.
+ *
+ * Trees live in an Arena and point into the parsed bytes: both must outlive the tree.  Nodes are never changed once
+ * built; merging shares what it can.
+ */
+#ifndef SOPHIA_JSON_H
+#define SOPHIA_JSON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+
+typedef enum JsonKind
+{
+	JSON_NULL,
+	JSON_FALSE,
+	JSON_TRUE,
+	JSON_NUMBER, /* text: the number as written */
+	JSON_DECIMAL, /* data: a number in the server's binary form, from a stored document */
+	JSON_STRING, /* text: unescaped UTF-8 */
+	JSON_ARRAY,
+	JSON_OBJECT
+} JsonKind;
+
+typedef struct JsonNode
+{
+	JsonKind kind;
+	uint32_t length; /* bytes of text or data, number of items or members */
+	union
+	{
+		const char *text;
+		const void *data;
+		const struct JsonNode *items;
+		const struct JsonMember *members; /* in the order of sophia_json_compare_names, names distinct */
+	} u;
+} JsonNode;
+
+typedef struct JsonMember
+{
+	const char *name;
+	uint32_t length;
+	JsonNode value;
+} JsonMember;
+
+/* What is wrong with a text.  All but the first three leave the rest of the document readable. */
+typedef enum JsonProblem
+{
+	JSON_FINE,
+	JSON_NO_MEMORY,
+	JSON_SYNTAX,
+	JSON_TOO_DEEP,
+	JSON_BAD_ENCODING,	 /* bytes that are no UTF-8 */
+	JSON_NUL,			 /* \u0000 */
+	JSON_LONE_SURROGATE, /* \ud800 without its other half */
+	JSON_NUMBER_RANGE	 /* more digits or a larger exponent than the server's numeric holds */
+} JsonProblem;
+
+/* Reusable: zero it before the first use, sophia_json_parser_free() at the end. */
+typedef struct JsonParser
+{
+	/* Result of the last parse. */
+	JsonProblem problem;	/* the first one met */
+	size_t problem_at;		/* byte position of it */
+	JsonNode root;			/* valid unless the problem is one of JSON_NO_MEMORY .. JSON_TOO_DEEP */
+	JsonNode uuid;			/* /_meta/uuid, also of a document that breaks off behind it; JSON_NULL = none */
+
+	/* Internal. */
+	Arena *arena;
+	const char *start;
+	const char *next;
+	const char *end;
+	int depth;
+	bool in_meta;
+	struct JsonMember *stack; /* members and items of the containers that are open */
+	size_t stack_size;
+	size_t stack_top;
+} JsonParser;
+
+#define JSON_MAX_DEPTH 1000
+
+/* Parses one JSON text of `length` bytes into parser->root; true when there is no problem at all. */
+extern bool sophia_json_parse(JsonParser *parser, Arena *arena, const char *text, size_t length);
+extern void sophia_json_parser_free(JsonParser *parser);
+
+/* Order of the members of an object: shorter names first, then by bytes (the order of PostgreSQL's jsonb). */
+extern int sophia_json_compare_names(const char *a, uint32_t a_length, const char *b,
+									 uint32_t b_length);
+
+/* The member of that name, or NULL (also when the node is no object). */
+extern const JsonNode *sophia_json_member(const JsonNode *node, const char *name, uint32_t length);
+
+/* A JSON pointer (RFC 6901), split into the names of its steps; array positions are not followed. */
+typedef struct JsonPointer
+{
+	int steps;
+	struct
+	{
+		const char *name;
+		uint32_t length;
+	} step[8];
+} JsonPointer;
+
+/* Splits `text` ("" or "/a/b"); names live in the arena.  False: no pointer, too many steps, or no memory. */
+extern bool sophia_json_pointer(JsonPointer *pointer, Arena *arena, const char *text);
+
+/* The node a pointer names, or NULL when it is absent. */
+extern const JsonNode *sophia_json_find(const JsonNode *node, const JsonPointer *pointer);
+
+/*
+ * left and right as one document: objects are united at every depth, anything else of `right` replaces what `left` has
+ * at that place, an explicit null included.  `whole` (may be NULL) names a member of the root that is not united:
+ * right's replaces left's.  False when there is no memory.
+ */
+extern bool sophia_json_merge(JsonNode *result, Arena *arena, const JsonNode *left,
+							  const JsonNode *right, const char *whole);
+
+/* `object` with its member `name` taken from `from`, where that has one. */
+extern bool sophia_json_replace_member(JsonNode *result, Arena *arena, const JsonNode *object,
+									   const char *name, const JsonNode *from);
+
+#endif /* SOPHIA_JSON_H */

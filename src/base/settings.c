@@ -1,0 +1,133 @@
+/*
+ * settings.c
+ *		Defines the settings and reads the ones that are lists.
+ *
+ * A list stays the text that the administrator wrote and is split where it is used, which is rare; so nothing
+ * has to be kept in step with a reload.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/varlena.h"
+
+#include "base/settings.h"
+
+char *sophia_databases = NULL;
+bool sophia_enabled = true;
+char *sophia_fragment_directories = NULL;
+int sophia_ingest_workers = 1;
+int sophia_max_document_size = 64 * 1024;
+char *sophia_secrets_directory = NULL;
+
+static bool
+check_databases(char **value, void **extra, GucSource source)
+{
+	List *names;
+
+	if (!SplitGUCList(pstrdup(*value), ',', &names))
+	{
+		GUC_check_errdetail("List syntax is invalid.");
+		return false;
+	}
+	return true;
+}
+
+static bool
+check_directories(char **value, void **extra, GucSource source)
+{
+	List *folders;
+	ListCell *cell;
+
+	if (!SplitDirectoriesString(pstrdup(*value), ',', &folders))
+	{
+		GUC_check_errdetail("List syntax is invalid.");
+		return false;
+	}
+	foreach(cell, folders)
+	{
+		if (!is_absolute_path((char *) lfirst(cell)))
+		{
+			GUC_check_errdetail("\"%s\" is not an absolute path.", (char *) lfirst(cell));
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool
+check_directory(char **value, void **extra, GucSource source)
+{
+	if (**value != '\0' && !is_absolute_path(*value))
+	{
+		GUC_check_errdetail("\"%s\" is not an absolute path.", *value);
+		return false;
+	}
+	return true;
+}
+
+void
+sophia_settings_define(void)
+{
+	DefineCustomStringVariable(
+		"sophia_stack.databases", "Databases whose collections are ingested.",
+		"Each gets sophia_stack.ingest_workers background workers.", &sophia_databases, "postgres",
+		PGC_SIGHUP, GUC_LIST_INPUT, check_databases, NULL, NULL);
+
+	DefineCustomBoolVariable("sophia_stack.enabled",
+							 "Lets the workers work; off pauses them, as for a restore.", NULL,
+							 &sophia_enabled, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomStringVariable("sophia_stack.fragment_directories",
+							   "Folders below which an endpoint of kind fragments may lie.",
+							   "Empty: there can be no such endpoint.",
+							   &sophia_fragment_directories, "", PGC_SIGHUP,
+							   GUC_LIST_INPUT | GUC_SUPERUSER_ONLY, check_directories, NULL, NULL);
+
+	DefineCustomIntVariable("sophia_stack.ingest_workers",
+							"Number of ingest workers of each database.", NULL,
+							&sophia_ingest_workers, 1, 1, 8, PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("sophia_stack.max_document_size",
+							"Largest document that is applied; a larger one becomes a dead letter.",
+							NULL, &sophia_max_document_size, 64 * 1024, 1, 512 * 1024, PGC_SIGHUP,
+							GUC_UNIT_KB, NULL, NULL, NULL);
+
+	DefineCustomStringVariable(
+		"sophia_stack.secrets_directory", "Folder that holds the files of secrets named file:name.",
+		"Empty: only secrets named env:NAME can be used.", &sophia_secrets_directory, "",
+		PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_directory, NULL, NULL);
+}
+
+List *
+sophia_settings_databases(void)
+{
+	List *names;
+
+	if (!SplitGUCList(pstrdup(sophia_databases), ',', &names))
+		return NIL;
+	return names;
+}
+
+bool
+sophia_settings_list_database(const char *name)
+{
+	ListCell *cell;
+
+	foreach(cell, sophia_settings_databases())
+	{
+		if (strcmp((char *) lfirst(cell), name) == 0)
+			return true;
+	}
+	return false;
+}
+
+List *
+sophia_settings_fragment_directories(void)
+{
+	List *folders;
+
+	if (!SplitDirectoriesString(pstrdup(sophia_fragment_directories), ',', &folders))
+		return NIL;
+	return folders;
+}

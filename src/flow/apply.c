@@ -1,0 +1,464 @@
+/*
+ * apply.c
+ *		Committed documents into the rows of a shape: see apply.h.
+ *
+ * Gather the documents by key, fetch the rows of those keys, reduce in memory, write all rows with one statement.
+ * Memory lives in a context of the call; SPI's procedure context holds the fetched documents until the end.
+ */
+#include "postgres.h"
+
+#include "flow/apply.h"
+
+#include "access/xact.h"
+#include "base/guard.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "flow/groups.h"
+#include "flow/row.h"
+#include "flow/uuid.h"
+#include "miscadmin.h"
+#include "store/jsonb.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+/* What one call works with. */
+typedef struct Work
+{
+	Apply *apply;
+	Shape *shape;
+	KeyGroups *groups;
+	RowBuilder builder;
+} Work;
+
+bool
+sophia_is_data_error(int sqlstate)
+{
+	int category = ERRCODE_TO_CATEGORY(sqlstate);
+
+	return category == ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION) ||
+		   category == ERRCODE_TO_CATEGORY(ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION) ||
+		   category == ERRCODE_TO_CATEGORY(ERRCODE_WITH_CHECK_OPTION_VIOLATION) ||
+		   category == ERRCODE_TO_CATEGORY(ERRCODE_PLPGSQL_ERROR) ||
+		   sqlstate == ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+}
+
+/* Becomes the owner of a table until sophia_guard_restore(). */
+static void
+become_owner(const TargetTable *table, GuardState *state)
+{
+	RangeVar name = {.type = T_RangeVar,
+					 .schemaname = (char *) table->schema,
+					 .relname = (char *) table->name,
+					 .relpersistence = RELPERSISTENCE_PERMANENT};
+	Oid relid = RangeVarGetRelid(&name, NoLock, false);
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid owner;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("relation \"%s.%s\" does not exist", table->schema, table->name)));
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	sophia_guard_become(owner, state);
+}
+
+/* Key number `i` of the groups that `wanted` chooses (NULL: all), as text[]. */
+static Datum
+key_array(const KeyGroups *groups, int i, bool (*wanted)(const KeyGroup *))
+{
+	Datum *items = palloc(sizeof(Datum) * Max(groups->n, 1));
+	int n = 0;
+
+	for (int g = 0; g < groups->n; g++)
+		if (wanted == NULL || wanted(&groups->groups[g]))
+			items[n++] = PointerGetDatum(groups->groups[g].key[i]);
+	return PointerGetDatum(construct_array(items, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+static void
+execute(SPIPlanPtr plan, Datum *values, int expected)
+{
+	int rc = SPI_execute_plan(plan, values, NULL, false, 0);
+
+	if (rc != expected)
+		elog(ERROR, "unexpected result of a statement of the ingest: %s", SPI_result_code_string(rc));
+}
+
+/* Takes one fetched row into its group's state. */
+static void
+take_row(Work *work, HeapTuple tuple, TupleDesc desc)
+{
+	bool null;
+	KeyGroup *group = &work->groups->groups[DatumGetInt32(SPI_getbinval(tuple, desc, 1, &null))];
+	RowState *row = &group->row;
+	Datum value;
+
+	group->stored = true;
+	row->exists = true;
+	row->deleted = DatumGetBool(SPI_getbinval(tuple, desc, 3, &null));
+	row->clock = (uint64) DatumGetInt64(SPI_getbinval(tuple, desc, 4, &null));
+	row->ordered = !null;
+	value = SPI_getbinval(tuple, desc, 5, &null);
+	row->same_journal = !null && DatumGetBool(value);
+	value = SPI_getbinval(tuple, desc, 6, &null);
+	row->offset = null ? -1 : DatumGetInt64(value);
+	value = SPI_getbinval(tuple, desc, 2, &null);
+	if (!null && (work->shape->strategy == REDUCE_MERGE || group->tombstones) &&
+		!sophia_jsonb_decode(&row->doc, work->apply->arena, DatumGetJsonbP(value)))
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+}
+
+static void
+fetch_rows(Work *work)
+{
+	Datum values[SHAPE_MAX_KEYS + 1];
+	SPITupleTable *table;
+
+	for (int i = 0; i < work->shape->n_keys; i++)
+		values[i] = key_array(work->groups, i, NULL);
+	values[work->shape->n_keys] = CStringGetTextDatum(work->apply->journal);
+	execute(sophia_shape_fetch(work->shape), values, SPI_OK_SELECT);
+	table = SPI_tuptable;
+	for (uint64 i = 0; i < SPI_processed; i++)
+		take_row(work, table->vals[i], table->tupdesc);
+}
+
+/* One document into its group. */
+static void
+reduce_document(Work *work, KeyGroup *group, const ApplyDocument *given)
+{
+	Apply *apply = work->apply;
+	const Shape *shape = work->shape;
+	bool met = group->row.exists;
+	ReduceEffect effect =
+		sophia_reduce(&group->row, &given->document, shape->strategy, apply->arena);
+	TimestampTz published;
+
+	if (effect == REDUCE_NO_MEMORY)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	apply->applied++;
+	apply->reduced += met;
+	apply->deleted += given->document.tombstone;
+	published = sophia_clock_unix_us(given->document.clock) -
+				(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+	apply->last_document_at = Max(apply->last_document_at, published);
+	if (effect == REDUCE_NOTHING)
+		return;
+	group->changed = true;
+	if (effect == REDUCE_APPLIED)
+		group->newest = &given->document.root;
+	/* an element table of its own takes every document; a side table only those that bring the array */
+	group->array_given |= shape->main == NULL || sophia_json_find(&given->document.root, &shape->array) != NULL;
+}
+
+/* All documents of a group, in order. */
+static void
+reduce_group(Work *work, KeyGroup *group)
+{
+	for (GroupMember *member = group->first; member != NULL; member = member->next)
+		reduce_document(work, group, member->document);
+}
+
+/*
+ * The reduced document fits no row: finds out which of its documents are to blame, makes them dead letters and reduces the
+ * others anew.  When none is to blame on its own, all of them are.
+ */
+static void
+drop_misfits(Work *work, KeyGroup *group, const RowState *before, const Misfit *blame)
+{
+	Apply *apply = work->apply;
+	GroupMember **link = &group->first;
+	int dropped = 0;
+
+	for (GroupMember *member = group->first; member != NULL; member = member->next)
+	{
+		apply->applied--;
+		apply->reduced -= before->exists || member != group->first;
+		apply->deleted -= member->document->document.tombstone;
+	}
+	for (GroupMember *member = group->first; member != NULL; member = member->next)
+	{
+		Misfit misfit;
+
+		if (sophia_row_fits(&work->builder, &member->document->document.root, group, &misfit))
+		{
+			link = &member->next;
+			continue;
+		}
+		sophia_apply_dead(apply, member->document, misfit.sqlstate, misfit.reason);
+		*link = member->next;
+		dropped++;
+	}
+	if (dropped == 0)
+	{
+		for (GroupMember *member = group->first; member != NULL; member = member->next)
+			sophia_apply_dead(apply, member->document, blame->sqlstate, blame->reason);
+		group->first = NULL;
+	}
+	group->row = *before;
+	group->changed = false;
+	group->newest = NULL;
+	group->array_given = false;
+	reduce_group(work, group);
+}
+
+static bool
+is_live(const Shape *shape, const KeyGroup *group)
+{
+	return group->changed && !(group->row.deleted && shape->hard_delete);
+}
+
+/* Reduces every group and puts its row into `rows` (NULL where the shape has no main table). */
+static void
+reduce_groups(Work *work, BatchTable *rows, BatchTable *elements)
+{
+	for (int g = 0; g < work->groups->n; g++)
+	{
+		KeyGroup *group = &work->groups->groups[g];
+		RowState before = group->row;
+		Misfit misfit;
+
+		CHECK_FOR_INTERRUPTS();
+		reduce_group(work, group);
+		for (bool again = true; again;)
+		{
+			bool live = is_live(work->shape, group);
+
+			again = live && elements != NULL && !group->row.deleted && group->array_given &&
+					!sophia_row_fits(&work->builder, &group->row.doc, group, &misfit);
+			if (!again && live && rows != NULL)
+				again = !sophia_row_put(&work->builder, rows, group, &misfit);
+			if (again)
+				drop_misfits(work, group, &before, &misfit);
+		}
+		if (is_live(work->shape, group) && elements != NULL && !group->row.deleted &&
+			group->array_given)
+			sophia_row_put_elements(&work->builder, elements, group, &misfit);
+	}
+}
+
+static bool
+is_deleted(const KeyGroup *group)
+{
+	return group->changed && group->row.deleted;
+}
+
+static bool
+is_stored_and_deleted(const KeyGroup *group)
+{
+	return is_deleted(group) && group->stored;
+}
+
+static bool
+has_new_array(const KeyGroup *group)
+{
+	return group->changed && !group->row.deleted && group->array_given;
+}
+
+static bool
+any_group(const KeyGroups *groups, bool (*wanted)(const KeyGroup *))
+{
+	for (int g = 0; g < groups->n; g++)
+		if (wanted(&groups->groups[g]))
+			return true;
+	return false;
+}
+
+static void
+remove_rows(Work *work, TargetTable *table, bool (*wanted)(const KeyGroup *))
+{
+	Datum values[SHAPE_MAX_KEYS];
+
+	if (!any_group(work->groups, wanted))
+		return;
+	for (int i = 0; i < work->shape->n_keys; i++)
+		values[i] = key_array(work->groups, i, wanted);
+	execute(sophia_shape_remove(work->shape, table), values, SPI_OK_DELETE);
+}
+
+static void
+upsert(Work *work, TargetTable *table, BatchTable *rows)
+{
+	if (rows->rows == 0)
+		return;
+	sophia_batch_table_register(rows);
+	execute(sophia_shape_upsert(work->shape, table), NULL, SPI_OK_INSERT);
+	SPI_unregister_relation(BATCH_ROWS);
+}
+
+/* Soft deletion of elements: a batch of one row a deleted document, of which only key and source columns matter. */
+static void
+mark_elements_deleted(Work *work)
+{
+	TargetTable *table = work->shape->elements;
+	BatchTable *documents = sophia_batch_table_create(BATCH_ROWS, table->desc);
+	Datum *values = palloc0(sizeof(Datum) * table->desc->natts);
+	bool *nulls = palloc(sizeof(bool) * table->desc->natts);
+	Datum *source = values + table->n_columns;
+
+	for (int g = 0; g < work->groups->n; g++)
+	{
+		KeyGroup *group = &work->groups->groups[g];
+
+		if (!is_deleted(group))
+			continue;
+		memset(nulls, true, table->desc->natts);
+		values[0] = PointerGetDatum(group->key[0]);
+		nulls[0] = false;
+		memset(nulls + table->n_columns + SOURCE_PUBLISHED_AT, false,
+			   SOURCE_COLUMNS - SOURCE_PUBLISHED_AT);
+		source[SOURCE_PUBLISHED_AT] = TimestampTzGetDatum(
+			sophia_clock_unix_us(group->row.clock) -
+			(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
+		source[SOURCE_IS_DELETED] = BoolGetDatum(true);
+		source[SOURCE_CLOCK] = Int64GetDatum((int64) group->row.clock);
+		source[SOURCE_JOURNAL] = work->builder.journal_text;
+		source[SOURCE_OFFSET] = Int64GetDatum(group->row.offset);
+		sophia_batch_table_put(documents, values, nulls);
+	}
+	sophia_batch_table_register(documents);
+	execute(sophia_shape_mark_deleted(work->shape), NULL, SPI_OK_UPDATE);
+	SPI_unregister_relation(BATCH_ROWS);
+	sophia_batch_table_free(documents);
+}
+
+/* New elements replace those of their documents; tombstones take them along. */
+static void
+write_elements(Work *work, BatchTable *elements)
+{
+	Shape *shape = work->shape;
+	GuardState state;
+
+	become_owner(shape->elements, &state);
+	if (any_group(work->groups, has_new_array))
+	{
+		Datum keys = key_array(work->groups, 0, has_new_array);
+
+		upsert(work, shape->elements, elements);
+		sophia_batch_table_register(elements);
+		execute(sophia_shape_surplus(shape), &keys, SPI_OK_DELETE);
+		SPI_unregister_relation(BATCH_ROWS);
+	}
+	if (shape->hard_delete)
+		remove_rows(work, shape->elements, is_deleted);
+	else if (any_group(work->groups, is_deleted))
+		mark_elements_deleted(work);
+	sophia_guard_restore(&state);
+}
+
+/* Everything between SPI_connect() and SPI_finish(). */
+static void
+apply_groups(Work *work)
+{
+	Shape *shape = work->shape;
+	BatchTable *rows = NULL;
+	BatchTable *elements = NULL;
+	GuardState state;
+
+	become_owner(sophia_shape_target(shape), &state);
+	fetch_rows(work);
+	sophia_guard_restore(&state);
+	if (shape->main != NULL)
+		rows = sophia_batch_table_create(BATCH_ROWS, shape->main->desc);
+	if (shape->elements != NULL)
+		elements = sophia_batch_table_create(BATCH_ROWS, shape->elements->desc);
+	reduce_groups(work, rows, elements);
+	if (rows != NULL)
+	{
+		become_owner(shape->main, &state);
+		upsert(work, shape->main, rows);
+		if (shape->hard_delete)
+			remove_rows(work, shape->main, is_stored_and_deleted);
+		sophia_guard_restore(&state);
+		sophia_batch_table_free(rows);
+	}
+	if (elements != NULL)
+	{
+		write_elements(work, elements);
+		sophia_batch_table_free(elements);
+	}
+}
+
+void
+sophia_apply(Apply *apply, const ApplyDocument *documents, int n)
+{
+	MemoryContext results = CurrentMemoryContext;
+	Work work = {.apply = apply, .shape = apply->shape};
+	MemoryContext procedure;
+
+	if (n == 0)
+		return;
+	SPI_connect();
+	procedure = CurrentMemoryContext;
+	/* dead letters outlive the call; everything else goes with SPI's context */
+	MemoryContextSwitchTo(results);
+	work.groups = sophia_groups_gather(apply, documents, n);
+	MemoryContextSwitchTo(procedure);
+	sophia_row_builder_init(&work.builder, apply->shape, apply->journal);
+	apply_groups(&work);
+	SPI_finish();
+}
+
+/* Applies in a subtransaction; false with the error in *refused when it lies in the data. */
+static bool
+apply_in_subtransaction(Apply *apply, const ApplyDocument *documents, int n, ErrorData **refused)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	Apply before = *apply;
+	int dead_before = list_length(apply->dead);
+	volatile bool done = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		sophia_apply(apply, documents, n);
+		ReleaseCurrentSubTransaction();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		*refused = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		if (!sophia_is_data_error((*refused)->sqlerrcode))
+			ReThrowError(*refused);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	if (!done)
+	{
+		List *dead = apply->dead;
+
+		*apply = before;
+		apply->dead = list_truncate(dead, dead_before);
+	}
+	return done;
+}
+
+void
+sophia_apply_carefully(Apply *apply, const ApplyDocument *documents, int n)
+{
+	ErrorData *refused = NULL;
+
+	check_stack_depth();
+	if (n == 0 || apply_in_subtransaction(apply, documents, n, &refused))
+		return;
+	if (n == 1)
+		sophia_apply_dead(apply, documents, refused->sqlerrcode, refused->message);
+	else
+	{
+		sophia_apply_carefully(apply, documents, n / 2);
+		sophia_apply_carefully(apply, documents + n / 2, n - n / 2);
+	}
+	FreeErrorData(refused);
+}

@@ -1,0 +1,457 @@
+/*
+ * batch.c
+ *		From lines to a committed batch: see batch.h.
+ *
+ * Each line is parsed once and sequenced; what is committed goes to sophia_apply() in commit order, what is pending at
+ * the end is staged.  Documents point into the reader's content, which stays as it is until the commit.  Trees live in one arena
+ * for the process; documents that come back from staging are applied in slices with an arena of their own, so that a
+ * transaction of any size is applied whole in bounded memory.
+ */
+#include "postgres.h"
+
+#include "flow/batch.h"
+
+#include "access/xact.h"
+#include "base/guard.h"
+#include "base/settings.h"
+#include "catalog/namespace.h"
+#include "flow/apply.h"
+#include "flow/uuid.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "store/checkpoint.h"
+#include "store/statement.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#define BATCH_BYTES		(4 * 1024 * 1024)
+#define BATCH_DOCUMENTS 8192
+#define STAGED_FETCH	64
+
+/* A document that waits for the acknowledgement of its producer. */
+typedef struct PendingDocument
+{
+	struct PendingDocument *next;
+	ApplyDocument given;
+	JsonProblem problem;
+	size_t problem_at;
+} PendingDocument;
+
+typedef struct Batch
+{
+	const char *stream;
+	Shape *shape;
+	Journal *journal;
+	MemoryContext context;
+	Arena *arena; /* where the documents being collected have their trees */
+	Apply apply;
+	ApplyDocument *documents; /* committed, not yet applied */
+	int n;
+	int room;
+	size_t bytes;
+	CheckpointChange change;
+} Batch;
+
+static JsonParser parser;
+static Arena line_arena;
+static Arena staged_arena;
+
+bool
+sophia_batch_ready(const Journal *journal)
+{
+	const Reader *reader = journal->reader;
+	size_t size = buffer_size(&reader->content);
+
+	if (size == 0)
+		return reader->offset > journal->next_offset;
+	return memchr(buffer_bytes(&reader->content), '\n', size) != NULL;
+}
+
+static void
+write_dead_letter(Batch *batch, const char *line, size_t length, int64 offset, int sqlstate,
+				  const char *reason)
+{
+	if (sophia_checkpoint_dead_letter(batch->stream, batch->journal->name, offset, line, length, reason,
+									  sqlstate))
+		batch->change.dead++;
+}
+
+/* What a problem of the parser means to who reads the dead letter. */
+static int
+describe_problem(JsonProblem problem, const char **reason)
+{
+	switch (problem)
+	{
+		case JSON_TOO_DEEP:
+			*reason = "document is nested too deeply";
+			return ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+		case JSON_BAD_ENCODING:
+			*reason = "document is not valid UTF-8";
+			return ERRCODE_CHARACTER_NOT_IN_REPERTOIRE;
+		case JSON_NUL:
+			*reason = "document holds \\u0000, which text cannot hold";
+			return ERRCODE_UNTRANSLATABLE_CHARACTER;
+		case JSON_LONE_SURROGATE:
+			*reason = "document holds half of a Unicode surrogate pair";
+			return ERRCODE_INVALID_TEXT_REPRESENTATION;
+		case JSON_NUMBER_RANGE:
+			*reason = "document holds a number that is out of range";
+			return ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE;
+		default:
+			*reason = "document is not valid JSON";
+			return ERRCODE_INVALID_TEXT_REPRESENTATION;
+	}
+}
+
+static void
+write_problem(Batch *batch, const ApplyDocument *given, JsonProblem problem, size_t at)
+{
+	const char *reason;
+	int sqlstate = describe_problem(problem, &reason);
+
+	write_dead_letter(batch, given->line, given->length, given->document.offset, sqlstate,
+					  psprintf("%s (byte %zu)", reason, at));
+}
+
+/* Applies what is collected. */
+static void
+flush(Batch *batch)
+{
+	ListCell *cell;
+
+	if (batch->journal->careful)
+		sophia_apply_carefully(&batch->apply, batch->documents, batch->n);
+	else
+		sophia_apply(&batch->apply, batch->documents, batch->n);
+	foreach (cell, batch->apply.dead)
+	{
+		DeadLetter *letter = lfirst(cell);
+
+		write_dead_letter(batch, letter->line, letter->length, letter->offset, letter->sqlstate,
+						  letter->reason);
+	}
+	list_free(batch->apply.dead);
+	batch->apply.dead = NIL;
+	batch->n = 0;
+	batch->bytes = 0;
+}
+
+static bool
+is_too_large(size_t length)
+{
+	return length > (size_t) sophia_max_document_size * 1024;
+}
+
+/* A document that is committed: to its row, or to the dead letters. */
+static void
+commit_document(Batch *batch, const ApplyDocument *given, JsonProblem problem, size_t problem_at)
+{
+	if (problem != JSON_FINE)
+		write_problem(batch, given, problem, problem_at);
+	else if (is_too_large(given->length))
+		write_dead_letter(batch, given->line, given->length, given->document.offset,
+						  ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+						  psprintf("document of %zu bytes is larger than sophia_stack.max_document_size",
+								   given->length));
+	else
+	{
+		if (batch->n == batch->room)
+		{
+			batch->room = Max(batch->room * 2, 256);
+			batch->documents =
+				batch->documents == NULL
+					? MemoryContextAlloc(batch->context, sizeof(ApplyDocument) * batch->room)
+					: repalloc_huge(batch->documents, sizeof(ApplyDocument) * batch->room);
+		}
+		batch->documents[batch->n++] = *given;
+		batch->bytes += given->length;
+	}
+}
+
+static bool
+is_tombstone(const JsonNode *root)
+{
+	const JsonNode *meta = sophia_json_member(root, "_meta", 5);
+	const JsonNode *op = meta != NULL ? sophia_json_member(meta, "op", 2) : NULL;
+
+	return op != NULL && op->kind == JSON_STRING && op->length == 1 && op->u.text[0] == 'd';
+}
+
+/* Documents of a producer that an earlier batch staged and that its acknowledgement now commits. */
+static void
+commit_staged(Batch *batch, Producer *producer, uint64 after, uint64 through)
+{
+	Portal cursor;
+
+	flush(batch);
+	cursor = sophia_checkpoint_staged(batch->stream, batch->journal->name, producer->id);
+	while (SPI_cursor_fetch(cursor, true, STAGED_FETCH), SPI_processed > 0)
+	{
+		SPITupleTable *table = SPI_tuptable;
+		uint64 rows = SPI_processed;
+
+		for (uint64 i = 0; i < rows; i++)
+		{
+			bool null;
+			ApplyDocument given = {0};
+			bytea *stored = DatumGetByteaPP(SPI_getbinval(table->vals[i], table->tupdesc, 3, &null));
+
+			given.document.offset = DatumGetInt64(SPI_getbinval(table->vals[i], table->tupdesc, 1, &null));
+			given.document.clock =
+				(uint64) DatumGetInt64(SPI_getbinval(table->vals[i], table->tupdesc, 2, &null));
+			if (given.document.clock <= after || given.document.clock > through)
+				continue;
+			given.line = VARDATA_ANY(stored);
+			given.length = VARSIZE_ANY_EXHDR(stored);
+			sophia_json_parse(&parser, &staged_arena, given.line, given.length);
+			given.document.root = parser.root;
+			given.document.tombstone = is_tombstone(&parser.root);
+			commit_document(batch, &given, parser.problem, parser.problem_at);
+		}
+		flush(batch);
+		SPI_freetuptable(table);
+		sophia_arena_reset(&staged_arena);
+		CHECK_FOR_INTERRUPTS();
+	}
+	SPI_cursor_close(cursor);
+}
+
+/* Forgets what is pending of a producer, here and in the table. */
+static void
+drop_pending(Batch *batch, Producer *producer)
+{
+	if (producer->staged)
+		sophia_checkpoint_unstage(batch->stream, batch->journal->name, producer->id);
+	producer->staged = false;
+	producer->first = producer->last = NULL;
+}
+
+/* An acknowledgement commits the pending documents with after < clock <= through. */
+static void
+commit_pending(Batch *batch, Producer *producer, uint64 after, uint64 through)
+{
+	if (producer->staged)
+		commit_staged(batch, producer, after, through);
+	for (PendingDocument *pending = producer->first; pending != NULL; pending = pending->next)
+		if (pending->given.document.clock > after && pending->given.document.clock <= through)
+			commit_document(batch, &pending->given, pending->problem, pending->problem_at);
+	drop_pending(batch, producer);
+}
+
+static void
+add_pending(Batch *batch, Producer *producer, const ApplyDocument *given)
+{
+	PendingDocument *pending = MemoryContextAlloc(batch->context, sizeof(PendingDocument));
+
+	pending->next = NULL;
+	pending->given = *given;
+	pending->problem = parser.problem;
+	pending->problem_at = parser.problem_at;
+	if (producer->first == NULL)
+		producer->first = pending;
+	else
+		producer->last->next = pending;
+	producer->last = pending;
+}
+
+/* A document whose uuid could be read takes its place in the sequence of its producer. */
+static void
+sequence_document(Batch *batch, ApplyDocument *given, const DocumentUuid *uuid)
+{
+	Producer *producer = sophia_journal_producer(batch->journal, uuid->producer);
+	bool data = (uuid->flags & (DOCUMENT_FLAG_ACK | DOCUMENT_FLAG_CONTROL)) == 0;
+	SequenceResult result =
+		sophia_sequence(&producer->state, uuid->clock, uuid->flags, given->document.offset);
+
+	producer->dirty |= result.outcome != SEQUENCE_DUPLICATE && uuid->clock != 0;
+	if (result.anomaly)
+		ereport(LOG, (errmsg("sequence anomaly in journal \"%s\" of stream \"%s\" at offset %lld",
+							 batch->journal->name, batch->stream, (long long) given->document.offset)));
+	if (result.discards_pending)
+		drop_pending(batch, producer);
+	switch (result.outcome)
+	{
+		case SEQUENCE_DUPLICATE:
+		case SEQUENCE_ACK_EMPTY:
+			break;
+		case SEQUENCE_COMMIT:
+			if (data)
+				commit_document(batch, given, parser.problem, parser.problem_at);
+			break;
+		case SEQUENCE_PENDING:
+			if (data)
+				add_pending(batch, producer, given);
+			break;
+		case SEQUENCE_ACK_COMMIT:
+			commit_pending(batch, producer, result.commit_after, uuid->clock);
+			break;
+		case SEQUENCE_ROLLBACK:
+			drop_pending(batch, producer);
+			break;
+	}
+}
+
+static bool
+is_blank(const char *line, size_t length)
+{
+	for (size_t i = 0; i < length; i++)
+		if (line[i] != ' ' && line[i] != '\t' && line[i] != '\r')
+			return false;
+	return true;
+}
+
+/* One line of the journal, without its newline. */
+static void
+take_line(Batch *batch, const char *line, size_t length, int64 offset)
+{
+	ApplyDocument given = {.line = line, .length = length};
+	DocumentUuid uuid;
+	bool fine;
+
+	if (is_blank(line, length))
+		return;
+	fine = sophia_json_parse(&parser, batch->arena, line, length);
+	if (parser.problem == JSON_NO_MEMORY)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	given.document.offset = offset;
+	if (parser.uuid.kind != JSON_STRING ||
+		!sophia_uuid_parse(parser.uuid.u.text, parser.uuid.length, &uuid))
+	{
+		if (fine)
+			write_dead_letter(batch, line, length, offset, ERRCODE_INVALID_PARAMETER_VALUE,
+							  "document has no usable /_meta/uuid");
+		else
+			write_problem(batch, &given, parser.problem, parser.problem_at);
+		return;
+	}
+	given.document.clock = uuid.clock;
+	given.document.root = parser.root;
+	given.document.tombstone = is_tombstone(&parser.root);
+	sequence_document(batch, &given, &uuid);
+}
+
+/* Takes whole lines until the batch is large enough; returns the bytes taken. */
+static size_t
+take_lines(Batch *batch)
+{
+	const Reader *reader = batch->journal->reader;
+	const char *start = buffer_bytes(&reader->content);
+	size_t size = buffer_size(&reader->content);
+	size_t taken = 0;
+
+	for (int n = 0; n < BATCH_DOCUMENTS && taken < BATCH_BYTES; n++)
+	{
+		const char *line = start + taken;
+		const char *newline = taken < size ? memchr(line, '\n', size - taken) : NULL;
+
+		if (newline == NULL)
+			break;
+		CHECK_FOR_INTERRUPTS();
+		take_line(batch, line, newline - line, reader->offset + taken);
+		taken += newline - line + 1;
+	}
+	return taken;
+}
+
+/* Stages what is still pending and stores the state of the producers that moved. */
+static void
+save_producers(Batch *batch)
+{
+	HASH_SEQ_STATUS sequence;
+	Producer *producer;
+
+	hash_seq_init(&sequence, batch->journal->producers);
+	while ((producer = hash_seq_search(&sequence)) != NULL)
+	{
+		StoredProducer stored = {producer->id, producer->state.last_ack, producer->state.max_clock,
+								 producer->state.begin};
+
+		if (!producer->dirty)
+			continue;
+		for (PendingDocument *pending = producer->first; pending != NULL; pending = pending->next)
+		{
+			sophia_checkpoint_stage(batch->stream, batch->journal->name, producer->id,
+									pending->given.document.offset, pending->given.document.clock,
+									pending->given.line, pending->given.length);
+			producer->staged = true;
+		}
+		producer->first = producer->last = NULL;
+		sophia_checkpoint_save_producer(batch->stream, batch->journal->name, &stored);
+		producer->dirty = false;
+	}
+}
+
+/* Locks a table that the batch writes without waiting for it; a table that is gone is found out later. */
+static bool
+lock_table(const TargetTable *table)
+{
+	RangeVar name = {.type = T_RangeVar,
+					 .schemaname = (char *) table->schema,
+					 .relname = (char *) table->name,
+					 .relpersistence = RELPERSISTENCE_PERMANENT};
+	Oid relid = RangeVarGetRelid(&name, NoLock, true);
+
+	return !OidIsValid(relid) || ConditionalLockRelationOid(relid, RowExclusiveLock);
+}
+
+/* The part inside the transaction. */
+static BatchResult
+run_locked(Batch *batch, size_t *taken)
+{
+	Journal *journal = batch->journal;
+	int64 stored;
+
+	if (!sophia_guard_extension())
+		return BATCH_AGAIN;
+	if (!sophia_checkpoint_stream_active(batch->stream))
+		return BATCH_STOPPED;
+	stored = sophia_checkpoint_lock(batch->stream, journal->name);
+	if (stored != journal->next_offset)
+		return BATCH_OUTDATED;
+	if ((batch->shape->main != NULL && !lock_table(batch->shape->main)) ||
+		(batch->shape->elements != NULL && !lock_table(batch->shape->elements)))
+		return BATCH_AGAIN;
+	*taken = take_lines(batch);
+	flush(batch);
+	save_producers(batch);
+	batch->change.next_offset = journal->reader->offset + *taken;
+	batch->change.write_head = Max(sophia_journal_head(journal), batch->change.next_offset);
+	batch->change.applied = batch->apply.applied;
+	batch->change.reduced = batch->apply.reduced;
+	batch->change.deleted = batch->apply.deleted;
+	batch->change.last_document_at = batch->apply.last_document_at;
+	sophia_checkpoint_save(batch->stream, journal->name, &batch->change);
+	return BATCH_APPLIED;
+}
+
+BatchResult
+sophia_batch_run(const char *stream, Shape *shape, Journal *journal)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Batch batch = {.stream = stream,
+				   .shape = shape,
+				   .journal = journal,
+				   .arena = &line_arena,
+				   .apply = {.shape = shape, .journal = journal->name, .arena = &line_arena}};
+	BatchResult result;
+	size_t taken = 0;
+
+	sophia_arena_reset(&line_arena);
+	sophia_arena_reset(&staged_arena);
+	sophia_transaction_begin("applying documents");
+	batch.context = AllocSetContextCreate(CurrentMemoryContext, "sophia_stack batch", ALLOCSET_DEFAULT_SIZES);
+	result = run_locked(&batch, &taken);
+	if (result != BATCH_APPLIED)
+	{
+		SPI_finish();
+		AbortCurrentTransaction();
+		MemoryContextSwitchTo(caller);
+		return result;
+	}
+	sophia_transaction_commit(caller);
+	sophia_reader_consume(journal->reader, taken);
+	journal->next_offset = batch.change.next_offset;
+	journal->stored_head = batch.change.write_head;
+	journal->careful = false;
+	return BATCH_APPLIED;
+}

@@ -1,0 +1,30 @@
+/*
+ * batch.h
+ *		What was read of a journal becomes rows, staged documents, dead letters and a new checkpoint, in one transaction.
+ */
+#ifndef SOPHIA_BATCH_H
+#define SOPHIA_BATCH_H
+
+#include "postgres.h"
+
+#include "flow/journal.h"
+#include "flow/shape.h"
+
+typedef enum BatchResult
+{
+	BATCH_APPLIED,	/* committed; the reader's content was consumed */
+	BATCH_AGAIN,	/* somebody holds the extension or a table: try later */
+	BATCH_OUTDATED, /* the checkpoint is not where this process believed: open the journal anew */
+	BATCH_STOPPED	/* the stream is not wanted any more */
+} BatchResult;
+
+/* True when the reader holds at least one whole line, or has moved on past a gap. */
+extern bool sophia_batch_ready(const Journal *journal);
+
+/*
+ * Runs one batch of at most a few megabytes (or one longer line).  Raises what goes wrong; then nothing is changed but the
+ * producers' states in memory, so that the journal must be opened anew.
+ */
+extern BatchResult sophia_batch_run(const char *stream, Shape *shape, Journal *journal);
+
+#endif /* SOPHIA_BATCH_H */

@@ -1,0 +1,50 @@
+/*
+ * groups.h
+ *		The documents of one call of sophia_apply(), gathered by the key of their row.
+ */
+#ifndef SOPHIA_GROUPS_H
+#define SOPHIA_GROUPS_H
+
+#include "postgres.h"
+
+#include "flow/apply.h"
+
+/* A document in its group, in commit order. */
+typedef struct GroupMember
+{
+	const ApplyDocument *document;
+	struct GroupMember *next;
+} GroupMember;
+
+typedef struct KeyGroup
+{
+	text *key[SHAPE_MAX_KEYS];
+	uint32 hash;
+	GroupMember *first;
+	GroupMember *last;
+	int members;
+	bool tombstones;	   /* some member is one */
+	RowState row;
+	const JsonNode *newest; /* the last document applied, NULL = none */
+	bool stored;		   /* a row of that key was in the table */
+	bool changed;		   /* the row must be written */
+	bool array_given;	   /* a document that took effect brought the array of the elements */
+} KeyGroup;
+
+typedef struct KeyGroups
+{
+	int n;
+	KeyGroup *groups;
+	/* Internal: open addressing, 1 + position in groups, 0 = free. */
+	int *slots;
+	uint32 mask;
+} KeyGroups;
+
+/* Gathers; documents without a usable key become dead letters of `apply`.  In the current memory context. */
+extern KeyGroups *sophia_groups_gather(Apply *apply, const ApplyDocument *documents, int n);
+
+/* Adds a dead letter; `reason` is copied. */
+extern void sophia_apply_dead(Apply *apply, const ApplyDocument *document, int sqlstate,
+							  const char *reason);
+
+#endif /* SOPHIA_GROUPS_H */

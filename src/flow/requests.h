@@ -1,0 +1,22 @@
+/*
+ * requests.h
+ *		What backends ask of the ingest worker: to tell when a stream has caught up, what an endpoint holds, and
+ *		whether it answers.
+ */
+#ifndef SOPHIA_REQUESTS_H
+#define SOPHIA_REQUESTS_H
+
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+
+/* Takes new requests, goes on with those under way and answers what can be answered; `streams` are those followed. */
+extern void sophia_requests_turn(List *streams);
+
+/* The sophia_clock_ms() at which it wants to be called again at the latest. */
+extern int64 sophia_requests_wake_at(void);
+
+/* Drops what is under way, without an answer: a later worker takes it up. */
+extern void sophia_requests_drop(void);
+
+#endif /* SOPHIA_REQUESTS_H */

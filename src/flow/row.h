@@ -1,0 +1,46 @@
+/*
+ * row.h
+ *		A reduced document as a row of its table.
+ */
+#ifndef SOPHIA_ROW_H
+#define SOPHIA_ROW_H
+
+#include "postgres.h"
+
+#include "flow/groups.h"
+#include "store/batch_table.h"
+
+/* Why a document fits no row. */
+typedef struct Misfit
+{
+	int sqlstate;
+	char reason[MISFIT_REASON];
+} Misfit;
+
+/* Reused from row to row. */
+typedef struct RowBuilder
+{
+	const Shape *shape;
+	const char *journal;
+	Datum journal_text;
+	StringInfoData doc;
+	MemoryContext scratch; /* reset after each row */
+} RowBuilder;
+
+extern void sophia_row_builder_init(RowBuilder *builder, const Shape *shape, const char *journal);
+
+/*
+ * Adds the row of a group to a batch of its main table.  `newest` is the document whose form decides between alternative
+ * pointers.  False: a value fits no column, *misfit says why, and nothing was added.
+ */
+extern bool sophia_row_put(RowBuilder *builder, BatchTable *batch, const KeyGroup *group, Misfit *misfit);
+
+/* Adds a row for each element of the group's array to a batch of the elements' table; else as sophia_row_put(). */
+extern bool sophia_row_put_elements(RowBuilder *builder, BatchTable *batch, const KeyGroup *group,
+									Misfit *misfit);
+
+/* Checks the values of one document on its own. */
+extern bool sophia_row_fits(RowBuilder *builder, const JsonNode *document, const KeyGroup *group,
+							Misfit *misfit);
+
+#endif /* SOPHIA_ROW_H */

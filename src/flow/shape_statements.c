@@ -1,0 +1,231 @@
+/*
+ * shape_statements.c
+ *		The statements that read and write a shape's tables.
+ *
+ * Names are quoted, values are parameters or batch rows.  All of them find their rows by key, so the worker plans
+ * with sequential scans and merge joins switched off: a plan made while a table is empty must serve when it is large.
+ */
+#include "postgres.h"
+
+#include "flow/shape.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+
+static const char *
+qualified(const TargetTable *table)
+{
+	return quote_qualified_identifier(table->schema, table->name);
+}
+
+/* Prepares and keeps; `n` parameters of type text[] come first, then `last` unless it is InvalidOid. */
+static SPIPlanPtr
+prepare(const char *sql, int n, Oid last)
+{
+	Oid types[SHAPE_MAX_KEYS + 1];
+	SPIPlanPtr plan;
+
+	for (int i = 0; i < n; i++)
+		types[i] = TEXTARRAYOID;
+	if (OidIsValid(last))
+		types[n++] = last;
+	plan = SPI_prepare(sql, n, types);
+	if (plan == NULL || SPI_keepplan(plan) != 0)
+		elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
+	return plan;
+}
+
+/* "unnest($1, $2) WITH ORDINALITY AS k(k1, k2, n) JOIN|, table AS t ON|WHERE t.a = k.k1 AND t.b = k.k2" in parts. */
+static void
+append_keys(StringInfo sql, const Shape *shape)
+{
+	appendStringInfoString(sql, "pg_catalog.unnest(");
+	for (int i = 0; i < shape->n_keys; i++)
+		appendStringInfo(sql, "%s$%d", i > 0 ? ", " : "", i + 1);
+	appendStringInfoString(sql, ") WITH ORDINALITY AS k(");
+	for (int i = 0; i < shape->n_keys; i++)
+		appendStringInfo(sql, "k%d, ", i + 1);
+	appendStringInfoString(sql, "n)");
+}
+
+static void
+append_key_match(StringInfo sql, const Shape *shape)
+{
+	for (int i = 0; i < shape->n_keys; i++)
+		appendStringInfo(sql, "%st.%s = k.k%d", i > 0 ? " AND " : "",
+						 quote_identifier(shape->key_columns[i]), i + 1);
+}
+
+/*
+ * Key number (from 0), document, deleted, clock, whether the journal is the one given last, offset.  Of elements, one row
+ * a document: the one that was applied last.
+ */
+SPIPlanPtr
+sophia_shape_fetch(Shape *shape)
+{
+	TargetTable *table = sophia_shape_target(shape);
+	StringInfoData sql;
+
+	if (table->fetch != NULL)
+		return table->fetch;
+	initStringInfo(&sql);
+	appendStringInfo(&sql,
+					 "SELECT %sk.n::int4 - 1, %s, t.is_deleted, t.source_clock,"
+					 " t.source_journal = $%d, t.source_offset FROM ",
+					 shape->main != NULL ? "" : "DISTINCT ON (k.n) ",
+					 shape->main != NULL ? "t.doc" : "NULL::jsonb", shape->n_keys + 1);
+	append_keys(&sql, shape);
+	appendStringInfo(&sql, " JOIN %s AS t ON ", qualified(table));
+	append_key_match(&sql, shape);
+	appendStringInfoString(&sql, shape->main != NULL ? " FOR UPDATE OF t"
+													 : " ORDER BY k.n, t.source_clock DESC NULLS LAST");
+	table->fetch = prepare(sql.data, shape->n_keys, TEXTOID);
+	return table->fetch;
+}
+
+/* Deletes the rows of the keys given. */
+SPIPlanPtr
+sophia_shape_remove(Shape *shape, TargetTable *table)
+{
+	StringInfoData sql;
+
+	if (table->remove != NULL)
+		return table->remove;
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "DELETE FROM %s AS t USING ", qualified(table));
+	append_keys(&sql, shape);
+	appendStringInfoString(&sql, " WHERE ");
+	/* an array's rows carry the document's key in their first key column */
+	if (table == shape->elements)
+		appendStringInfo(&sql, "t.%s = k.k1", quote_identifier(table->columns[0].name));
+	else
+		append_key_match(&sql, shape);
+	table->remove = prepare(sql.data, shape->n_keys, InvalidOid);
+	return table->remove;
+}
+
+/* Marks the elements of the documents given as deleted. */
+SPIPlanPtr
+sophia_shape_mark_deleted(Shape *shape)
+{
+	TargetTable *table = shape->elements;
+	StringInfoData sql;
+
+	if (table->mark_deleted != NULL)
+		return table->mark_deleted;
+	initStringInfo(&sql);
+	appendStringInfo(&sql,
+					 "UPDATE %s AS t SET is_deleted = true, source_clock = d.source_clock,"
+					 " source_journal = d.source_journal, source_offset = d.source_offset,"
+					 " source_published_at = d.source_published_at, ingested_at = pg_catalog.now(),"
+					 " changed_xid = pg_catalog.pg_current_xact_id()"
+					 " FROM " BATCH_ROWS " AS d WHERE t.%s = d.%s AND NOT t.is_deleted",
+					 qualified(table), quote_identifier(table->columns[0].name),
+					 quote_identifier(table->columns[0].name));
+	table->mark_deleted = prepare(sql.data, 0, InvalidOid);
+	return table->mark_deleted;
+}
+
+/* Deletes the elements of the documents given that the batch does not hold. */
+SPIPlanPtr
+sophia_shape_surplus(Shape *shape)
+{
+	TargetTable *table = shape->elements;
+	const char *parent = quote_identifier(table->columns[0].name);
+	const char *own = quote_identifier(table->columns[1].name);
+	StringInfoData sql;
+
+	if (table->surplus != NULL)
+		return table->surplus;
+	initStringInfo(&sql);
+	appendStringInfo(&sql,
+					 "DELETE FROM %s AS t USING pg_catalog.unnest($1) AS k(k1) WHERE t.%s = k.k1"
+					 " AND NOT EXISTS (SELECT FROM " BATCH_ROWS " AS b WHERE b.%s = t.%s AND b.%s = t.%s)",
+					 qualified(table), parent, parent, parent, own, own);
+	table->surplus = prepare(sql.data, 1, InvalidOid);
+	return table->surplus;
+}
+
+/* "prefix.a, prefix.b" over the table's own columns and those of every raw table. */
+static void
+append_columns(StringInfo sql, const TargetTable *table, const char *prefix)
+{
+	for (int i = 0; i < table->desc->natts; i++)
+		appendStringInfo(sql, "%s%s%s", i > 0 ? ", " : "", prefix,
+						 quote_identifier(NameStr(TupleDescAttr(table->desc, i)->attname)));
+}
+
+/* True for a table whose rows keep a sentiment where what was said stayed the same. */
+static bool
+keeps_sentiment(const Shape *shape, const TargetTable *table)
+{
+	return table == shape->elements && shape->main == NULL;
+}
+
+#define SENTIMENT "sentiment, sentiment_score, sentiment_model"
+
+/* Where the batch's rows come from; those of a transcript bring along the sentiment of the same words by the same speaker. */
+static void
+append_batch(StringInfo sql, const Shape *shape, const TargetTable *table)
+{
+	appendStringInfoString(sql, " SELECT ");
+	append_columns(sql, table, "b.");
+	appendStringInfo(sql, ", pg_catalog.pg_current_xact_id()%s FROM " BATCH_ROWS " AS b",
+					 keeps_sentiment(shape, table) ? ", o.sentiment, o.sentiment_score, o.sentiment_model"
+												   : "");
+	if (keeps_sentiment(shape, table))
+		appendStringInfo(sql,
+						 " LEFT JOIN LATERAL (SELECT " SENTIMENT " FROM %s AS s WHERE s.call_id = b.call_id"
+						 " AND s.speaker_id IS NOT DISTINCT FROM b.speaker_id"
+						 " AND s.text IS NOT DISTINCT FROM b.text"
+						 " ORDER BY s.seq <> b.seq, s.seq LIMIT 1) AS o ON true",
+						 qualified(table));
+}
+
+/* Unchanged elements are not written: compares everything but where a row came from. */
+static void
+append_changed(StringInfo sql, const TargetTable *table)
+{
+	appendStringInfoString(sql, " WHERE (t.doc, t.is_deleted");
+	for (int i = 0; i < table->n_columns; i++)
+		appendStringInfo(sql, ", t.%s", quote_identifier(table->columns[i].name));
+	appendStringInfoString(sql, ") IS DISTINCT FROM (EXCLUDED.doc, EXCLUDED.is_deleted");
+	for (int i = 0; i < table->n_columns; i++)
+		appendStringInfo(sql, ", EXCLUDED.%s", quote_identifier(table->columns[i].name));
+	appendStringInfoString(sql, ")");
+}
+
+/* Inserts the batch's rows or replaces the rows of their keys. */
+SPIPlanPtr
+sophia_shape_upsert(Shape *shape, TargetTable *table)
+{
+	StringInfoData sql;
+	bool elements = table == shape->elements;
+	bool sentiment = keeps_sentiment(shape, table);
+
+	if (table->upsert != NULL)
+		return table->upsert;
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "INSERT INTO %s AS t (", qualified(table));
+	append_columns(&sql, table, "");
+	appendStringInfo(&sql, ", changed_xid%s)", sentiment ? ", " SENTIMENT : "");
+	append_batch(&sql, shape, table);
+	appendStringInfoString(&sql, " ON CONFLICT (");
+	if (elements)
+		appendStringInfo(&sql, "%s, %s", quote_identifier(table->columns[0].name),
+						 quote_identifier(table->columns[1].name));
+	else
+		for (int i = 0; i < shape->n_keys; i++)
+			appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "", quote_identifier(shape->key_columns[i]));
+	appendStringInfoString(&sql, ") DO UPDATE SET (");
+	append_columns(&sql, table, "");
+	appendStringInfo(&sql, ", changed_xid, ingested_at%s) = ROW(", sentiment ? ", " SENTIMENT : "");
+	append_columns(&sql, table, "EXCLUDED.");
+	appendStringInfo(&sql, ", EXCLUDED.changed_xid, pg_catalog.now()%s)",
+					 sentiment ? ", EXCLUDED.sentiment, EXCLUDED.sentiment_score, EXCLUDED.sentiment_model"
+							   : "");
+	if (elements)
+		append_changed(&sql, table);
+	table->upsert = prepare(sql.data, 0, InvalidOid);
+	return table->upsert;
+}

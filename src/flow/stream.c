@@ -1,0 +1,462 @@
+/*
+ * stream.c
+ *		One stream as the ingest worker follows it: see stream.h.
+ *
+ * State: opened -> listed (journals open, stored state 'running') -> ended.  Each stream fails alone: an error that may
+ * pass is tried again with backoff, one that lies in a document makes the next batch careful, any other one is stored as the
+ * stream's reason to be 'failed'.
+ */
+#include "postgres.h"
+
+#include "flow/stream.h"
+
+#include "base/guard.h"
+#include "flow/apply.h"
+#include "flow/attempt.h"
+#include "store/checkpoint.h"
+#include "store/statement.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define HEAD_SAVE_MS 1000
+
+/* Tries that find something locked before the stream's status mentions it. */
+#define LOCKED_SILENTLY 6
+
+/* No line is longer than this, which leaves room below what a bytea holds. */
+#define MAX_LINE (512 * 1024 * 1024)
+
+Stream *
+sophia_stream_open(MemoryContext parent, const StreamDefinition *definition, const char *state,
+				   const char *last_error)
+{
+	MemoryContext context = AllocSetContextCreate(parent, "sophia_stack stream", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Stream *stream = palloc0(sizeof(Stream));
+
+	stream->context = context;
+	stream->definition = *definition;
+	stream->definition.stream = pstrdup(definition->stream);
+	stream->definition.kind = pstrdup(definition->kind);
+	stream->definition.address = pstrdup(definition->address);
+	stream->definition.token = definition->token != NULL ? pstrdup(definition->token) : NULL;
+	stream->definition.collection = pstrdup(definition->collection);
+	stream->definition.shape = pstrdup(definition->shape);
+	stream->state = pstrdup(state);
+	stream->last_error = last_error != NULL ? pstrdup(last_error) : NULL;
+	sophia_backoff_init(&stream->backoff, (uint64) (uintptr_t) stream);
+	MemoryContextSwitchTo(old);
+	return stream;
+}
+
+void
+sophia_stream_close(Stream *stream)
+{
+	ListCell *cell;
+
+	foreach (cell, stream->journals)
+		sophia_journal_close(lfirst(cell));
+	if (stream->source != NULL)
+		sophia_source_close(stream->source);
+	if (stream->shape != NULL)
+		sophia_shape_free(stream->shape);
+	MemoryContextDelete(stream->context);
+}
+
+static bool
+same_text(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+bool
+sophia_stream_matches(const Stream *stream, const StreamDefinition *definition)
+{
+	const StreamDefinition *mine = &stream->definition;
+
+	return same_text(mine->stream, definition->stream) && same_text(mine->kind, definition->kind) &&
+		   same_text(mine->address, definition->address) && same_text(mine->token, definition->token) &&
+		   same_text(mine->collection, definition->collection) &&
+		   same_text(mine->shape, definition->shape) && mine->hard_delete == definition->hard_delete;
+}
+
+uint64
+sophia_stream_refresh(Stream *stream)
+{
+	return ++stream->source->refresh_wanted;
+}
+
+/* Arguments of store_state(). */
+typedef struct StateChange
+{
+	const char *stream;
+	const char *state;
+	const char *error;
+} StateChange;
+
+static void
+store_state(void *argument)
+{
+	StateChange *change = argument;
+	MemoryContext context = CurrentMemoryContext;
+
+	sophia_transaction_begin("recording the state of a stream");
+	if (sophia_guard_extension())
+		sophia_checkpoint_stream_state(change->stream, change->state, change->error);
+	sophia_transaction_commit(context);
+}
+
+/* Stores state and error where they differ from what is stored. */
+static void
+set_state(Stream *stream, const char *state, const char *error)
+{
+	StateChange change = {stream->definition.stream, state, error};
+	Failure ignored;
+
+	if (strcmp(stream->state, state) == 0 && same_text(stream->last_error, error))
+		return;
+	if (!sophia_attempt(store_state, &change, &ignored))
+		return; /* tried again at the next turn */
+	pfree(stream->state);
+	stream->state = MemoryContextStrdup(stream->context, state);
+	if (stream->last_error != NULL)
+		pfree(stream->last_error);
+	stream->last_error = error != NULL ? MemoryContextStrdup(stream->context, error) : NULL;
+}
+
+/* A permanent error: the stream is disabled with its reason, and closed. */
+static void
+fail(Stream *stream, const char *message)
+{
+	ereport(LOG, (errmsg("stream \"%s\" failed: %s", stream->definition.stream, message)));
+	set_state(stream, "failed", message);
+	stream->ended = true;
+}
+
+/* Something failed that is not tied to one document. */
+static void
+take_failure(Stream *stream, const Failure *failure)
+{
+	if (!sophia_failure_is_transient(failure))
+	{
+		fail(stream, failure->message);
+		return;
+	}
+	strlcpy(stream->batch_error, failure->message, sizeof(stream->batch_error));
+	stream->retry_at = sophia_clock_ms() + sophia_backoff_next(&stream->backoff);
+}
+
+/* Loads the shape and opens the source. */
+static void
+open_source(void *argument)
+{
+	Stream *stream = argument;
+	const StreamDefinition *definition = &stream->definition;
+	const SourceKind *kind = sophia_source_kind(definition->kind);
+	MemoryContext context = CurrentMemoryContext;
+
+	if (kind == NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("endpoint kind \"%s\" is not supported", definition->kind)));
+	sophia_transaction_begin("opening a stream");
+	stream->any_before = sophia_checkpoint_any(definition->stream);
+	stream->shape = sophia_shape_load(stream->context, definition->shape, definition->collection,
+									  definition->hard_delete);
+	sophia_transaction_commit(context);
+	kind->check_address(definition->address);
+	stream->source = sophia_source_open(stream->context, kind, definition->address, definition->token,
+										definition->collection);
+	sophia_stream_refresh(stream);
+}
+
+static Journal *
+find_journal(Stream *stream, const char *name)
+{
+	ListCell *cell;
+
+	foreach (cell, stream->journals)
+	{
+		Journal *journal = lfirst(cell);
+
+		if (strcmp(journal->name, name) == 0)
+			return journal;
+	}
+	return NULL;
+}
+
+/* Opens the journals that were listed and are not open, all of them in one transaction. */
+static void
+open_journals(void *argument)
+{
+	Stream *stream = argument;
+	MemoryContext context = CurrentMemoryContext;
+	List *opened = NIL;
+	ListCell *cell;
+
+	sophia_transaction_begin("opening journals");
+	if (sophia_guard_extension() && sophia_checkpoint_stream_active(stream->definition.stream))
+	{
+		foreach (cell, stream->source->journals)
+		{
+			SourceJournal *listed = lfirst(cell);
+			int64 start = 0;
+			MemoryContext old;
+
+			if (listed->removed || find_journal(stream, listed->name) != NULL)
+				continue;
+			if (stream->definition.from_end && !stream->any_before && !stream->listed)
+				start = Max(listed->write_head, 0);
+			old = MemoryContextSwitchTo(stream->context);
+			opened = lappend(opened, sophia_journal_open(stream->context, stream->source, listed,
+														 stream->definition.stream, start));
+			MemoryContextSwitchTo(old);
+		}
+	}
+	sophia_transaction_commit(context);
+	context = MemoryContextSwitchTo(stream->context);
+	stream->journals = list_concat(stream->journals, opened);
+	stream->listed = true;
+	MemoryContextSwitchTo(context);
+}
+
+static bool
+has_unopened_journals(Stream *stream)
+{
+	ListCell *cell;
+
+	foreach (cell, stream->source->journals)
+	{
+		SourceJournal *listed = lfirst(cell);
+
+		if (!listed->removed && find_journal(stream, listed->name) == NULL)
+			return true;
+	}
+	return false;
+}
+
+/* Arguments of run_batch(). */
+typedef struct BatchCall
+{
+	Stream *stream;
+	Journal *journal;
+	BatchResult result;
+} BatchCall;
+
+static void
+run_batch(void *argument)
+{
+	BatchCall *call = argument;
+
+	call->result =
+		sophia_batch_run(call->stream->definition.stream, call->stream->shape, call->journal);
+}
+
+/* Opens a journal anew from its checkpoint, because what memory holds of it is not to be trusted. */
+static void
+reopen_journal(Stream *stream, Journal *journal, bool careful)
+{
+	Backoff backoff = journal->backoff;
+	int64 retry_at = journal->retry_at;
+	SourceJournal *listed = journal->listed;
+	Failure failure;
+
+	stream->journals = list_delete_ptr(stream->journals, journal);
+	sophia_journal_close(journal);
+	if (!sophia_attempt(open_journals, stream, &failure))
+	{
+		take_failure(stream, &failure);
+		return;
+	}
+	journal = find_journal(stream, listed->name);
+	if (journal == NULL)
+		return;
+	journal->careful = careful;
+	journal->backoff = backoff;
+	journal->retry_at = retry_at;
+}
+
+/* One batch of one journal; true when something was done. */
+static bool
+turn_journal(Stream *stream, Journal *journal)
+{
+	BatchCall call = {stream, journal, BATCH_AGAIN};
+	Failure failure;
+
+	if (!sophia_attempt(run_batch, &call, &failure))
+	{
+		bool careful = sophia_is_data_error(failure.sqlstate) && !journal->careful;
+
+		if (!careful)
+		{
+			/* in careful mode no document can be to blame any more */
+			if (!sophia_failure_is_transient(&failure))
+			{
+				fail(stream, failure.message);
+				return false;
+			}
+			strlcpy(stream->batch_error, failure.message, sizeof(stream->batch_error));
+			journal->retry_at = sophia_clock_ms() + sophia_backoff_next(&journal->backoff);
+		}
+		reopen_journal(stream, journal, careful || journal->careful);
+		return careful;
+	}
+	switch (call.result)
+	{
+		case BATCH_APPLIED:
+			sophia_backoff_reset(&journal->backoff);
+			journal->retry_at = 0;
+			stream->batch_error[0] = '\0';
+			return true;
+		case BATCH_AGAIN:
+			journal->retry_at = sophia_clock_ms() + sophia_backoff_next(&journal->backoff);
+			if (journal->backoff.failures > LOCKED_SILENTLY)
+				strlcpy(stream->batch_error, "waiting for a lock that another session holds",
+						sizeof(stream->batch_error));
+			return false;
+		case BATCH_OUTDATED:
+			reopen_journal(stream, journal, false);
+			return false;
+		case BATCH_STOPPED:
+			stream->ended = true;
+			return false;
+	}
+	return false;
+}
+
+/* Arguments of save_head(). */
+typedef struct HeadCall
+{
+	Stream *stream;
+	Journal *journal;
+} HeadCall;
+
+/* Stores a write head that moved while no batch could follow it. */
+static void
+save_head(void *argument)
+{
+	HeadCall *call = argument;
+	MemoryContext context = CurrentMemoryContext;
+	CheckpointChange change = {.next_offset = call->journal->next_offset,
+							   .write_head = sophia_journal_head(call->journal)};
+	const char *stream = call->stream->definition.stream;
+
+	sophia_transaction_begin("recording a write head");
+	if (sophia_guard_extension() &&
+		sophia_checkpoint_lock(stream, call->journal->name) == change.next_offset)
+	{
+		sophia_checkpoint_save(stream, call->journal->name, &change);
+		call->journal->stored_head = change.write_head;
+	}
+	sophia_transaction_commit(context);
+}
+
+/* A line that is longer than what is read ahead gets more room, up to a limit. */
+static void
+make_room(Stream *stream, Journal *journal)
+{
+	Reader *reader = journal->reader;
+
+	if (!reader->paused || buffer_size(&reader->content) < reader->limit)
+		return;
+	if (reader->limit >= MAX_LINE)
+		fail(stream, psprintf("journal \"%s\" holds a line of more than %d MB at offset %lld",
+							  journal->name, MAX_LINE / (1024 * 1024), (long long) reader->offset));
+	else
+		reader->limit *= 2;
+}
+
+/* All journals once; returns when to come again. */
+static int64
+turn_journals(Stream *stream, int64 now)
+{
+	int64 next = now + 1000;
+	List *journals = list_copy(stream->journals); /* reopening changes the list */
+	ListCell *cell;
+
+	foreach (cell, journals)
+	{
+		Journal *journal = lfirst(cell);
+
+		if (stream->ended)
+			break;
+		if (sophia_batch_ready(journal))
+		{
+			if (journal->retry_at > now)
+				next = Min(next, journal->retry_at);
+			else if (turn_journal(stream, journal))
+				next = now;
+		}
+		else
+		{
+			make_room(stream, journal);
+			if (sophia_journal_head(journal) != journal->stored_head &&
+				now - journal->head_saved_at >= HEAD_SAVE_MS)
+			{
+				HeadCall call = {stream, journal};
+				Failure ignored;
+
+				journal->head_saved_at = now;
+				sophia_attempt(save_head, &call, &ignored);
+			}
+		}
+	}
+	list_free(journals);
+	return next;
+}
+
+/* Opens what is not open yet; false while the stream has nothing to read from. */
+static bool
+prepare(Stream *stream, int64 now)
+{
+	Failure failure;
+
+	if (stream->retry_at > now)
+		return false;
+	if (stream->source == NULL && !sophia_attempt(open_source, stream, &failure))
+	{
+		if (stream->shape != NULL)
+			sophia_shape_free(stream->shape);
+		stream->shape = NULL;
+		take_failure(stream, &failure);
+		return false;
+	}
+	stream->source->kind->pump(stream->source);
+	if (stream->source->error_permanent)
+	{
+		fail(stream, stream->source->error_message);
+		return false;
+	}
+	if (stream->source->refresh_done == 0)
+		return false;
+	if ((!stream->listed || has_unopened_journals(stream)) &&
+		!sophia_attempt(open_journals, stream, &failure))
+	{
+		take_failure(stream, &failure);
+		return false;
+	}
+	return true;
+}
+
+int64
+sophia_stream_turn(Stream *stream)
+{
+	int64 now = sophia_clock_ms();
+	int64 next = now + 1000;
+	const char *error;
+
+	if (prepare(stream, now))
+		next = turn_journals(stream, now);
+	if (stream->ended)
+		return now;
+	error = stream->source != NULL && stream->source->error_message[0] != '\0'
+				? stream->source->error_message
+				: stream->batch_error;
+	set_state(stream, stream->listed ? "running" : "starting", error[0] != '\0' ? error : NULL);
+	if (stream->source != NULL && stream->source->wake_at != 0)
+	{
+		int64 wait = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), stream->source->wake_at);
+
+		next = Min(next, now + wait);
+	}
+	return stream->retry_at > now ? Max(next, Min(stream->retry_at, now + 1000)) : next;
+}

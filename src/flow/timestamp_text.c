@@ -1,0 +1,167 @@
+/*
+ * timestamp_text.c
+ *		Timestamps as the sources write them: see timestamp_text.h.
+ */
+#include "postgres.h"
+
+#include "flow/timestamp_text.h"
+
+#include "common/int.h"
+#include "miscadmin.h"
+#include "pgtime.h"
+#include "utils/datetime.h"
+#include "utils/timestamp.h"
+
+/* Reads exactly n digits. */
+static bool
+digits(const char **p, const char *end, int n, int *value)
+{
+	*value = 0;
+	if (end - *p < n)
+		return false;
+	for (int i = 0; i < n; i++, (*p)++)
+	{
+		if (**p < '0' || **p > '9')
+			return false;
+		*value = *value * 10 + (**p - '0');
+	}
+	return true;
+}
+
+/* Fraction of a second with `p` behind the point, in microseconds; further digits are cut. */
+static bool
+fraction(const char **p, const char *end, int *microseconds)
+{
+	int weight = 100000;
+	const char *start = *p;
+
+	*microseconds = 0;
+	for (; *p < end && **p >= '0' && **p <= '9'; (*p)++)
+	{
+		*microseconds += (**p - '0') * weight;
+		weight /= 10;
+	}
+	return *p > start;
+}
+
+/* Z, +HH, +HHMM or +HH:MM up to the end of the text; seconds east of Greenwich. */
+static bool
+zone(const char *p, const char *end, int *seconds)
+{
+	int sign = 1;
+	int hours;
+	int minutes = 0;
+
+	*seconds = 0;
+	if (p == end || ((*p == 'Z' || *p == 'z') && p + 1 == end))
+		return true;
+	if (*p != '+' && *p != '-')
+		return false;
+	sign = *p++ == '-' ? -1 : 1;
+	if (!digits(&p, end, 2, &hours))
+		return false;
+	if (p < end && *p == ':')
+		p++;
+	if (p < end && !digits(&p, end, 2, &minutes))
+		return false;
+	*seconds = sign * (hours * 3600 + minutes * 60);
+	return p == end && hours <= 15 && minutes < 60;
+}
+
+/* The usual form, YYYY-MM-DD[T hh:mm[:ss[.f]][zone]], which is nearly every value; false: something else. */
+static bool
+parse_iso(const char *p, const char *end, TimestampTz *result)
+{
+	int year, month, day;
+	int hour = 0, minute = 0, second = 0, microsecond = 0, east = 0;
+
+	if (!digits(&p, end, 4, &year) || p >= end || *p++ != '-' || !digits(&p, end, 2, &month) ||
+		p >= end || *p++ != '-' || !digits(&p, end, 2, &day))
+		return false;
+	if (year < 1 || month < 1 || month > 12 || day < 1 || day > day_tab[isleap(year)][month - 1])
+		return false;
+	if (p < end)
+	{
+		if ((*p != 'T' && *p != 't' && *p != ' ') || (p++, !digits(&p, end, 2, &hour)) || p >= end ||
+			*p++ != ':' || !digits(&p, end, 2, &minute))
+			return false;
+		if (p < end && *p == ':' && (p++, !digits(&p, end, 2, &second)))
+			return false;
+		if (p < end && *p == '.' && (p++, !fraction(&p, end, &microsecond)))
+			return false;
+		if (!zone(p, end, &east))
+			return false;
+	}
+	if (hour > 23 || minute > 59 || second > 59)
+		return false;
+	*result = (TimestampTz) (date2j(year, month, day) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY +
+			  ((hour * 60 + minute) * 60 + second - east) * USECS_PER_SEC + microsecond;
+	return true;
+}
+
+/* Any other form, by the server's own reader, which reports trouble by return codes. */
+static bool
+parse_any(const char *text, size_t length, TimestampTz *result)
+{
+	char copy[MAXDATELEN + 1];
+	char work[MAXDATELEN + MAXDATEFIELDS];
+	char *field[MAXDATEFIELDS];
+	int field_type[MAXDATEFIELDS];
+	int fields;
+	int kind;
+	int zone_seconds = 0;
+	struct pg_tm tm;
+	fsec_t fsec;
+
+	if (length > MAXDATELEN)
+		return false;
+	memcpy(copy, text, length);
+	copy[length] = '\0';
+	return ParseDateTime(copy, work, sizeof(work), field, field_type, MAXDATEFIELDS, &fields) == 0 &&
+		   DecodeDateTime(field, field_type, fields, &kind, &tm, &fsec, &zone_seconds) == 0 &&
+		   kind == DTK_DATE && tm2timestamp(&tm, fsec, &zone_seconds, result) == 0;
+}
+
+bool
+sophia_timestamp_parse(const char *text, size_t length, TimestampTz *result)
+{
+	while (length > 0 && *text == ' ')
+		text++, length--;
+	while (length > 0 && text[length - 1] == ' ')
+		length--;
+	return parse_iso(text, text + length, result) || parse_any(text, length, result);
+}
+
+bool
+sophia_timestamp_from_epoch(const char *text, size_t length, bool milliseconds, TimestampTz *result)
+{
+	const char *p = text;
+	const char *end = text + length;
+	bool negative = p < end && *p == '-';
+	int64 whole = 0;
+	int64 micro = 0;
+	int64 weight = milliseconds ? 100 : 100000;
+
+	if (negative)
+		p++;
+	if (p >= end || *p < '0' || *p > '9')
+		return false;
+	for (; p < end && *p >= '0' && *p <= '9'; p++)
+	{
+		if (whole > INT64CONST(100000000000000000))
+			return false;
+		whole = whole * 10 + (*p - '0');
+	}
+	if (p < end && *p == '.')
+		for (p++; p < end && *p >= '0' && *p <= '9'; p++, weight /= 10)
+			micro += (*p - '0') * weight;
+	if (p < end || pg_mul_s64_overflow(whole, milliseconds ? 1000 : USECS_PER_SEC, &whole) ||
+		pg_add_s64_overflow(whole, micro, &whole))
+		return false;
+	if (negative)
+		whole = -whole;
+	if (pg_sub_s64_overflow(whole, (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY,
+							result))
+		return false;
+	return IS_VALID_TIMESTAMP(*result);
+}

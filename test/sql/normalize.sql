@@ -1,0 +1,57 @@
+-- Normalising functions: one form of each value, NULL for what has none, no error for any text.
+SELECT left(input, 40) AS input, sophia.normalize_email(input) AS email
+FROM unnest(ARRAY['Ann@Example.COM', '  ann@example.com ', 'mailto:Ann@example.com?subject=a@b', '<ann@example.com>',
+  '"Lee, Ann" <Ann.Lee@example.com>', 'ann+sales@example.com', 'x@BÜCHER.example', 'x@xn--bcher-kva.example', 'x@日本語.jp',
+  'ÄNN@example.com', 'ann@example.com.', 'no at', 'a@b@c', '@example.com', 'ann@', 'ann@.com', 'ann@a..b', 'an n@example.com',
+  'ann@exa mple.com', '', ' ', 'n/a', 'ann@-a.com', repeat('a', 400) || '@example.com', NULL]) AS input;
+
+SELECT input, sophia.normalize_phone(input) AS phone, sophia.normalize_phone(input, 'de') AS de,
+  sophia.normalize_phone(input, 'US') AS us, sophia.normalize_phone(input, 'IT') AS it
+FROM unnest(ARRAY['+49 (0)89 123456', '0049-89-123456 ext. 12', '089/123456', '(415) 555-0100 x99', '1-415-555-0100',
+  '+39 06 1234567', '06 1234567', '+1 (555) 123-4567', 'tel:+44-20-7946-0958;ext=5', '011 49 89 123456', '+7 495 123-45-67',
+  '＋４９ ８９ １２３４５６', '+36 06 1 234 5678', '123', '+999 123456789', '+49', '+1234567890123456', 'abc', '1-800-FLOWERS', '+', '',
+  NULL]) AS input;
+SELECT sophia.normalize_phone('8 (495) 123-45-67', 'RU'), sophia.normalize_phone('089 123456', 'XX'),
+  sophia.normalize_phone('089 123456', ''), sophia.normalize_phone(NULL, 'DE');
+
+SELECT left(input, 40) AS input, sophia.normalize_name(input) AS name
+FROM unnest(ARRAY['  José   GARCÍA ', E'jose\tgarcía', 'Straße', 'Łukasz Ørsted', 'ﬁne ＡＢＣ', 'O’Brien–Smith', 'Йозеф', '한글 가', 'がぎ',
+  'İstanbul', 'unknown', 'N/A', '', ' ', repeat('x', 2000), NULL]) AS input;
+SELECT sophia.normalize_name(normalize('Zoë Müller', NFC)) = sophia.normalize_name(normalize('ZOË MÜLLER', NFD)) AS same;
+
+SELECT sophia.html_to_text('<html><head><title>T</title><style>p {a: "</p>"}</style></head><body>'
+  '<p>Hello&nbsp;<b>Wor</b>ld &amp; co &#8364;&#x41;&bogus; a < b &lt;tag&gt;</p><!-- c > --><div>x<br/>y<br><br>z</div>'
+  '<script>if (a<b) "</p>"</script> <a href="x>y">link</a> <ann@example.com> <table><tr><td>1</td><td>2</td></tr></table>');
+SELECT input, sophia.html_to_text(input) AS text
+FROM unnest(ARRAY['plain text', E'two\nlines', E'<pre>two\nlines</pre>', '&#0;&#xD800;&#1114112;&#150;&#65', '&amp;lt;', 'a&b', '&', '<', 'a <b',
+  '<!--', '<script>x', '<p></p>', E'  \n ', '', '1 < 2 > 0', '<p>a</p><p>b</p>', E'zero\u200Bwidth', NULL]) AS input;
+
+SELECT input, sophia.slack_text(input, '{"U1": "Ann", "U9": 5, "C2": "sales"}') AS text
+FROM unnest(ARRAY['Hi <@U1>, <@U2|bob> and <@U3>', 'in <#C1|general>, <#C2> or <#C3>', '<!here> <!channel> <!everyone>',
+  '<!subteam^S1|@eng> <!subteam^S2>', '<https://x.example?a=1&amp;b=2|the site> <https://x.example?a=1&amp;b=2>',
+  '<mailto:a@b.example|a@b.example> <mailto:a@b.example> <tel:+123>', '&lt;@U1&gt; &amp;lt; &quot;',
+  '<!date^1392734382^{date}|Feb 18> <!date^1392734382^{date}>', 'a <b> c', 'open <@U1', '<>', '<|>', '<@>', '<@U9>', '', NULL]) AS input;
+SELECT sophia.slack_text('<@U1>'), sophia.slack_text('<@U1>', '[1]'), sophia.slack_text('<@U1>', 'null'),
+  sophia.slack_text(NULL), sophia.slack_text(NULL, '{}');
+
+-- Random text of the characters that matter never raises an error, and never grows where it must not.
+SELECT setseed(0.42);
+CREATE TEMP TABLE noise AS
+SELECT n, (SELECT string_agg(substr(E'<>&;#@|!^"''=/ \n\tax09+-.:,()äß\u0301\u200B日😀%xUC', 1 + (random() * 43)::int, 1), '')
+  FROM generate_series(1, (random() * 60)::int + n * 0)) AS input
+FROM generate_series(1, 20000) AS n;
+SELECT count(*) = 20000 AS done, count(sophia.normalize_email(input)) < 20000 AS email,
+  count(sophia.normalize_phone(input)) + count(sophia.normalize_phone(input, 'DE')) >= 0 AS phone,
+  count(sophia.normalize_name(input)) > 0 AS name,
+  coalesce(bool_and(octet_length(sophia.html_to_text(input)) <= octet_length(input)), true) AS html,
+  count(sophia.slack_text(input, '{"U": "x", "C": "y"}')) > 0 AS slack
+FROM noise;
+-- What is normal stays as it is.
+SELECT bool_and(sophia.normalize_email(e) = e) IS NOT FALSE AS email, bool_and(sophia.normalize_phone(p) = p) IS NOT FALSE AS phone,
+  bool_and(sophia.normalize_name(a) = a) IS NOT FALSE AS name
+FROM noise, LATERAL (SELECT sophia.normalize_email(input), sophia.normalize_phone(input, 'DE'), sophia.normalize_name(input))
+  AS f (e, p, a);
+SELECT proname, provolatile, proparallel, proisstrict FROM pg_proc
+WHERE pronamespace = 'sophia'::regnamespace
+  AND proname IN ('normalize_email', 'normalize_phone', 'normalize_name', 'html_to_text', 'slack_text')
+ORDER BY proname;
