@@ -99,12 +99,6 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN nullif(pg_catalog.split_part(email_norm, '@', 2), '');
 COMMENT ON FUNCTION sophia.email_domain(text) IS 'domain of a normalised e-mail address';
 
-CREATE FUNCTION sophia.snippet(body text) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN nullif(pg_catalog.left(pg_catalog.btrim(
-  pg_catalog.regexp_replace(pg_catalog.left(body, 1000), '\s+', ' ', 'g')), 280), '');
-COMMENT ON FUNCTION sophia.snippet(text) IS 'first words of a body in one line, at most 280 characters';
-
 CREATE FUNCTION sophia.whole_seconds(seconds numeric) RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN seconds >= 0::numeric AND seconds < 2147483647::numeric THEN pg_catalog.round(seconds)::integer END;
