@@ -1,9 +1,9 @@
 -- Data schemas: what is wanted, what there is, and create_schemas, which makes the difference good.
 --
--- The decisions stand in views over the catalogs, so that create_schemas can run as its caller, who then needs no right on
--- any helper.  They are read once, before anything is changed.  Data tables are no members of the extension.  That they
--- are known to it is told by the comment of their primary key, which names the installation: so a newly created
--- extension sees that a table is not its own yet, and adopts it.
+-- The decisions stand in views over the catalogs, so that create_schemas can run as its caller, who then
+-- needs no right on any helper.  They are read once, before anything is changed.  Data tables are no members
+-- of the extension.  That a table is known to it is told by the comment of the table's primary key, which
+-- names the installation: a newly created extension sees that it does not know the table yet, and adopts it.
 
 CREATE TABLE sophia.data_schemas (
   schema_name text PRIMARY KEY,
@@ -106,11 +106,13 @@ LEFT JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = t.table_name
 LEFT JOIN pg_constraint AS k ON k.conrelid = c.oid AND k.contype = 'p' AND NOT k.condeferrable;
 COMMENT ON VIEW sophia.data_table_state IS 'the wanted tables and what stands in their place';
 COMMENT ON COLUMN sophia.data_table_state.known IS 'whether this installation of the extension made or adopted the table';
-COMMENT ON COLUMN sophia.data_table_state.large IS 'whether building an index in a transaction would lock the table for long: 100 000 rows or 64 MB';
+COMMENT ON COLUMN sophia.data_table_state.large IS
+  'whether building an index in a transaction would lock the table for long: 100 000 rows or 64 MB';
 COMMENT ON COLUMN sophia.data_table_state.mark IS 'comment of the primary key by which a table is known';
 
 CREATE VIEW sophia.data_index_state AS
-SELECT t.source, i.table_schema, t.table_name, i.index_name, t.table_oid, t.known, t.large, c.oid AS index_oid,
+SELECT t.source, i.table_schema, i.table_name, i.index_name, t.table_oid, t.known, t.large,
+  c.oid AS index_oid,
   x.indrelid IS NOT DISTINCT FROM t.table_oid AND x.indisvalid AS valid,
   x.indrelid IS DISTINCT FROM t.table_oid AS misplaced,
   format('CREATE %sINDEX%s %I ON %I.%I (%s)', CASE WHEN i.is_unique THEN 'UNIQUE ' END, '%s', i.index_name,
@@ -122,9 +124,12 @@ JOIN sophia.data_table_state AS t USING (table_schema, table_name)
 LEFT JOIN pg_class AS c ON c.relnamespace = t.schema_oid AND c.relname = i.index_name
 LEFT JOIN pg_index AS x ON x.indexrelid = c.oid;
 COMMENT ON VIEW sophia.data_index_state IS 'the wanted indexes and what stands in their place';
-COMMENT ON COLUMN sophia.data_index_state.valid IS 'false where building the index concurrently failed or has not ended';
-COMMENT ON COLUMN sophia.data_index_state.misplaced IS 'whether the name belongs to something else than an index of the table';
-COMMENT ON COLUMN sophia.data_index_state.definition IS 'statement that makes the index, %s standing where CONCURRENTLY goes';
+COMMENT ON COLUMN sophia.data_index_state.valid IS
+  'false where building the index concurrently failed or has not ended';
+COMMENT ON COLUMN sophia.data_index_state.misplaced IS
+  'whether the name belongs to something else than an index of the table';
+COMMENT ON COLUMN sophia.data_index_state.definition IS
+  'statement that makes the index, %s standing where CONCURRENTLY goes';
 
 CREATE VIEW sophia.schema_conflicts AS
 SELECT t.source, t.table_schema, t.table_name AS relation_name, r.reason
@@ -136,14 +141,17 @@ CROSS JOIN LATERAL (
   FROM pg_attribute AS a
   WHERE a.attrelid = t.table_oid AND a.attname IN ('flow_published_at', '_meta/op') AND NOT a.attisdropped
   UNION ALL
-  SELECT format('its column "%s" is %s%s, not %s', a.attname, CASE WHEN a.attgenerated <> '' THEN 'a generated ' END,
-    format_type(a.atttypid, a.atttypmod), format_type(to_regtype(c.column_type), -1))
+  SELECT format('its column "%s" is %s%s, not %s', a.attname,
+    CASE WHEN a.attgenerated <> '' THEN 'a generated ' END, format_type(a.atttypid, a.atttypmod),
+    format_type(to_regtype(c.column_type), -1))
   FROM sophia.table_columns AS c
-  JOIN pg_attribute AS a ON a.attrelid = t.table_oid AND a.attname = c.column_name AND NOT a.attisdropped
+  JOIN pg_attribute AS a
+    ON a.attrelid = t.table_oid AND a.attname = c.column_name AND NOT a.attisdropped
   WHERE c.table_schema = t.table_schema AND c.table_name = t.table_name
     AND (a.atttypid <> to_regtype(c.column_type) OR a.atttypmod <> -1 OR a.attgenerated <> '')
   UNION ALL
-  SELECT format('it has no primary key on (%s)', string_agg(quote_ident(w.column_name), ', ' ORDER BY w.key_position))
+  SELECT format('it has no primary key on (%s)',
+    string_agg(quote_ident(w.column_name), ', ' ORDER BY w.key_position))
   FROM sophia.table_columns AS w
   WHERE w.table_schema = t.table_schema AND w.table_name = t.table_name AND w.key_position IS NOT NULL
     AND t.relkind = 'r'
@@ -155,7 +163,8 @@ UNION ALL
 SELECT i.source, i.table_schema, i.index_name, format('it is not an index of %I.%I', i.table_schema, i.table_name)
 FROM sophia.data_index_state AS i
 WHERE i.index_oid IS NOT NULL AND i.misplaced;
-COMMENT ON VIEW sophia.schema_conflicts IS 'wanted names that belong to something that sophia_stack did not make, and why that cannot serve';
+COMMENT ON VIEW sophia.schema_conflicts IS
+  'wanted names that belong to something that sophia_stack did not make, and why that cannot serve';
 
 CREATE VIEW sophia.schema_plan AS
 -- Schemas are known by their tables.
@@ -178,7 +187,8 @@ SELECT t.source, 2, d.ordinal, 0, t.table_schema || '.' || t.table_name, 'table'
       format('COMMENT ON CONSTRAINT %I ON %I.%I IS %L',
         coalesce(t.key_name, t.table_name || '_pkey'), t.table_schema, t.table_name, t.mark),
       CASE WHEN obj_description(t.table_oid, 'pg_class') IS NULL
-        THEN format('COMMENT ON TABLE %I.%I IS %L', t.table_schema, t.table_name, d.comment) END], NULL) || c.comments
+        THEN format('COMMENT ON TABLE %I.%I IS %L', t.table_schema, t.table_name, d.comment) END], NULL)
+      || c.comments
   END
 FROM sophia.data_table_state AS t
 JOIN sophia.data_tables AS d USING (table_schema, table_name)
@@ -187,8 +197,8 @@ CROSS JOIN LATERAL (
       string_agg(format('%I %s%s%s', w.column_name, w.column_type, CASE WHEN w.not_null THEN ' NOT NULL' END,
         ' DEFAULT ' || w.column_default), E',\n  ' ORDER BY w.ordinal),
       t.table_name || '_pkey',
-      string_agg(quote_ident(w.column_name), ', ' ORDER BY w.key_position) FILTER (WHERE w.key_position IS NOT NULL))
-      AS definition,
+      string_agg(quote_ident(w.column_name), ', ' ORDER BY w.key_position)
+        FILTER (WHERE w.key_position IS NOT NULL)) AS definition,
     array_agg(format('COMMENT ON COLUMN %I.%I.%I IS %L', t.table_schema, t.table_name, w.column_name, w.comment)
       ORDER BY w.ordinal)
       FILTER (WHERE t.table_oid IS NULL
@@ -222,7 +232,8 @@ FROM sophia.data_index_state AS i
 JOIN sophia.data_tables AS d USING (table_schema, table_name);
 COMMENT ON VIEW sophia.schema_plan IS 'what create_schemas would report and do now';
 COMMENT ON COLUMN sophia.schema_plan.source IS 'source that asks for the object; NULL = always wanted';
-COMMENT ON COLUMN sophia.schema_plan.step IS 'schemas, then tables and columns, then indexes; place and part order within';
+COMMENT ON COLUMN sophia.schema_plan.step IS
+  'schemas, then tables and columns, then indexes; place and part order within';
 COMMENT ON COLUMN sophia.schema_plan.action IS 'as in the report; NULL = an index that is left to missing_indexes';
 COMMENT ON COLUMN sophia.schema_plan.statements IS 'DDL that the action takes, NULL = none';
 
@@ -276,7 +287,8 @@ BEGIN
         conflict.table_schema, conflict.relation_name
       USING ERRCODE = 'duplicate_table',
         DETAIL = format('What stands in its place cannot serve: %s.', conflict.reasons),
-        HINT = format('Nothing was changed. Move it to a landing schema such as estuary_%s, and let its loader write there.',
+        HINT = format(
+          'Nothing was changed. Move it to a landing schema such as estuary_%s, and let its loader write there.',
           split_part(conflict.table_schema, '_', 1));
   END IF;
 
@@ -300,7 +312,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sophia.create_schemas(text[], jsonb) IS
-  'creates the data schemas of the named sources and processed_data, owned by the caller, or adds what they lack; reports each object as created, column added, exists or adopted (not known to this installation yet); an index missing on a large table is left to missing_indexes with a notice; a relation that sophia_stack did not make raises 42P07 before anything is changed';
+  'creates the data schemas of the named sources and processed_data, owned by the caller, or adds what they lack; '
+  'reports each object as created, column added, exists or adopted (not known to this installation yet); '
+  'an index missing on a large table (100 000 rows or 64 MB) is left to missing_indexes, with a notice; '
+  'a relation that sophia_stack did not make raises 42P07 before anything is changed';
 
 CREATE FUNCTION sophia.missing_indexes()
 RETURNS TABLE (statement text)
@@ -318,4 +333,5 @@ AS $$
   ORDER BY i.table_schema, i.table_name, i.index_name, s.place
 $$;
 COMMENT ON FUNCTION sophia.missing_indexes() IS
-  'statements that build the wanted indexes which existing data tables lack, without locking out writers, for \gexec; one that was left invalid is dropped first';
+  'statements that build the wanted indexes which existing data tables lack, without locking out writers, '
+  'for \gexec; one that was left invalid is dropped first';
