@@ -16,16 +16,19 @@ my @texts = ('', 'a', '"quoted"\\', "tab\\tnewline\\n", "\\u00e4\\u20ac\\ud83d\\
 my @numbers = qw(0 -0 1 -1 10000 99999 123456789012345678 1234567890123456789012345678901234567890 0.1 1.10 -0.000001
 	1e3 1.5E-7 12345.678901234567890123456789 9007199254740993);
 
-# A JSON text by chance.
+# A JSON text by chance, of at most $budget values.
+my $budget;
+
 sub value
 {
 	my ($depth) = @_;
-	my $kind = int rand($depth > 0 ? 8 : 5);
+	my $kind = int rand($depth > 0 && $budget > 0 ? 8 : 5);
 	return 'null' if $kind == 0;
 	return rand() < 0.5 ? 'true' : 'false' if $kind == 1;
 	return $numbers[ rand @numbers ] if $kind == 2;
 	return quoted() if $kind == 3 || $kind == 4;
-	my $n = int(rand() ** 3 * ($depth > 1 ? 120 : 8));
+	my $n = int(rand() ** 3 * 120);
+	$budget -= $n;
 	return '[' . join(', ', map { value($depth - 1) } 1 .. $n) . ']' if $kind == 5;
 	return '{' . join(',', map { member($depth) } 1 .. $n) . '}';
 }
@@ -49,6 +52,7 @@ my $bytes = '';
 my $plain = '';
 foreach my $id (1 .. 600)
 {
+	$budget = 400;
 	my $members = join ',', map { member(4) } 1 .. 1 + int(rand() ** 2 * 200);
 	$members =~ s/%/%%/g;
 	my $line = $producer->raw("{\"_meta\":{\"uuid\":\"%s\"},\"id\":$id,\"random\":{$members}}", flags => OUTSIDE);
