@@ -8,7 +8,7 @@
 #include "transform/unicode.h"
 
 bool
-sophia_snippet(const char *in, size_t len, Buffer *out)
+sophia_snippet(const char *in, size_t len, ByteBuffer *out)
 {
 	size_t before = buffer_size(out);
 	const char *end = in + len;

@@ -10,6 +10,6 @@
 #define SNIPPET_MAX_CHARACTERS 280
 
 /* The first SNIPPET_MAX_CHARACTERS characters, white space collapsed.  False when no text is left. */
-extern bool sophia_snippet(const char *in, size_t len, Buffer *out);
+extern bool sophia_snippet(const char *in, size_t len, ByteBuffer *out);
 
 #endif /* SOPHIA_SNIPPET_H */

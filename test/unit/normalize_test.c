@@ -184,7 +184,7 @@ test_snippet(void)
 {
 	static const Case cases[] = {{" a\n\t b\xC2\xA0 ", "a b"}, {" \n", NULL}, {"", NULL}};
 	char words[2 * SNIPPET_MAX_CHARACTERS];
-	Buffer out = {0};
+	ByteBuffer out = {0};
 
 	CHECK_ALL("snippet", sophia_snippet, cases);
 	for (size_t i = 0; i < sizeof(words); i++)
