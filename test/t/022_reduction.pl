@@ -18,7 +18,7 @@ sub feed
 {
 	my ($stream, $bytes, $name) = @_;
 	my ($collection) = split /\|/, $node->status($stream, 'collection');
-	my $journal = $journals{ $collection . ($name // '') } //= $node->journal($collection, defined $name ? (name => $name) : ());
+	my $journal = $journals{ $collection . '/' . ($name // 'pivot=00') } //= $node->journal($collection, name => $name);
 	$journal->write($bytes);
 	ok($node->await_stream($stream), "$stream: caught up");
 	return;
@@ -38,7 +38,16 @@ sub is_doc
 	return is($found eq '' ? '' : $json->encode(JSON::PP->new->decode($found)), $json->encode($wanted), $name);
 }
 
-sub at { return clock_of(1_780_000_000 + $_[0]) }
+# Clocks later than those of now, which $p uses.
+sub at { return clock_of(4_000_000_000 + $_[0]) }
+
+# A document that commits by itself, of a producer that writes nothing else.
+my $producers = 0;
+sub single
+{
+	my ($document, $clock) = @_;
+	return Sophia::Documents->producer(sprintf '05%010x', ++$producers)->document($document, flags => OUTSIDE, clock => $clock);
+}
 
 # ---- merge ----
 
@@ -59,12 +68,12 @@ is_doc('hubspot_raw.contacts', "id = 'c1'", { _meta => {}, id => 'c1', archived 
 	'a scalar replaces an object, an object a scalar, an empty array an array');
 
 # The _meta is the last document's; stamps follow it.
-my $line = $p->document({ id => 'c1', _meta => { op => 'u', row_id => 7 } }, flags => OUTSIDE, clock => at(1_000_000));
-my $offset = $journals{'acme/contacts'}->offset;
+my $line = single({ id => 'c1', _meta => { op => 'u', row_id => 7 } }, at(0));
+my $offset = $journals{'acme/contacts/pivot=00'}->offset;
 my ($uuid) = $line =~ /"uuid":"([^"]*)"/;
 feed('contacts', $line);
-is($node->rows("SELECT doc -> '_meta' = '{\"op\": \"u\", \"row_id\": 7, \"uuid\": \"$uuid\"}', source_clock, source_journal, source_offset, source_published_at = to_timestamp(1781000000) FROM hubspot_raw.contacts WHERE id = 'c1'"),
-	join('|', 't', at(1_000_000), 'acme/contacts/pivot=00', $offset, 't'), '_meta and the origin are those of the last document applied');
+is($node->rows("SELECT doc -> '_meta' = '{\"op\": \"u\", \"row_id\": 7, \"uuid\": \"$uuid\"}', source_clock, source_journal, source_offset, source_published_at = to_timestamp(4000000000) FROM hubspot_raw.contacts WHERE id = 'c1'"),
+	join('|', 't', at(0), 'acme/contacts/pivot=00', $offset, 't'), '_meta and the origin are those of the last document applied');
 feed('contacts', $p->outside({ id => 'c1', _meta => { op => 'c' } }));
 is($node->rows("SELECT doc -> '_meta' ? 'row_id', doc #>> '{_meta,op}' FROM hubspot_raw.contacts WHERE id = 'c1'"), 'f|c', '_meta is replaced, not merged');
 is($node->rows("SELECT source_clock FROM hubspot_raw.contacts WHERE id = 'c1'"), $p->clock, 'within a journal the later document wins, although its clock is smaller');
@@ -126,38 +135,37 @@ is($node->rows('SELECT id, first_name, is_deleted FROM hubspot_raw.owners ORDER 
 
 # ---- across journals ----
 
-my @big = map { $_ * 16 } 0x0fffffffffffff0, 0x100000000000001;
-for my $case ([ 'clocks of today', at(10), at(20), at(30) ],
-	[ 'clocks around 2^63', 0x7fffffffffffff00, 0x8000000000000100, 0xffffffffffff0000 ])
+for my $case ([ 'clocks below 2^63', at(10), at(20), at(30) ],
+	[ 'clocks around 2^63', (1 << 63) - 256, (1 << 63) + 256, ~0 << 16 ])
 {
 	my ($name, $low, $middle, $high) = @$case;
 	my $suffix = $low > at(100) ? 'b' : 'a';
 	my $first = sub { feed($_[0], $_[1], "pivot=00") };
 	my $other = sub { feed($_[0], $_[1], "pivot=80000000") };
 
-	$first->('users', $p->document({ id => "X$suffix", name => 'middle' }, flags => OUTSIDE, clock => $middle));
-	$other->('users', Sophia::Documents->producer('050000000002')->document({ id => "X$suffix", name => 'low' }, flags => OUTSIDE, clock => $low));
+	$first->('users', single({ id => "X$suffix", name => 'middle' }, $middle));
+	$other->('users', single({ id => "X$suffix", name => 'low' }, $low));
 	is($node->rows("SELECT name FROM slack_raw.users WHERE id = 'X$suffix'"), 'middle', "$name: an older document of another journal is dropped");
-	$other->('users', Sophia::Documents->producer('050000000002')->document({ id => "X$suffix", name => 'high' }, flags => OUTSIDE, clock => $high));
+	$other->('users', single({ id => "X$suffix", name => 'high' }, $high));
 	is($node->rows("SELECT name FROM slack_raw.users WHERE id = 'X$suffix'"), 'high', 'a newer one wins');
-	$first->('users', Sophia::Documents->producer('090000000004')->document({ id => "X$suffix", _meta => $deleted }, flags => OUTSIDE, clock => $middle + 16));
+	$first->('users', single({ id => "X$suffix", _meta => $deleted }, $middle + 16));
 	is($node->rows("SELECT name, is_deleted FROM slack_raw.users WHERE id = 'X$suffix'"), 'high|f', 'an older tombstone deletes nothing');
 
-	$first->('contacts', Sophia::Documents->producer('0b0000000005')->document({ id => "X$suffix", properties => { firstname => 'middle', phone => undef } }, flags => OUTSIDE, clock => $middle));
-	$other->('contacts', Sophia::Documents->producer('0d0000000006')->document({ id => "X$suffix", url => 'low', properties => { firstname => 'low', phone => 'low', lastname => 'low' }, _meta => { op => 'c' } }, flags => OUTSIDE, clock => $low));
-	is($node->rows("SELECT firstname, lastname, phone, url, source_journal, source_clock::bit(64) = ($middle::numeric - CASE WHEN $middle > 9223372036854775807 THEN 18446744073709551616 ELSE 0 END)::bigint::bit(64), doc -> '_meta' ? 'op' FROM hubspot_raw.contacts WHERE id = 'X$suffix'"),
+	$first->('contacts', single({ id => "X$suffix", properties => { firstname => 'middle', phone => undef } }, $middle));
+	$other->('contacts', single({ id => "X$suffix", url => 'low', properties => { firstname => 'low', phone => 'low', lastname => 'low' }, _meta => { op => 'c' } }, $low));
+	is($node->rows("SELECT firstname, lastname, phone, url, source_journal, source_clock::bit(64) = (${middle}::numeric - CASE WHEN $middle > 9223372036854775807 THEN 18446744073709551616 ELSE 0 END)::bigint::bit(64), doc -> '_meta' ? 'op' FROM hubspot_raw.contacts WHERE id = 'X$suffix'"),
 		'middle|low||low|acme/contacts/pivot=00|t|f', 'under merge an older one fills only what the row does not have');
-	$other->('contacts', Sophia::Documents->producer('0d0000000006')->document({ id => "X$suffix", properties => { firstname => 'high', phone => 'high' } }, flags => OUTSIDE, clock => $high));
+	$other->('contacts', single({ id => "X$suffix", properties => { firstname => 'high', phone => 'high' } }, $high));
 	is($node->rows("SELECT firstname, lastname, phone, source_journal FROM hubspot_raw.contacts WHERE id = 'X$suffix'"), 'high|low|high|acme/contacts/pivot=80000000', 'and a newer one is merged');
 
 	$node->follow('transcripts', 'acme/transcripts', 'gong.call_transcripts') if $suffix eq 'a';
 	my $said = sub { return { callId => "T$suffix", transcript => [ map { { speakerId => 's', sentences => [ { start => 0, end => 1, text => $_ } ] } } @_ ] } };
-	$first->('transcripts', Sophia::Documents->producer('0f0000000007')->document($said->('one', 'two'), flags => OUTSIDE, clock => $middle));
-	$other->('transcripts', Sophia::Documents->producer('110000000008')->document($said->('low'), flags => OUTSIDE, clock => $low));
+	$first->('transcripts', single($said->('one', 'two'), $middle));
+	$other->('transcripts', single($said->('low'), $low));
 	is($node->rows("SELECT string_agg(text, ' ' ORDER BY seq) FROM gong_raw.call_transcripts WHERE call_id = 'T$suffix'"), 'one two', 'an older transcript of another journal is dropped');
 	# Its first row is unchanged and keeps the smaller clock; the transcript as a whole is as new as its newest row.
-	$other->('transcripts', Sophia::Documents->producer('110000000008')->document($said->('one', 'three'), flags => OUTSIDE, clock => $high));
-	$first->('transcripts', Sophia::Documents->producer('130000000009')->document($said->('low'), flags => OUTSIDE, clock => $middle + 160));
+	$other->('transcripts', single($said->('one', 'three'), $high));
+	$first->('transcripts', single($said->('low'), $middle + 160));
 	is($node->rows("SELECT string_agg(text, ' ' ORDER BY seq) FROM gong_raw.call_transcripts WHERE call_id = 'T$suffix'"), 'one three', 'a newer one replaces it and stays');
 }
 
@@ -177,7 +185,7 @@ feed('threads', $p->transaction({ @key, text => 'Hello!', thread_ts => '17800000
 is($node->rows("SELECT ts, user_id, text, reply_count, reactions, thread_ts, is_reply, from_stream FROM slack_raw.messages ORDER BY ts"),
 	"1780000000.000100|U1|Hello!|2|[{\"name\": \"wave\"}]|1780000000.000100|f|threads\n1780000001.000100|U2|Hi|||1780000000.000100|t|threads",
 	'channel_messages and threads merge into one row');
-feed('channel_messages', $p->document({ @key, text => 'late', reply_count => 1, permalink => 'link' }, flags => OUTSIDE, clock => at(0)));
+feed('channel_messages', single({ @key, text => 'late', reply_count => 1, permalink => 'link' }, clock_of(1_700_000_000)));
 is($node->rows("SELECT text, reply_count, permalink, from_stream FROM slack_raw.messages WHERE ts = '1780000000.000100'"), 'Hello!|2|link|threads',
 	'an older document of the other collection fills what is missing');
 
@@ -207,6 +215,23 @@ is($node->rows($party_rows), '', 'an empty array removes them');
 feed('calls', $p->transaction({ id => 'G1', parties => $parties->([ 'p9', 'Zoe' ]) }, { id => 'G1', _meta => $deleted }));
 is($node->rows("SELECT c.is_deleted, p.is_deleted FROM gong_raw.calls c JOIN gong_raw.call_parties p ON p.call_id = c.id WHERE c.id = 'G1'"), 't|t', 'a tombstone marks the call and its parties')
   or diag($node->rows("SELECT * FROM gong_raw.call_parties WHERE call_id = 'G1'"));
+# The same documents give the same rows, whether they meet in one batch or not.
+for my $together (1, 0)
+{
+	for my $case ([ 'G3', 'parties before a tombstone', { parties => $parties->([ 'p1', 'Ann' ]) }, { _meta => $deleted }, { title => 'Back' } ],
+		[ 'G4', 'a tombstone after which nobody takes part', { title => 'Away', _meta => $deleted }, { title => 'Back' } ],
+		[ 'G5', 'parties after a tombstone', { _meta => $deleted }, { parties => $parties->([ 'p2', 'Bob' ]) } ])
+	{
+		my ($id, $name, @documents) = @$case;
+		$id .= $together ? 'a' : 'b';
+		my @lines = map { $p->outside({ id => $id, %$_ }) } { parties => $parties->([ 'p0', 'Old' ]) }, @documents;
+		my $first = shift @lines;
+		feed('calls', $first);
+		feed('calls', $_) for $together ? join('', @lines) : @lines;
+		is($node->rows("SELECT c.is_deleted, c.title, string_agg(p.name || ' ' || p.is_deleted, ',') FROM gong_raw.calls c LEFT JOIN gong_raw.call_parties p ON p.call_id = c.id WHERE c.id = '$id' GROUP BY c.id"),
+			{ G3 => 'f|Back|Ann true', G4 => 'f|Back|Old true', G5 => 'f||Bob false' }->{ substr $id, 0, 2 }, $name . ($together ? ', together' : ', one by one'));
+	}
+}
 feed('calls', $p->transaction({ metaData => { id => 'G2' }, parties => [ { name => 'No id' }, { id => 'p1' }, { id => 'p1', name => 'Twice' } ] }));
 is($node->rows("SELECT count(*), count(DISTINCT party_id) FROM gong_raw.call_parties WHERE call_id = 'G2'"), '3|3', 'parties without an id or with a taken one have rows too');
 
