@@ -3,7 +3,8 @@
  *		Committed documents into the rows of a shape: see apply.h.
  *
  * Gather the documents by key, fetch the rows of those keys, reduce in memory, write all rows with one statement.
- * Memory lives in a context of the call; SPI's procedure context holds the fetched documents until the end.
+ * Memory goes with SPI's procedure context, which also holds the fetched documents until the end; only dead letters outlive
+ * the call.
  */
 #include "postgres.h"
 
@@ -424,18 +425,12 @@ apply_groups(Work *work)
 void
 sophia_apply(Apply *apply, const ApplyDocument *documents, int n)
 {
-	MemoryContext results = CurrentMemoryContext;
 	Work work = {.apply = apply, .shape = apply->shape};
-	MemoryContext procedure;
 
 	if (n == 0)
 		return;
 	SPI_connect();
-	procedure = CurrentMemoryContext;
-	/* dead letters outlive the call; everything else goes with SPI's context */
-	MemoryContextSwitchTo(results);
 	work.groups = sophia_groups_gather(apply, documents, n);
-	MemoryContextSwitchTo(procedure);
 	sophia_row_builder_init(&work.builder, apply->shape, apply->journal);
 	apply_groups(&work);
 	SPI_finish();

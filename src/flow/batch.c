@@ -440,6 +440,7 @@ sophia_batch_run(const char *stream, Shape *shape, Journal *journal)
 	sophia_arena_reset(&staged_arena);
 	sophia_transaction_begin("applying documents");
 	batch.context = AllocSetContextCreate(CurrentMemoryContext, "sophia_stack batch", ALLOCSET_DEFAULT_SIZES);
+	batch.apply.context = batch.context;
 	result = run_locked(&batch, &taken);
 	if (result != BATCH_APPLIED)
 	{
