@@ -108,6 +108,8 @@ take_row(Work *work, HeapTuple tuple, TupleDesc desc)
 	row->same_journal = !null && DatumGetBool(value);
 	value = SPI_getbinval(tuple, desc, 6, &null);
 	row->offset = null ? -1 : DatumGetInt64(value);
+	value = SPI_getbinval(tuple, desc, 7, &null);
+	group->journal = null ? (Datum) 0 : value;
 	value = SPI_getbinval(tuple, desc, 2, &null);
 	if (!null && (work->shape->strategy == REDUCE_MERGE || group->tombstones) &&
 		!sophia_jsonb_decode(&row->doc, work->apply->arena, DatumGetJsonbP(value)))

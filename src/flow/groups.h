@@ -25,6 +25,7 @@ typedef struct KeyGroup
 	int members;
 	bool tombstones;	   /* some member is one */
 	RowState row;
+	Datum journal;		   /* text: where the stored row's last document came from, 0 = unknown */
 	const JsonNode *newest; /* the last document applied, NULL = none */
 	bool stored;		   /* a row of that key was in the table */
 	bool changed;		   /* the row must be written */

@@ -93,9 +93,10 @@ convert_columns(const TargetTable *table, ConversionContext *context, const Json
 
 /* Fills what stands behind the table's own columns; false when the document is too large for jsonb. */
 static bool
-put_source(RowBuilder *builder, const RowState *row, const JsonNode *doc, Datum *values, bool *nulls,
-		   Misfit *misfit)
+put_source(RowBuilder *builder, const KeyGroup *group, const JsonNode *doc, Datum *values,
+		   bool *nulls, Misfit *misfit)
 {
+	const RowState *row = &group->row;
 	Jsonb *jsonb = sophia_jsonb_encode(&builder->doc, doc);
 
 	if (jsonb == NULL)
@@ -111,7 +112,14 @@ put_source(RowBuilder *builder, const RowState *row, const JsonNode *doc, Datum 
 		(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
 	values[SOURCE_IS_DELETED] = BoolGetDatum(row->deleted);
 	values[SOURCE_CLOCK] = Int64GetDatum((int64) row->clock);
-	values[SOURCE_JOURNAL] = builder->journal_text;
+	/* a row that was only filled keeps the place of its last document */
+	if (row->same_journal)
+		values[SOURCE_JOURNAL] = builder->journal_text;
+	else
+	{
+		values[SOURCE_JOURNAL] = group->journal;
+		nulls[SOURCE_JOURNAL] = group->journal == (Datum) 0;
+	}
 	values[SOURCE_OFFSET] = Int64GetDatum(row->offset);
 	return true;
 }
@@ -142,7 +150,7 @@ sophia_row_put(RowBuilder *builder, BatchTable *batch, const KeyGroup *group, Mi
 	ConversionContext context = group_context(builder, group);
 	bool fits = convert_columns(table, &context, &group->row.doc, has_metadata(group->newest), values,
 								nulls, misfit) &&
-				put_source(builder, &group->row, &group->row.doc, values + table->n_columns,
+				put_source(builder, group, &group->row.doc, values + table->n_columns,
 						   nulls + table->n_columns, misfit);
 
 	if (fits)
@@ -216,7 +224,7 @@ put_elements(RowBuilder *builder, BatchTable *batch, const KeyGroup *group, cons
 		context.ordinal = i + 1;
 		context.taken = id_is_taken(table, array, i);
 		fits = convert_columns(table, &context, &array->u.items[i], false, values, nulls, misfit) &&
-			   put_source(builder, &group->row, &array->u.items[i], values + table->n_columns,
+			   put_source(builder, group, &array->u.items[i], values + table->n_columns,
 						  nulls + table->n_columns, misfit);
 		if (fits && batch != NULL)
 			sophia_batch_table_put(batch, values, nulls);

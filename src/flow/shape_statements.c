@@ -57,8 +57,8 @@ append_key_match(StringInfo sql, const Shape *shape)
 }
 
 /*
- * Key number (from 0), document, deleted, clock, whether the journal is the one given last, offset.  Of elements, one row
- * a document: the one that was applied last.
+ * Key number (from 0), document, deleted, clock, whether the journal is the one given last, offset,
+ * journal.  Of elements, one row a document: the one that was applied last.
  */
 SPIPlanPtr
 sophia_shape_fetch(Shape *shape)
@@ -71,7 +71,7 @@ sophia_shape_fetch(Shape *shape)
 	initStringInfo(&sql);
 	appendStringInfo(&sql,
 					 "SELECT %sk.n::int4 - 1, %s, t.is_deleted, t.source_clock,"
-					 " t.source_journal = $%d, t.source_offset FROM ",
+					 " t.source_journal = $%d, t.source_offset, t.source_journal FROM ",
 					 shape->main != NULL ? "" : "DISTINCT ON (k.n) ",
 					 shape->main != NULL ? "t.doc" : "NULL::jsonb", shape->n_keys + 1);
 	append_keys(&sql, shape);
