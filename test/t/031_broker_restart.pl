@@ -156,6 +156,23 @@ wait_for('the journal to be resumed', sub { eval { $suspended->put; 1 } });
 is(level(), 'NONE', 'an append wakes it');
 everything_arrived('resumed');
 
+# ---- deletion ----
+
+$suspended->outside('030000000003', { id => $suspended->journal, text => 'last ' x FRAGMENT });
+$suspended->put;
+wait_for('the fragments to be persisted', sub { $broker->put($suspended->journal, ''); is_persisted($suspended) });
+everything_arrived('before a journal is deleted');
+$broker->delete_journal($suspended->journal);
+everything_arrived('without the journal');
+append_to_first();
+everything_arrived('the other journal, without the journal');
+
+# The store still holds its content, so it goes on where it ended.
+is($broker->create_journal('acme/contacts', pivot => '80000000', fragment => { length => FRAGMENT }), $suspended->journal, 'the journal is made again');
+$suspended->transaction(ANN, map { { id => "made again $_" } } 1 .. 10);
+$suspended->put;
+everything_arrived('with the journal made again');
+
 sub append_to_first
 {
 	$writers[0]->ack(BEN);
