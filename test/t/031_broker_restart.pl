@@ -167,11 +167,16 @@ everything_arrived('without the journal');
 append_to_first();
 everything_arrived('the other journal, without the journal');
 
-# The store still holds its content, so it goes on where it ended.
-is($broker->create_journal('acme/contacts', pivot => '80000000', fragment => { length => FRAGMENT }), $suspended->journal, 'the journal is made again');
-$suspended->transaction(ANN, map { { id => "made again $_" } } 1 .. 10);
-$suspended->put;
-everything_arrived('with the journal made again');
+# Made again without its content, it is another journal of that name.
+unlink glob $broker->file_root . '/' . $suspended->journal . '/*';
+is($broker->create_journal('acme/contacts', pivot => '80000000'), $suspended->journal, 'the journal is made again');
+$broker->put($suspended->journal, Sophia::Documents->producer(ANN)->outside({ id => 'in its place' }));
+$node->await_stream('contacts', 1);
+ok($node->poll_query_until('postgres', "SELECT last_error ~ 'pivot=80000000\" ends at offset [0-9]+, but was read up to $suspended->{offset}:' FROM sophia.stream_status"),
+	'last_error tells that its content is another');
+is(sql("SELECT state, documents_applied FROM sophia.stream_status"), 'running|' . $expected->committed, 'and nothing of it is taken for a continuation');
+append_to_first();
+is($expected->differences($node, 'hubspot_raw.contacts'), '', 'the rows are as they were');
 
 sub append_to_first
 {
