@@ -45,6 +45,7 @@ typedef struct BrokerJournal
 	int64 suspended_at;	   /* head of a journal that is fully suspended; -1 = it is not */
 	uint64 listed;		   /* the last refresh that listed it */
 	bool head_wanted;	   /* its head is still to be asked in this refresh */
+	int heads_behind;	   /* refreshes in a row that found its head before what was read */
 	BrokerCall head;
 } BrokerJournal;
 

@@ -297,6 +297,47 @@ post_head(Broker *broker, BrokerJournal *journal)
 		fail_head(broker, journal);
 }
 
+/* Up to where a journal was read, 0 = it is not. */
+static int64
+offset_read(const Source *source, const char *name)
+{
+	ListCell *cell;
+
+	foreach(cell, source->readers)
+	{
+		const Reader *reader = lfirst(cell);
+
+		if (strcmp(reader->journal, name) == 0)
+			return reader->offset;
+	}
+	return 0;
+}
+
+/*
+ * Tells when a journal ends before what was read of it.  While brokers hand it over to one another
+ * that may pass, so it is looked at again first.
+ */
+static void
+check_head(Broker *broker, BrokerJournal *journal)
+{
+	const SourceJournal *entry = journal->entry;
+	int64 read = offset_read(broker->source, entry->name);
+
+	if (entry->write_head >= read)
+	{
+		journal->heads_behind = 0;
+		sophia_broker_works(broker, journal);
+	}
+	else if (journal->heads_behind++ == 0)
+		broker->relist = true;
+	else
+		sophia_broker_fail(broker, journal, ERRCODE_DATA_CORRUPTED, false,
+						   "journal \"%s\" ends at offset " INT64_FORMAT
+						   ", but was read up to " INT64_FORMAT
+						   ": its brokers lost content, or it was made again",
+						   entry->name, entry->write_head, read);
+}
+
 /* Takes the answer for a head. */
 static void
 take_head(Broker *broker, BrokerJournal *journal, const Frame *frame)
@@ -307,6 +348,7 @@ take_head(Broker *broker, BrokerJournal *journal, const Frame *frame)
 	{
 		journal->entry->write_head = frame->write_head;
 		sophia_broker_end(&journal->head);
+		check_head(broker, journal);
 	}
 	else if (frame->status == BROKER_JOURNAL_NOT_FOUND && !listed)
 	{
