@@ -35,13 +35,15 @@ prepare(const char *sql, int n, Oid last)
 	return plan;
 }
 
-/* "unnest($1, $2) WITH ORDINALITY AS k(k1, k2, n) JOIN|, table AS t ON|WHERE t.a = k.k1 AND t.b = k.k2" in parts. */
+/*
+ * The keys given, as k(k1, k2, n).  Only an unqualified unnest takes several arrays, so each array has its own, side by side.
+ */
 static void
 append_keys(StringInfo sql, const Shape *shape)
 {
-	appendStringInfoString(sql, "pg_catalog.unnest(");
+	appendStringInfoString(sql, "ROWS FROM (");
 	for (int i = 0; i < shape->n_keys; i++)
-		appendStringInfo(sql, "%s$%d", i > 0 ? ", " : "", i + 1);
+		appendStringInfo(sql, "%spg_catalog.unnest($%d)", i > 0 ? ", " : "", i + 1);
 	appendStringInfoString(sql, ") WITH ORDINALITY AS k(");
 	for (int i = 0; i < shape->n_keys; i++)
 		appendStringInfo(sql, "k%d, ", i + 1);
