@@ -38,6 +38,11 @@ FROM sophia.stream_status s WHERE stream = '$stream'
 SQL
 }
 
+# Stopped and started in one transaction, the worker sees a stream that it follows already.
+$node->safe_psql('postgres', "SELECT sophia.stop_stream('gong_users'), sophia.start_stream('gong_users')");
+ok($node->poll_query_until('postgres', "SELECT state = 'running' FROM sophia.stream_status WHERE stream = 'gong_users'"),
+	'a stream that was stopped and started at once runs');
+
 # Rows, and of these the deleted ones.
 sub counts
 {
