@@ -373,7 +373,10 @@ make_room(Stream *stream, Journal *journal)
 		fail(stream, psprintf("journal \"%s\" holds a line of more than %d MB at offset %lld",
 							  journal->name, MAX_LINE / (1024 * 1024), (long long) reader->offset));
 	else
+	{
 		reader->limit *= 2;
+		stream->source->wake_at = GetCurrentTimestamp();
+	}
 }
 
 /* All journals once; returns when to come again. */
