@@ -101,6 +101,7 @@ CREATE TABLE sophia.dead_letters (
 );
 CREATE INDEX ON sophia.dead_letters (stream, journal, begin_offset);
 COMMENT ON TABLE sophia.dead_letters IS 'documents that could not be applied, whole, each with its reason';
+COMMENT ON SEQUENCE sophia.dead_letters_id_seq IS 'numbers the dead letters';
 COMMENT ON COLUMN sophia.dead_letters.begin_offset IS 'offset of the first byte of the document in its journal';
 COMMENT ON COLUMN sophia.dead_letters.document IS 'the bytes of the document as they stand in the journal, without the newline';
 

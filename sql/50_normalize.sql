@@ -24,3 +24,8 @@ CREATE FUNCTION sophia.slack_text(message text, names jsonb DEFAULT NULL) RETURN
 LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE COST 20
 AS 'MODULE_PATHNAME', 'sophia_slack_text_sql';
 COMMENT ON FUNCTION sophia.slack_text(text, jsonb) IS 'text of a Slack message with mentions, links and escapes resolved; names maps ids to names, unknown ids stay as written';
+
+CREATE FUNCTION sophia.snippet(body text) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 10
+AS 'MODULE_PATHNAME', 'sophia_snippet_sql';
+COMMENT ON FUNCTION sophia.snippet(text) IS 'first 280 characters of a text in one line, white space collapsed';

@@ -22,6 +22,7 @@ CREATE TABLE sophia.refresh_log (
 );
 CREATE INDEX ON sophia.refresh_log (target, started_at);
 COMMENT ON TABLE sophia.refresh_log IS 'runs of the refresh procedures, a row a run and target; state of this database, not dumped';
+COMMENT ON COLUMN sophia.refresh_log.id IS 'number of the row, growing with time';
 COMMENT ON COLUMN sophia.refresh_log.target IS 'table of processed_data that was refreshed; interaction_timeline includes its participants';
 COMMENT ON COLUMN sophia.refresh_log.mode IS 'mode that was asked for';
 COMMENT ON COLUMN sophia.refresh_log.mode_used IS 'mode that ran';
@@ -98,12 +99,6 @@ CREATE FUNCTION sophia.email_domain(email_norm text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN nullif(pg_catalog.split_part(email_norm, '@', 2), '');
 COMMENT ON FUNCTION sophia.email_domain(text) IS 'domain of a normalised e-mail address';
-
-CREATE FUNCTION sophia.snippet(body text) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN nullif(pg_catalog.left(pg_catalog.btrim(
-  pg_catalog.regexp_replace(pg_catalog.left(body, 1000), '\s+', ' ', 'g')), 280), '');
-COMMENT ON FUNCTION sophia.snippet(text) IS 'first words of a body in one line, at most 280 characters';
 
 CREATE FUNCTION sophia.whole_seconds(seconds numeric) RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE

@@ -15,16 +15,21 @@ BEGIN
     FROM hubspot_raw.contacts AS c
     CROSS JOIN LATERAL unnest(c.merged_object_ids || c.calculated_merged_vids) AS m (entry)
     WHERE substring(m.entry FROM '^\s*(\d+)') <> c.id
+  ), onward AS MATERIALIZED (
+    -- Few survivors were merged away themselves; only these make a chain.
+    SELECT edge.loser, edge.winner FROM edge
+    WHERE EXISTS (SELECT FROM edge AS earlier WHERE earlier.winner = edge.loser)
   ), reach (loser, at) AS (
     -- UNION drops what was reached before, so that a cycle ends.
     SELECT edge.loser, edge.winner FROM edge
     UNION
-    SELECT reach.loser, edge.winner FROM reach JOIN edge ON edge.loser = reach.at
+    SELECT reach.loser, onward.winner FROM reach JOIN onward ON onward.loser = reach.at
   ), ranked AS (
     -- The end of the chain; within a cycle, which has no end, the newest record, as ids grow.
     SELECT DISTINCT ON (reach.loser) reach.loser, reach.at
     FROM reach
-    ORDER BY reach.loser, EXISTS (SELECT FROM edge WHERE edge.loser = reach.at),
+    LEFT JOIN (SELECT DISTINCT onward.loser FROM onward) AS again ON again.loser = reach.at
+    ORDER BY reach.loser, again.loser IS NOT NULL,
       length(ltrim(reach.at, '0')) DESC, ltrim(reach.at, '0') COLLATE "C" DESC, reach.at COLLATE "C"
   )
   SELECT ranked.loser, ranked.at FROM ranked WHERE ranked.loser <> ranked.at;

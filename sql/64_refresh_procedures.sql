@@ -7,7 +7,6 @@
 CREATE FUNCTION sophia.write_contacts(source text, OUT rows_inserted bigint, OUT rows_updated bigint, OUT rows_deleted bigint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET jit = off
 AS $$
 BEGIN
   -- Rows that are as wanted are left out before the upsert, because ON CONFLICT locks, and so writes, every row it meets.
@@ -64,7 +63,6 @@ COMMENT ON FUNCTION sophia.write_contacts(text) IS 'makes the rows of a source i
 CREATE FUNCTION sophia.write_interactions(source text, OUT rows_inserted bigint, OUT rows_updated bigint, OUT rows_deleted bigint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET jit = off
 AS $$
 BEGIN
   EXECUTE format($statement$
@@ -194,6 +192,7 @@ COMMENT ON FUNCTION sophia.full_reason(text) IS 'why a refresh runs in mode full
 CREATE PROCEDURE sophia.refresh_unified_contacts(mode text DEFAULT 'incremental')
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 DECLARE
   started_at timestamptz;
@@ -224,6 +223,7 @@ COMMENT ON PROCEDURE sophia.refresh_unified_contacts(text) IS 'brings unified_co
 CREATE PROCEDURE sophia.refresh_interaction_timeline(mode text DEFAULT 'incremental')
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 DECLARE
   started_at timestamptz;

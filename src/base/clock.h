@@ -8,13 +8,13 @@
 #include <stdint.h>
 
 #define BACKOFF_BASE_MS 50
-#define BACKOFF_CAP_MS  5000
+#define BACKOFF_CAP_MS	5000
 
 /* The waits after consecutive failures of one thing. */
 typedef struct Backoff
 {
 	uint64_t random; /* state of the jitter */
-	int failures;    /* consecutive ones so far */
+	int failures;	 /* consecutive ones so far */
 } Backoff;
 
 /* Milliseconds of a clock that never goes back; only differences mean something. */
@@ -24,8 +24,9 @@ extern int64_t sophia_clock_ms(void);
 extern void sophia_backoff_init(Backoff *backoff, uint64_t seed);
 
 /*
- * Counts a failure and returns the milliseconds to wait before the next try: BACKOFF_BASE_MS doubled with each
- * failure up to BACKOFF_CAP_MS, and of that between one half and the whole, by chance.
+ * Counts a failure and returns the milliseconds to wait before the next try: BACKOFF_BASE_MS
+ * doubled with each failure up to BACKOFF_CAP_MS, and of that between one half and the whole, by
+ * chance.
  */
 extern int64_t sophia_backoff_next(Backoff *backoff);
 

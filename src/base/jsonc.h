@@ -1,7 +1,7 @@
 /*
  * jsonc.h
- *		json-c under names that do not clash: it calls its type json_object, as the server calls a function.
- *		Write jsonc_object for the type; the functions json_object_* keep their names.
+ *		json-c under names that do not clash: it calls its type json_object, as the server calls a
+ *		function. Write jsonc_object for the type; the functions json_object_* keep their names.
  */
 #ifndef SOPHIA_JSONC_H
 #define SOPHIA_JSONC_H

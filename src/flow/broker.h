@@ -1,7 +1,8 @@
 /*
  * broker.h
- *		What the parts of the broker source share: source_broker.c (the kind and its readers), broker_refresh.c
- *		(journals and their heads), broker_call.c (requests and their failures).
+ *		What the parts of the broker source share: source_broker.c (the kind), broker_reader.c
+ *		(reading), broker_refresh.c (journals and their heads), broker_call.c (requests and their
+ *		failures).
  */
 #ifndef SOPHIA_BROKER_H
 #define SOPHIA_BROKER_H
@@ -20,9 +21,9 @@
 typedef enum BrokerAnswer
 {
 	ANSWER_WAITING, /* nothing new */
-	ANSWER_FRAME,   /* a frame; consume it with sophia_broker_took */
-	ANSWER_ENDED,   /* the answer is complete and every frame was taken */
-	ANSWER_FAILED   /* see failure, failure_sqlstate and unauthorized */
+	ANSWER_FRAME,	/* a frame; consume it with sophia_broker_took */
+	ANSWER_ENDED,	/* the answer is complete and every frame was taken */
+	ANSWER_FAILED	/* see failure, failure_sqlstate and unauthorized */
 } BrokerAnswer;
 
 /* One request to the broker and its answer; zero = none. */
@@ -30,7 +31,7 @@ typedef struct BrokerCall
 {
 	HttpRequest *request;
 	FrameScanner scanner;
-	bool unauthorized;  /* the broker refused the token, or wants one */
+	bool unauthorized;	/* the broker refused the token, or wants one */
 	bool token_retried; /* the token was read anew for that; until an answer is good */
 	int failure_sqlstate;
 	char failure[400];
@@ -41,9 +42,9 @@ typedef struct BrokerJournal
 {
 	SourceJournal *entry;
 	int64 create_revision; /* of etcd; a change tells that it was deleted and made again */
-	int64 suspended_at;    /* head of a journal that is fully suspended; -1 = it is not */
-	uint64 listed;         /* the last refresh that listed it */
-	bool head_wanted;      /* its head is still to be asked in this refresh */
+	int64 suspended_at;	   /* head of a journal that is fully suspended; -1 = it is not */
+	uint64 listed;		   /* the last refresh that listed it */
+	bool head_wanted;	   /* its head is still to be asked in this refresh */
 	BrokerCall head;
 } BrokerJournal;
 
@@ -58,14 +59,14 @@ typedef struct Broker
 {
 	Source *source;
 	Secret token;
-	List *journals;      /* of BrokerJournal * */
+	List *journals;		 /* of BrokerJournal * */
 	const void *failing; /* whose failure the source's error is; NULL = nobody's */
 
 	RefreshPhase phase;
-	uint64 refresh;     /* number of the running refresh, or the last one */
+	uint64 refresh;		/* number of the running refresh, or the last one */
 	uint64 wanted_seen; /* refresh_wanted when it started */
 	bool refresh_failed;
-	bool relist;      /* a reader saw what only a listing explains */
+	bool relist;	  /* a reader saw what only a listing explains */
 	int64 refresh_at; /* when the next one is due, by sophia_clock_ms() */
 	Backoff refresh_backoff;
 	BrokerCall list;
@@ -75,11 +76,11 @@ typedef struct Broker
 /* ---- broker_call.c ---- */
 
 /*
- * Posts `body` to a path of the broker.  False when it cannot be sent; then the call has failed as by
- * ANSWER_FAILED.  `timeout_ms` 0 = the answer may take as long as it likes.
+ * Posts `body` to a path of the broker.  False when it cannot be sent; then the call has failed as
+ * by ANSWER_FAILED.  `timeout_ms` 0 = the answer may take as long as it likes.
  */
 extern bool sophia_broker_post(Broker *broker, BrokerCall *call, const char *path,
-                               const StringInfo body, long timeout_ms);
+							   const StringInfo body, long timeout_ms);
 
 /* The next frame of the answer. */
 extern BrokerAnswer sophia_broker_next(BrokerCall *call, Frame *frame);
@@ -93,19 +94,21 @@ extern BrokerAnswer sophia_broker_failed(BrokerCall *call, int sqlstate, const c
 /* Ends a call; keeps what is to be known about its failure. */
 extern void sophia_broker_end(BrokerCall *call);
 
-/* Reads the token anew; false with the call failed when there should be one and it cannot be read. */
+/*
+ * Reads the token anew; false with the call failed when there should be one and it cannot be read.
+ */
 extern bool sophia_broker_read_token(Broker *broker, BrokerCall *call);
 
 /*
- * Deals with a failed call of `who`: true when the token was refused, has been read anew, and the call may be tried
- * again at once.  Otherwise the failure becomes the source's error.
+ * Deals with a failed call of `who`: true when the token was refused, has been read anew, and the
+ * call may be tried again at once.  Otherwise the failure becomes the source's error.
  */
 extern bool sophia_broker_retry(Broker *broker, BrokerCall *call, const void *who,
-                                const char *doing);
+								const char *doing);
 
 /* Makes a failure of `who` the source's error, until `who` works again. */
 extern void sophia_broker_fail(Broker *broker, const void *who, int sqlstate, bool permanent,
-                               const char *format, ...) pg_attribute_printf(5, 6);
+							   const char *format, ...) pg_attribute_printf(5, 6);
 extern void sophia_broker_works(Broker *broker, const void *who);
 
 /* ---- broker_refresh.c ---- */
@@ -115,5 +118,14 @@ extern int64 sophia_broker_refresh(Broker *broker);
 
 /* What is known of a journal, or NULL. */
 extern BrokerJournal *sophia_broker_journal(Broker *broker, const char *name);
+
+/* ---- broker_reader.c ---- */
+
+/* open_reader and close_reader of the kind. */
+extern void sophia_broker_open_reader(Reader *reader);
+extern void sophia_broker_close_reader(Reader *reader);
+
+/* Moves a reader on as far as is possible now; returns when it wants to be called again. */
+extern int64 sophia_broker_pump_reader(Reader *reader);
 
 #endif /* SOPHIA_BROKER_H */

@@ -2,8 +2,9 @@
  * broker_call.c
  *		Requests to a Gazette broker, and what their failures mean: see broker.h.
  *
- * Gazette answers JSON over HTTP (grpc-gateway v1): an error comes as an HTTP status, or as a last line of an
- * answer that began well; what concerns a journal comes as a status inside a good answer.
+ * Gazette answers JSON over HTTP (grpc-gateway v1): an error comes as an HTTP status, or as a last
+ * line of an answer that began well; what concerns a journal comes as a status inside a good
+ * answer.
  */
 #include "postgres.h"
 
@@ -12,9 +13,9 @@
 /* An answer's bytes that wait to be taken; no line of an answer is longer. */
 #define BODY_LIMIT ((size_t) 1024 * 1024)
 
-#define HTTP_OK           200
+#define HTTP_OK			  200
 #define HTTP_UNAUTHORIZED 401
-#define HTTP_FORBIDDEN    403
+#define HTTP_FORBIDDEN	  403
 
 BrokerAnswer
 sophia_broker_failed(BrokerCall *call, int sqlstate, const char *reason)
@@ -40,27 +41,27 @@ sophia_broker_read_token(Broker *broker, BrokerCall *call)
 
 bool
 sophia_broker_post(Broker *broker, BrokerCall *call, const char *path, const StringInfo body,
-                   long timeout_ms)
+				   long timeout_ms)
 {
 	const char *headers[3] = {"Content-Type: application/json", NULL, NULL};
 	char *url = psprintf("%s%s", broker->source->address, path);
 	char *bearer = NULL;
 	char error[256];
 	HttpOptions options = {
-	    .method = "POST",
-	    .url = url,
-	    .headers = headers,
-	    .body = body->data,
-	    .body_length = body->len,
-	    .limit = BODY_LIMIT,
-	    .http1 = true,
-	    .timeout_ms = timeout_ms,
+		.method = "POST",
+		.url = url,
+		.headers = headers,
+		.body = body->data,
+		.body_length = body->len,
+		.limit = BODY_LIMIT,
+		.http1 = true,
+		.timeout_ms = timeout_ms,
 	};
 
 	memset(&call->scanner, 0, sizeof(call->scanner));
 	call->unauthorized = false;
 	if (broker->source->token != NULL && broker->token.value == NULL &&
-	    !sophia_broker_read_token(broker, call))
+		!sophia_broker_read_token(broker, call))
 		return false;
 	if (broker->token.value != NULL)
 		headers[1] = bearer = psprintf("Authorization: Bearer %s", broker->token.value);
@@ -84,11 +85,11 @@ refused(BrokerCall *call, int http_status, const char *message)
 
 	call->unauthorized = http_status == HTTP_UNAUTHORIZED || http_status == HTTP_FORBIDDEN;
 	snprintf(text, sizeof(text), "the broker answered %d: %s", http_status,
-	         message[0] != '\0' ? message : "no reason given");
+			 message[0] != '\0' ? message : "no reason given");
 	return sophia_broker_failed(call,
-	                            call->unauthorized ? ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION
-	                                               : ERRCODE_CONNECTION_EXCEPTION,
-	                            text);
+								call->unauthorized ? ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION
+												   : ERRCODE_CONNECTION_EXCEPTION,
+								text);
 }
 
 /* An answer whose HTTP status is not 200, once it is there. */
@@ -112,7 +113,7 @@ sophia_broker_next(BrokerCall *call, Frame *frame)
 	if (request->status != 0 && request->status != HTTP_OK)
 		return next_refusal(call, frame);
 	switch (
-	    sophia_frame_next(&call->scanner, &request->body, request->finished && request->ok, frame))
+		sophia_frame_next(&call->scanner, &request->body, request->finished && request->ok, frame))
 	{
 		case FRAME_NONE:
 			break;
@@ -126,10 +127,10 @@ sophia_broker_next(BrokerCall *call, Frame *frame)
 	}
 	if (request->finished)
 		return request->ok ? ANSWER_ENDED
-		                   : sophia_broker_failed(call, ERRCODE_CONNECTION_FAILURE, request->error);
+						   : sophia_broker_failed(call, ERRCODE_CONNECTION_FAILURE, request->error);
 	if (buffer_size(&request->body) >= BODY_LIMIT)
 		return sophia_broker_failed(call, ERRCODE_PROTOCOL_VIOLATION,
-		                            "the broker's answer has a line without end");
+									"the broker's answer has a line without end");
 	return ANSWER_WAITING;
 }
 
@@ -163,7 +164,7 @@ sophia_broker_retry(Broker *broker, BrokerCall *call, const void *who, const cha
 
 void
 sophia_broker_fail(Broker *broker, const void *who, int sqlstate, bool permanent,
-                   const char *format, ...)
+				   const char *format, ...)
 {
 	char message[sizeof(broker->source->error_message)];
 	va_list args;

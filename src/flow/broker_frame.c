@@ -2,9 +2,9 @@
  * broker_frame.c
  *		Cuts the answer of a broker's read into frames: see broker_frame.h.  Pure: no server call.
  *
- * Nearly every byte of an answer is the base64 of a content frame (lines of up to 44 kB, 100 bytes of them
- * envelope), so the scanner below walks the envelope member by member in place, allocates nothing, and leaves the
- * content where it is; decoding goes straight into the reader's buffer.
+ * Nearly every byte of an answer is the base64 of a content frame (lines of up to 44 kB, 100 bytes
+ * of them envelope), so the scanner below walks the envelope member by member in place, allocates
+ * nothing, and leaves the content where it is, for the reader to decode (base/base64.h).
  */
 #include "flow/broker_frame.h"
 
@@ -102,8 +102,8 @@ slice_is(const Slice *slice, const char *text)
 }
 
 /*
- * Moves to the value of the next member of an object; false at the object's end and on an error.  `first` is true
- * before the first call.
+ * Moves to the value of the next member of an object; false at the object's end and on an error.
+ * `first` is true before the first call.
  */
 static bool
 next_member(Cursor *c, bool *first, Slice *key)
@@ -235,11 +235,11 @@ scan_status(Cursor *c, Frame *frame)
 		const char *name;
 		FrameStatus status;
 	} known[] = {
-	    {"OK", BROKER_OK},
-	    {"JOURNAL_NOT_FOUND", BROKER_JOURNAL_NOT_FOUND},
-	    {"OFFSET_NOT_YET_AVAILABLE", BROKER_OFFSET_NOT_YET_AVAILABLE},
-	    {"NOT_ALLOWED", BROKER_NOT_ALLOWED},
-	    {"SUSPENDED", BROKER_SUSPENDED},
+		{"OK", BROKER_OK},
+		{"JOURNAL_NOT_FOUND", BROKER_JOURNAL_NOT_FOUND},
+		{"OFFSET_NOT_YET_AVAILABLE", BROKER_OFFSET_NOT_YET_AVAILABLE},
+		{"NOT_ALLOWED", BROKER_NOT_ALLOWED},
+		{"SUSPENDED", BROKER_SUSPENDED},
 	};
 
 	if (!scan_message(c, frame))
@@ -340,7 +340,10 @@ scan_result(Cursor *c, Frame *frame)
 	return c->error == NULL;
 }
 
-/* One member of an error, which grpc-gateway also sends without the wrapper; `code` is that form's. */
+/*
+ * One member of an error, which grpc-gateway also sends without the wrapper; `code` is that
+ * form's.
+ */
 static bool
 scan_error_member(Cursor *c, const Slice *key, Frame *frame)
 {
@@ -447,108 +450,8 @@ sophia_frame_next(FrameScanner *scanner, const ByteBuffer *input, bool complete,
 	{
 		frame->kind = FRAME_INVALID;
 		snprintf(frame->message, sizeof(frame->message), "malformed answer: %s at byte %zu of %zu",
-		         c.error, (size_t) (c.at - buffer_bytes(input)), length);
+				 c.error, (size_t) (c.at - buffer_bytes(input)), length);
 	}
 	frame->length = length;
 	return frame->kind;
-}
-
-/* What each character contributes at each of the four places of a quantum; BAD where it is none. */
-#define BAD UINT32_C(0x80000000)
-
-static uint32_t decode[4][256];
-static bool decode_ready = false;
-
-static void
-prepare_decode(void)
-{
-	static const char alphabet[] =
-	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-	for (int place = 0; place < 4; place++)
-	{
-		for (int ch = 0; ch < 256; ch++)
-			decode[place][ch] = BAD;
-		for (uint32_t value = 0; value < 64; value++)
-			decode[place][(unsigned char) alphabet[value]] = value << (18 - 6 * place);
-	}
-	decode_ready = true;
-}
-
-static inline uint32_t
-decode_quantum(const unsigned char *in)
-{
-	return decode[0][in[0]] | decode[1][in[1]] | decode[2][in[2]] | decode[3][in[3]];
-}
-
-static inline void
-put_quantum(unsigned char *out, uint32_t bits)
-{
-	out[0] = bits >> 16;
-	out[1] = bits >> 8;
-	out[2] = bits;
-}
-
-/* The last quantum, which may be padded; returns its bytes, 0 when it is wrong. */
-static size_t
-decode_last(const unsigned char *in, unsigned char *out)
-{
-	unsigned char full[4] = {in[0], in[1], in[2], in[3]};
-	size_t bytes = 3;
-	uint32_t bits;
-
-	if (in[3] == '=')
-	{
-		bytes = in[2] == '=' ? 1 : 2;
-		full[3] = 'A';
-		if (bytes == 1)
-			full[2] = 'A';
-	}
-	bits = decode_quantum(full);
-	if ((bits & BAD) != 0)
-		return 0;
-	put_quantum(out, bits);
-	return bytes;
-}
-
-bool
-sophia_base64_append(ByteBuffer *out, const char *base64, size_t length)
-{
-	const unsigned char *in = (const unsigned char *) base64;
-	const unsigned char *last;
-	unsigned char *to;
-	uint32_t seen = 0;
-	size_t bytes;
-
-	if (length == 0)
-		return true;
-	if (length % 4 != 0)
-		return false;
-	if (!decode_ready)
-		prepare_decode();
-	last = in + length - 4;
-	to = (unsigned char *) sophia_buffer_reserve(out, length / 4 * 3);
-	if (to == NULL)
-		return false;
-	for (; in + 8 <= last; in += 8, to += 6)
-	{
-		uint32_t one = decode_quantum(in);
-		uint32_t two = decode_quantum(in + 4);
-
-		seen |= one | two;
-		put_quantum(to, one);
-		put_quantum(to + 3, two);
-	}
-	for (; in < last; in += 4, to += 3)
-	{
-		uint32_t one = decode_quantum(in);
-
-		seen |= one;
-		put_quantum(to, one);
-	}
-	bytes = decode_last(in, to);
-	if ((seen & BAD) != 0 || bytes == 0)
-		return false;
-	out->end += length / 4 * 3 - 3 + bytes;
-	return true;
 }

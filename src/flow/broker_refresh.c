@@ -6,10 +6,11 @@
  *		  ▲                        │                    │
  *		  └────────── failed: again after a backoff ◄───┘
  *
- * A head is asked for with a read at offset -1 that does not block.  A journal that a listing lacks is asked too, and
- * is gone only when the broker does not know it: a listing may break off between two messages without a trace.
- * Source: Gazette broker/protocol/protocol.proto ListRequest, ListResponse, JournalSpec.Suspend; observed: 25
- * journals a message.
+ * A head is asked for with a read at offset -1 that does not block.  A journal that a listing lacks
+ * is asked too, and is gone only when the broker does not know it: a listing may break off between
+ * two messages without a trace.
+ * Source: Gazette broker/protocol/protocol.proto ListRequest, ListResponse, JournalSpec.Suspend;
+ * observed: 25 journals a message.
  */
 #include "postgres.h"
 
@@ -19,17 +20,17 @@
 #include "flow/broker.h"
 
 #define REFRESH_INTERVAL_MS 30000
-#define RELIST_INTERVAL_MS  1000 /* between refreshes that a reader asked for */
-#define CALL_TIMEOUT_MS     60000L
-#define HEADS_AT_ONCE       8
-#define LISTING_MAX_DEPTH   32
+#define RELIST_INTERVAL_MS	1000 /* between refreshes that a reader asked for */
+#define CALL_TIMEOUT_MS		60000L
+#define HEADS_AT_ONCE		8
+#define LISTING_MAX_DEPTH	32
 
 BrokerJournal *
 sophia_broker_journal(Broker *broker, const char *name)
 {
 	ListCell *cell;
 
-	foreach (cell, broker->journals)
+	foreach(cell, broker->journals)
 	{
 		BrokerJournal *journal = lfirst(cell);
 
@@ -83,7 +84,7 @@ take_journal(Broker *broker, jsonc_object *item)
 	journal = listed_journal(broker, json_object_get_string(name));
 	if (journal->create_revision != 0 && revision != 0 && journal->create_revision != revision)
 		ereport(LOG, (errmsg("journal \"%s\" was deleted and made again", journal->entry->name),
-		              errdetail("Its offsets begin at 0 again.")));
+					  errdetail("Its offsets begin at 0 again.")));
 	if (revision != 0)
 		journal->create_revision = revision;
 	journal->suspended_at = suspended_at(spec);
@@ -97,7 +98,7 @@ static bool
 take_journals(Broker *broker, jsonc_object *message)
 {
 	jsonc_object *journals =
-	    json_object_object_get(json_object_object_get(message, "result"), "journals");
+		json_object_object_get(json_object_object_get(message, "result"), "journals");
 
 	if (journals == NULL)
 		return true;
@@ -164,7 +165,7 @@ post_list(Broker *broker)
 	broker->list_messages = 0;
 	initStringInfo(&body);
 	appendStringInfoString(&body, "{\"selector\":{\"include\":{\"labels\":["
-	                              "{\"name\":\"estuary.dev/collection\",\"value\":");
+								  "{\"name\":\"estuary.dev/collection\",\"value\":");
 	/* The empty value stands for any. */
 	escape_json(&body, broker->source->collection != NULL ? broker->source->collection : "");
 	appendStringInfoString(&body, "}]}},\"watch\":false}");
@@ -198,7 +199,7 @@ begin_heads(Broker *broker)
 	ListCell *cell;
 
 	broker->phase = REFRESH_HEADS;
-	foreach (cell, broker->journals)
+	foreach(cell, broker->journals)
 	{
 		BrokerJournal *journal = lfirst(cell);
 		bool listed = journal->listed == broker->refresh;
@@ -286,9 +287,9 @@ post_head(Broker *broker, BrokerJournal *journal)
 	appendStringInfoString(&body, "{\"journal\":");
 	escape_json(&body, journal->entry->name);
 	appendStringInfo(&body,
-	                 ",\"offset\":\"-1\",\"block\":false,\"metadataOnly\":true,"
-	                 "\"minEtcdRevision\":\"" INT64_FORMAT "\"}",
-	                 journal->create_revision);
+					 ",\"offset\":\"-1\",\"block\":false,\"metadataOnly\":true,"
+					 "\"minEtcdRevision\":\"" INT64_FORMAT "\"}",
+					 journal->create_revision);
 	journal->head_wanted = false;
 	sent = sophia_broker_post(broker, &journal->head, "/v1/journals/read", &body, CALL_TIMEOUT_MS);
 	pfree(body.data);
@@ -334,7 +335,7 @@ continue_head(Broker *broker, BrokerJournal *journal)
 			break;
 		case ANSWER_ENDED:
 			sophia_broker_failed(&journal->head, ERRCODE_CONNECTION_EXCEPTION,
-			                     "the broker gave no answer");
+								 "the broker gave no answer");
 			fail_head(broker, journal);
 			break;
 		case ANSWER_FAILED:
@@ -351,14 +352,14 @@ continue_heads(Broker *broker)
 	int running = 0;
 	ListCell *cell;
 
-	foreach (cell, broker->journals)
+	foreach(cell, broker->journals)
 	{
 		BrokerJournal *journal = lfirst(cell);
 
 		if (journal->head.request != NULL && !continue_head(broker, journal))
 			running++;
 	}
-	foreach (cell, broker->journals)
+	foreach(cell, broker->journals)
 	{
 		BrokerJournal *journal = lfirst(cell);
 

@@ -37,7 +37,7 @@ release_source(void *argument)
 	if (kind == NULL)
 		return;
 	source->kind = NULL;
-	foreach (cell, source->readers)
+	foreach(cell, source->readers)
 	{
 		Reader *reader = lfirst(cell);
 
@@ -49,7 +49,7 @@ release_source(void *argument)
 
 Source *
 sophia_source_open(MemoryContext parent, const SourceKind *kind, const char *address,
-                   const char *token, const char *collection)
+				   const char *token, const char *collection)
 {
 	MemoryContext context = AllocSetContextCreate(parent, "sophia source", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext before = MemoryContextSwitchTo(context);
@@ -111,6 +111,13 @@ sophia_reader_consume(Reader *reader, size_t n)
 {
 	sophia_buffer_consume(&reader->content, n);
 	reader->offset += n;
+	/* The room for a long line is given back once the line is gone. */
+	if (reader->limit > READ_AHEAD && buffer_size(&reader->content) <= READ_AHEAD)
+	{
+		reader->limit = READ_AHEAD;
+		if (buffer_size(&reader->content) == 0)
+			sophia_buffer_free(&reader->content);
+	}
 	/* What was held back can go on, and no socket will tell. */
 	if (reader->paused)
 		reader->source->wake_at = GetCurrentTimestamp();
@@ -148,7 +155,7 @@ sophia_source_journal(Source *source, const char *name)
 	SourceJournal *journal;
 	ListCell *cell;
 
-	foreach (cell, source->journals)
+	foreach(cell, source->journals)
 	{
 		journal = lfirst(cell);
 		if (strcmp(journal->name, name) == 0)

@@ -20,6 +20,12 @@
 
 #define HEAD_SAVE_MS 1000
 
+/* Tries that find something locked before the stream's status mentions it. */
+#define LOCKED_SILENTLY 6
+
+/* No line is longer than this, which leaves room below what a bytea holds. */
+#define MAX_LINE (512 * 1024 * 1024)
+
 Stream *
 sophia_stream_open(MemoryContext parent, const StreamDefinition *definition, const char *state,
 				   const char *last_error)
@@ -303,6 +309,9 @@ turn_journal(Stream *stream, Journal *journal)
 			return true;
 		case BATCH_AGAIN:
 			journal->retry_at = sophia_clock_ms() + sophia_backoff_next(&journal->backoff);
+			if (journal->backoff.failures > LOCKED_SILENTLY)
+				strlcpy(stream->batch_error, "waiting for a lock that another session holds",
+						sizeof(stream->batch_error));
 			return false;
 		case BATCH_OUTDATED:
 			reopen_journal(stream, journal, false);
@@ -341,6 +350,24 @@ save_head(void *argument)
 	sophia_transaction_commit(context);
 }
 
+/* A line that is longer than what is read ahead gets more room, up to a limit. */
+static void
+make_room(Stream *stream, Journal *journal)
+{
+	Reader *reader = journal->reader;
+
+	if (!reader->paused || buffer_size(&reader->content) < reader->limit)
+		return;
+	if (reader->limit >= MAX_LINE)
+		fail(stream, psprintf("journal \"%s\" holds a line of more than %d MB at offset %lld",
+							  journal->name, MAX_LINE / (1024 * 1024), (long long) reader->offset));
+	else
+	{
+		reader->limit *= 2;
+		stream->source->wake_at = GetCurrentTimestamp();
+	}
+}
+
 /* All journals once; returns when to come again. */
 static int64
 turn_journals(Stream *stream, int64 now)
@@ -364,9 +391,7 @@ turn_journals(Stream *stream, int64 now)
 		}
 		else
 		{
-			/* a line longer than what is read ahead needs more room */
-			if (journal->reader->paused && buffer_size(&journal->reader->content) >= journal->reader->limit)
-				journal->reader->limit *= 2;
+			make_room(stream, journal);
 			if (sophia_journal_head(journal) != journal->stored_head &&
 				now - journal->head_saved_at >= HEAD_SAVE_MS)
 			{

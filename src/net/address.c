@@ -14,9 +14,9 @@
 static bool
 refused_ipv4(uint32_t address)
 {
-	return address >> 16 == 0xA9FE   /* 169.254.0.0/16: link-local, most clouds' metadata */
-	       || address == 0x646464C8  /* 100.100.100.200: Alibaba's */
-	       || address == 0xC00000C0; /* 192.0.0.192: Oracle's */
+	return address >> 16 == 0xA9FE	 /* 169.254.0.0/16: link-local, most clouds' metadata */
+		   || address == 0x646464C8	 /* 100.100.100.200: Alibaba's */
+		   || address == 0xC00000C0; /* 192.0.0.192: Oracle's */
 }
 
 static uint32_t
@@ -41,8 +41,8 @@ refused_ipv6(const unsigned char *bytes)
 	if (memcmp(bytes, amazon, sizeof(amazon)) == 0)
 		return true;
 	if (memcmp(bytes, mapped, sizeof(mapped)) == 0 ||
-	    memcmp(bytes, compatible, sizeof(compatible)) == 0 ||
-	    memcmp(bytes, translated, sizeof(translated)) == 0)
+		memcmp(bytes, compatible, sizeof(compatible)) == 0 ||
+		memcmp(bytes, translated, sizeof(translated)) == 0)
 		return refused_ipv4(ipv4_at(bytes + 12));
 	if (bytes[0] == 0x20 && bytes[1] == 0x02) /* 6to4 */
 		return refused_ipv4(ipv4_at(bytes + 2));

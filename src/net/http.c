@@ -2,14 +2,17 @@
  * http.c
  *		HTTP requests on the event loop: see http.h.  The only file that knows libcurl.
  *
- * All transfers of a process share one curl multi handle, whose sockets and timer live in the event loop.
+ * All transfers of a process share one curl multi handle, whose sockets and timer live in the event
+ * loop.
  *
  * Rules that hold here:
- * - Inside libcurl's callbacks nothing throws and nothing is palloc'ed: they fill malloc'ed buffers and plain fields.
- *   AcquireExternalFD and ReleaseExternalFD only count, and close files of the server's own that can be reopened.
- * - libcurl looks names up in threads that inherit the signal mask.  A handler of the server must never run in one,
- *   so every call that may start a thread runs with all signals blocked.
- * - The address is checked when the socket is made, after the name was resolved, so that no name can lead elsewhere.
+ * - Inside libcurl's callbacks nothing throws and nothing is palloc'ed: they fill malloc'ed buffers
+ *   and plain fields. AcquireExternalFD and ReleaseExternalFD only count, and close files of the
+ *   server's own that can be reopened.
+ * - libcurl looks names up in threads that inherit the signal mask.  A handler of the server must
+ *   never run in one, so every call that may start a thread runs with all signals blocked.
+ * - The address is checked when the socket is made, after the name was resolved, so that no name
+ *   can lead elsewhere.
  */
 #include "postgres.h"
 
@@ -27,10 +30,10 @@
 #include "net/http.h"
 #include "net/loop.h"
 
-#define CONNECT_TIMEOUT_MS   10000L
-#define KEEPALIVE_IDLE_S     60L
+#define CONNECT_TIMEOUT_MS	 10000L
+#define KEEPALIVE_IDLE_S	 60L
 #define KEEPALIVE_INTERVAL_S 30L
-#define RECEIVE_BUFFER       (512L * 1024L)
+#define RECEIVE_BUFFER		 (512L * 1024L)
 
 typedef struct HttpTransfer
 {
@@ -38,7 +41,7 @@ typedef struct HttpTransfer
 	dlist_node node; /* of transfers */
 	CURL *easy;
 	struct curl_slist *headers;
-	bool refused;   /* the address is one that is never talked to */
+	bool refused;	/* the address is one that is never talked to */
 	bool no_memory; /* an answer found no room */
 	char curl_error[CURL_ERROR_SIZE];
 } HttpTransfer;
@@ -250,7 +253,10 @@ free_transfer(HttpTransfer *transfer)
 	free(transfer);
 }
 
-/* before_shmem_exit: closes what is open, without waiting for a name that is still being looked up. */
+/*
+ * before_shmem_exit: closes what is open, without waiting for a name that is still being looked
+ * up.
+ */
 static void
 close_all(int code, Datum argument)
 {
@@ -289,7 +295,7 @@ prepare_multi(void)
 	restore_signals(&before);
 	if (multi == NULL)
 		ereport(ERROR,
-		        (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not initialize the HTTP library")));
+				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not initialize the HTTP library")));
 	multi_timer.due = -1;
 	multi_timer.ring = timer_rings;
 	sophia_loop_add_timer(&multi_timer);
@@ -358,7 +364,7 @@ configure_request(HttpTransfer *transfer, CURL *easy, const HttpOptions *options
 	SET(CURLOPT_URL, options->url);
 	SET(CURLOPT_HTTPHEADER, transfer->headers);
 	SET(CURLOPT_HTTP_VERSION,
-	    (long) (options->http1 ? CURL_HTTP_VERSION_1_1 : CURL_HTTP_VERSION_2TLS));
+		(long) (options->http1 ? CURL_HTTP_VERSION_1_1 : CURL_HTTP_VERSION_2TLS));
 	SET(CURLOPT_TIMEOUT_MS, options->timeout_ms);
 	if (options->low_speed_s > 0)
 	{
@@ -382,8 +388,8 @@ launch(HttpTransfer *transfer, const HttpOptions *options)
 		return "a request header holds a control character";
 	transfer->easy = curl_easy_init();
 	if (transfer->easy == NULL || !configure_connection(transfer, transfer->easy) ||
-	    !configure_request(transfer, transfer->easy, options) ||
-	    curl_multi_add_handle(multi, transfer->easy) != CURLM_OK)
+		!configure_request(transfer, transfer->easy, options) ||
+		curl_multi_add_handle(multi, transfer->easy) != CURLM_OK)
 		return "the HTTP library refused the request";
 	return NULL;
 }

@@ -2,9 +2,10 @@
  * http.h
  *		HTTP requests that run on the event loop (net/loop.h), on libcurl.
  *
- * A request is started, makes progress inside sophia_loop_wait(), and is looked at by its owner, who polls the
- * fields of HttpRequest: there are no callbacks.  Its memory is malloc'ed.  Requests that an error left open
- * are closed when the process ends; an owner that can end earlier closes its own.
+ * A request is started, makes progress inside sophia_loop_wait(), and is looked at by its owner,
+ * who polls the fields of HttpRequest: there are no callbacks.  Its memory is malloc'ed.  Requests
+ * that an error left open are closed when the process ends; an owner that can end earlier closes
+ * its own.
  */
 #ifndef SOPHIA_HTTP_H
 #define SOPHIA_HTTP_H
@@ -15,39 +16,42 @@
 
 typedef struct HttpOptions
 {
-	const char *method;         /* GET or POST */
-	const char *url;            /* http or https; redirects are not followed */
+	const char *method;			/* GET or POST */
+	const char *url;			/* http or https; redirects are not followed */
 	const char *const *headers; /* "Name: value" each, ended by NULL; or NULL */
-	const char *body;           /* of a POST; copied */
+	const char *body;			/* of a POST; copied */
 	size_t body_length;
-	size_t limit;     /* bytes of answer held before the transfer pauses; 0 = no limit */
-	bool http1;       /* HTTP/1.1 only: one connection a request */
+	size_t limit;	  /* bytes of answer held before the transfer pauses; 0 = no limit */
+	bool http1;		  /* HTTP/1.1 only: one connection a request */
 	long timeout_ms;  /* for the whole request; 0 = none */
 	long low_speed_s; /* give up when nothing arrives for so many seconds; 0 = never */
 } HttpOptions;
 
 typedef struct HttpRequest
 {
-	ByteBuffer body;     /* of the answer; the owner consumes it */
-	size_t limit;    /* see HttpOptions; may be changed */
-	bool paused;     /* holds back because body reached limit; see sophia_http_resume */
-	bool finished;   /* nothing more will come; see ok, status and error */
-	bool ok;         /* finished, and the answer is whole */
-	long status;     /* HTTP status; 0 while no answer has come */
+	ByteBuffer body; /* of the answer; the owner consumes it */
+	size_t limit;	 /* see HttpOptions; may be changed */
+	bool paused;	 /* holds back because body reached limit; see sophia_http_resume */
+	bool finished;	 /* nothing more will come; see ok, status and error */
+	bool ok;		 /* finished, and the answer is whole */
+	long status;	 /* HTTP status; 0 while no answer has come */
 	char error[256]; /* why it is not ok */
 	struct HttpTransfer *transfer;
 } HttpRequest;
 
 /*
- * Starts a request.  NULL when it cannot be sent, with the reason in `error`: a header holds a control character, or
- * no memory is left.  Raises 53000 when the event loop cannot be made.
+ * Starts a request.  NULL when it cannot be sent, with the reason in `error`: a header holds a
+ * control character, or no memory is left.  Raises 53000 when the event loop cannot be made.
  */
 extern HttpRequest *sophia_http_start(const HttpOptions *options, char *error, size_t error_size);
 
 /* Lets a paused request go on when its body is below its limit again. */
 extern void sophia_http_resume(HttpRequest *request);
 
-/* True once the request is sent to a server that took the connection, whether it has answered or not. */
+/*
+ * True once the request is sent to a server that took the connection, whether it has answered or
+ * not.
+ */
 extern bool sophia_http_sent(const HttpRequest *request);
 
 /* Ends a request, finished or not, and frees it. */

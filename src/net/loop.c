@@ -2,12 +2,13 @@
  * loop.c
  *		The event loop of a process: see loop.h.  The only file that waits on a socket.
  *
- * A WaitEventSet cannot forget a socket, and the sockets of an HTTP library come and go.  So they are watched by a
- * private epoll descriptor, which is itself readable when one of them is; the process waits for its latch and
- * that one descriptor, with the ordinary latch routines.  Events are level-triggered: one that is not dealt with
- * is reported again.
+ * A WaitEventSet cannot forget a socket, and the sockets of an HTTP library come and go.  So they
+ * are watched by a private epoll descriptor, which is itself readable when one of them is; the
+ * process waits for its latch and that one descriptor, with the ordinary latch routines.  Events
+ * are level-triggered: one that is not dealt with is reported again.
  *
- * The loop lives as long as the process and is made at its first use, so a forked process never inherits one.
+ * The loop lives as long as the process and is made at its first use, so a forked process never
+ * inherits one.
  */
 #include "postgres.h"
 
@@ -41,13 +42,13 @@ sophia_loop_init(void)
 		return;
 	if (!AcquireExternalFD())
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-		                errmsg("no file descriptor is left for an event loop")));
+						errmsg("no file descriptor is left for an event loop")));
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (epoll_fd < 0)
 	{
 		ReleaseExternalFD();
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-		                errmsg("could not create an event loop: %m")));
+						errmsg("could not create an event loop: %m")));
 	}
 }
 
@@ -76,7 +77,7 @@ sophia_loop_watch(LoopWatch *watch, int events)
 void
 sophia_loop_forget(LoopWatch *watch)
 {
-	/* A socket that was closed before has left the set by itself; then this fails, which is as well. */
+	/* Fails for a socket that was closed before, which has left the set by itself. */
 	if (watch->watched)
 		(void) epoll_ctl(epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL);
 	watch->watched = false;
@@ -162,7 +163,7 @@ sophia_loop_wait(long timeout_ms)
 	if (epoll_fd >= 0)
 		wake_on |= WL_SOCKET_READABLE;
 	(void) WaitLatchOrSocket(MyLatch, wake_on, epoll_fd >= 0 ? epoll_fd : PGINVALID_SOCKET,
-	                         timeout_ms, PG_WAIT_EXTENSION);
+							 timeout_ms, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 	if (epoll_fd >= 0)

@@ -2,8 +2,8 @@
  * loop.h
  *		The event loop of a process: its latch, sockets and timers, waited for in one place.
  *
- * Who owns a socket or a deadline puts a LoopWatch or a LoopTimer, in memory of its own, into the loop; their
- * callbacks run inside sophia_loop_wait() and nowhere else.
+ * Who owns a socket or a deadline puts a LoopWatch or a LoopTimer, in memory of its own, into the
+ * loop; their callbacks run inside sophia_loop_wait() and nowhere else.
  */
 #ifndef SOPHIA_LOOP_H
 #define SOPHIA_LOOP_H
@@ -13,7 +13,7 @@
 /* Events of a LoopWatch, as bits. */
 #define LOOP_READABLE 1
 #define LOOP_WRITABLE 2
-#define LOOP_FAILED   4 /* an error or a hang-up; always reported */
+#define LOOP_FAILED	  4 /* an error or a hang-up; always reported */
 
 /* A socket that is watched. */
 typedef struct LoopWatch
@@ -33,8 +33,8 @@ typedef struct LoopTimer
 } LoopTimer;
 
 /*
- * Makes the loop of this process ready for sockets; again is no harm.  Raises 53000 when no file descriptor is left.
- * Before the first call sophia_loop_wait() waits for the latch alone.
+ * Makes the loop of this process ready for sockets; again is no harm.  Raises 53000 when no file
+ * descriptor is left. Before the first call sophia_loop_wait() waits for the latch alone.
  */
 extern void sophia_loop_init(void);
 
@@ -42,15 +42,16 @@ extern void sophia_loop_init(void);
 extern int sophia_loop_fd(void);
 
 /*
- * Waits for the latch, a watched socket, a timer or the end of timeout_ms (-1 = none), whichever comes first; then
- * runs the callbacks of what is ready and due.  Raises what CHECK_FOR_INTERRUPTS raises; exits when the postmaster
- * is gone.  The latch is reset before it returns, so test for work after it.
+ * Waits for the latch, a watched socket, a timer or the end of timeout_ms (-1 = none), whichever
+ * comes first; then runs the callbacks of what is ready and due.  Raises what CHECK_FOR_INTERRUPTS
+ * raises; exits when the postmaster is gone.  The latch is reset before it returns, so test for
+ * work after it.
  */
 extern void sophia_loop_wait(long timeout_ms);
 
 /*
- * Watches a socket for `events`, or changes what it is watched for.  False when the system refuses.  This and
- * sophia_loop_forget() raise nothing: libraries call them from inside.
+ * Watches a socket for `events`, or changes what it is watched for.  False when the system refuses.
+ * This and sophia_loop_forget() raise nothing: libraries call them from inside.
  */
 extern bool sophia_loop_watch(LoopWatch *watch, int events);
 

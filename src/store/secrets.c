@@ -2,8 +2,8 @@
  * secrets.c
  *		Secrets by reference: see secrets.h.  Nothing here raises an error.
  *
- * A file is opened without following a link, below a folder that the administrator named, by a name without a slash:
- * no reference leads out of that folder.
+ * A file is opened without following a link, below a folder that the administrator named, by a name
+ * without a slash: no reference leads out of that folder.
  */
 #include "postgres.h"
 
@@ -17,9 +17,9 @@
 #include "store/secrets.h"
 
 #define SECRET_MAX_BYTES (64 * 1024)
-#define SECRET_MAX_NAME  255
+#define SECRET_MAX_NAME	 255
 
-#define ENV_PREFIX  "env:"
+#define ENV_PREFIX	"env:"
 #define FILE_PREFIX "file:"
 
 /* The name after a prefix, NULL when the reference has another one. */
@@ -40,7 +40,7 @@ name_valid(const char *name, bool file)
 	for (length = 0; name[length] != '\0'; length++)
 	{
 		bool letter = (name[length] >= 'a' && name[length] <= 'z') ||
-		              (name[length] >= 'A' && name[length] <= 'Z');
+					  (name[length] >= 'A' && name[length] <= 'Z');
 		bool other = (name[length] >= '0' && name[length] <= '9') || name[length] == '_';
 		bool mark = name[length] == '-' || (name[length] == '.' && length > 0);
 
@@ -57,7 +57,7 @@ sophia_secret_reference_valid(const char *reference)
 	const char *file = name_after(reference, FILE_PREFIX);
 
 	return (variable != NULL && name_valid(variable, false)) ||
-	       (file != NULL && name_valid(file, true));
+		   (file != NULL && name_valid(file, true));
 }
 
 void
@@ -100,7 +100,7 @@ read_content(int fd, const char *name, Secret *secret, char *error, size_t error
 	if (fstat(fd, &info) < 0 || !S_ISREG(info.st_mode) || info.st_size > SECRET_MAX_BYTES)
 	{
 		snprintf(error, error_size, "secret file \"%s\" is no regular file of at most %d bytes",
-		         name, SECRET_MAX_BYTES);
+				 name, SECRET_MAX_BYTES);
 		return false;
 	}
 	secret->value = malloc(info.st_size + 1);
@@ -110,10 +110,10 @@ read_content(int fd, const char *name, Secret *secret, char *error, size_t error
 		return false;
 	}
 	while (secret->length < (size_t) info.st_size &&
-	       (n = read(fd, secret->value + secret->length, info.st_size - secret->length)) > 0)
+		   (n = read(fd, secret->value + secret->length, info.st_size - secret->length)) > 0)
 		secret->length += n;
 	while (secret->length > 0 &&
-	       (secret->value[secret->length - 1] == '\n' || secret->value[secret->length - 1] == '\r'))
+		   (secret->value[secret->length - 1] == '\n' || secret->value[secret->length - 1] == '\r'))
 		secret->length--;
 	secret->value[secret->length] = '\0';
 	if (secret->length == 0)
@@ -131,8 +131,8 @@ read_file(const char *name, Secret *secret, char *error, size_t error_size)
 	if (sophia_secrets_directory == NULL || sophia_secrets_directory[0] != '/')
 	{
 		snprintf(error, error_size,
-		         "secret file \"%s\" cannot be read: sophia_stack.secrets_directory is not set",
-		         name);
+				 "secret file \"%s\" cannot be read: sophia_stack.secrets_directory is not set",
+				 name);
 		return false;
 	}
 	if (snprintf(path, sizeof(path), "%s/%s", sophia_secrets_directory, name) >= sizeof(path))

@@ -14,5 +14,6 @@
 #include "transform/name.h"
 #include "transform/phone.h"
 #include "transform/slack.h"
+#include "transform/snippet.h"
 
 #endif /* SOPHIA_NORMALIZE_H */

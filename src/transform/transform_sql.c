@@ -55,6 +55,7 @@ PG_FUNCTION_INFO_V1(sophia_normalize_phone_sql);
 PG_FUNCTION_INFO_V1(sophia_normalize_name_sql);
 PG_FUNCTION_INFO_V1(sophia_html_to_text_sql);
 PG_FUNCTION_INFO_V1(sophia_slack_text_sql);
+PG_FUNCTION_INFO_V1(sophia_snippet_sql);
 
 Datum
 sophia_normalize_email_sql(PG_FUNCTION_ARGS)
@@ -170,4 +171,14 @@ sophia_slack_text_sql(PG_FUNCTION_ARGS)
 		fcinfo, sophia_slack_text(VARDATA_ANY(message), VARSIZE_ANY_EXHDR(message),
 								  names != NULL && JB_ROOT_IS_OBJECT(names) ? lookup_in_jsonb : NULL,
 								  names, &scratch));
+}
+
+Datum
+sophia_snippet_sql(PG_FUNCTION_ARGS)
+{
+	text *body = PG_GETARG_TEXT_PP(0);
+
+	sophia_buffer_clear(&scratch);
+	return scratch_result(fcinfo,
+						  sophia_snippet(VARDATA_ANY(body), VARSIZE_ANY_EXHDR(body), &scratch));
 }

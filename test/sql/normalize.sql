@@ -34,6 +34,8 @@ FROM unnest(ARRAY['Hi <@U1>, <@U2|bob> and <@U3>', 'in <#C1|general>, <#C2> or <
 SELECT sophia.slack_text('<@U1>'), sophia.slack_text('<@U1>', '[1]'), sophia.slack_text('<@U1>', 'null'),
   sophia.slack_text(NULL), sophia.slack_text(NULL, '{}');
 
+SELECT sophia.snippet(E'  two\n lines '), length(sophia.snippet(repeat('日', 1000))), sophia.snippet(' '), sophia.snippet(NULL);
+
 -- Random text of the characters that matter never raises an error, and never grows where it must not.
 SELECT setseed(0.42);
 CREATE TEMP TABLE noise AS
@@ -53,5 +55,5 @@ FROM noise, LATERAL (SELECT sophia.normalize_email(input), sophia.normalize_phon
   AS f (e, p, a);
 SELECT proname, provolatile, proparallel, proisstrict FROM pg_proc
 WHERE pronamespace = 'sophia'::regnamespace
-  AND proname IN ('normalize_email', 'normalize_phone', 'normalize_name', 'html_to_text', 'slack_text')
+  AND proname IN ('normalize_email', 'normalize_phone', 'normalize_name', 'html_to_text', 'slack_text', 'snippet')
 ORDER BY proname;

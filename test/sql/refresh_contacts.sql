@@ -124,3 +124,5 @@ INSERT INTO hubspot_raw.contacts (id, email, additional_emails, merged_object_id
   ('', NULL, NULL, '{""}', '-infinity', NULL, '"text"');
 CALL sophia.refresh_unified_contacts();
 SELECT id, full_name, email_norm, phone_e164, created_at FROM processed_data.unified_contacts WHERE source_id IN ('x''; --', '') ORDER BY id;
+SET client_min_messages = warning;
+DROP SCHEMA IF EXISTS hubspot_raw, gong_raw, slack_raw, processed_data CASCADE;

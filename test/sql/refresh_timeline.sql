@@ -120,3 +120,5 @@ SELECT target, rows_inserted, rows_updated, rows_deleted FROM sophia.refresh_log
 DROP SCHEMA slack_raw CASCADE;
 CALL sophia.refresh();
 SELECT source_system, count(*) FROM processed_data.interaction_timeline GROUP BY 1 ORDER BY 1;
+SET client_min_messages = warning;
+DROP SCHEMA IF EXISTS hubspot_raw, gong_raw, slack_raw, processed_data CASCADE;

@@ -2,6 +2,7 @@
 use strict;
 use warnings;
 no warnings 'portable';       # 64-bit literals
+use PostgreSQL::Test::Utils ();
 use Sophia::Broker;
 use Sophia::Documents qw(uuid clock_of OUTSIDE CONTINUE ACK);
 use Sophia::Jwt;
@@ -16,6 +17,17 @@ my $producer = Sophia::Documents->producer('030000000001', clock_of(1_700_000_00
 my $first = $producer->transaction({ id => 1, name => "Zo\x{eb}" }, { id => 2 });
 my $second = $producer->outside({ id => 3 });
 is(scalar(split /\n/, $first), 3, 'a transaction is its documents and an acknowledgement');
+
+# Fragment files: named after offsets and content, and read back by the tool that everybody has.
+my $store = Sophia::Documents->journal(PostgreSQL::Test::Utils::tempdir(), 'acme/contacts/pivot=00');
+my $path = $store->write($first, codec => 'gz', members => 3, postfix => 'utc_date=2026-11-23/utc_hour=13');
+like($path, qr{/acme/contacts/pivot=00/utc_date=2026-11-23/utc_hour=13/0{16}-[0-9a-f]{16}-[0-9a-f]{40}\.gz$},
+	'the name of a fragment');
+is(`gzip -dc $path`, $first, 'several gzip members are one content');
+$path = $store->write($second);
+like($path, qr/\/[0-9a-f]{16}-[0-9a-f]{16}-[0-9a-f]{40}\.raw$/, 'a raw fragment');
+is(hex((split /-/, (split m{/}, $path)[-1])[0]), length $first, 'begins where the last one ended');
+is(PostgreSQL::Test::Utils::slurp_file($path), $second, 'and holds the bytes as they are');
 
 my $broker = Sophia::Broker->new->start;
 my $journal = $broker->create_journal('acme/contacts', generation => '1122334455667788');

@@ -1,7 +1,8 @@
 /*
  * broker_frame_test.c
- *		Unit tests of flow/broker_frame.c: every shape of line that a broker sends, cut anywhere, and base64.
+ *		Unit tests of flow/broker_frame.c: every shape of line that a broker sends, cut anywhere.
  */
+#include "base/base64.h"
 #include "flow/broker_frame.h"
 
 #include <stdlib.h>
@@ -28,104 +29,101 @@ typedef struct Shape
 	"\"primary\":-1,\"endpoints\":[\"http://127.0.0.1:1\"]},\"etcd\":{\"revision\":\"5\"}}"
 
 static const Shape shapes[] = {
-    {"metadata of a persisted fragment",
-     "{\"result\":{\"status\":\"OK\",\"header\":" HEADER ",\"offset\":\"100\",\"writeHead\":"
-     "\"17634\",\"fragment\":" FRAGMENT ",\"fragmentUrl\":\"file:///a.gz\",\"content\":null}}\n",
-     {.kind = FRAME_METADATA,
-      .offset = 100,
-      .write_head = 17634,
-      .fragment_begin = 16,
-      .fragment_end = 5894,
-      .mod_time = 1795416886,
-      .has_url = true}},
-    {"metadata of a fragment that is not persisted",
-     "{\"result\":{\"status\":\"OK\",\"header\":null,\"offset\":\"0\",\"writeHead\":\"12\","
-     "\"fragment\":{\"begin\":\"0\",\"end\":\"12\",\"backingStore\":\"\",\"modTime\":\"0\"},"
-     "\"fragmentUrl\":\"\",\"content\":null}}\n",
-     {.kind = FRAME_METADATA, .write_head = 12, .fragment_end = 12}},
-    {"content",
-     "{\"result\":{\"status\":\"OK\",\"header\":null,\"offset\":\"100\",\"writeHead\":\"0\","
-     "\"fragment\":null,\"fragmentUrl\":\"\",\"content\":\"eyJhIjoxfQo=\"}}\n",
-     {.kind = FRAME_CONTENT, .offset = 100},
-     "{\"a\":1}\n"},
-    {"content with white space, numbers, another order and an unknown member",
-     " { \"result\" : { \"content\" : \"eyJhIjoxfQo=\" , \"extra\":[1,{\"x\":\"]\\\"}\"}], "
-     "\"fragment\":null,\t\"offset\" : 9223372036854775807, \"writeHead\": 5, \"status\":\"OK\" } }"
-     " \r\n",
-     {.kind = FRAME_CONTENT, .offset = INT64_MAX, .write_head = 5},
-     "{\"a\":1}\n"},
-    {"empty content",
-     "{\"result\":{\"status\":\"OK\",\"offset\":\"7\",\"content\":\"\"}}\n",
-     {.kind = FRAME_CONTENT, .offset = 7},
-     ""},
-    {"offset not yet available",
-     "{\"result\":{\"status\":\"OFFSET_NOT_YET_AVAILABLE\",\"header\":" HEADER ",\"offset\":"
-     "\"17634\",\"writeHead\":\"17634\",\"fragment\":null,\"fragmentUrl\":\"\",\"content\":null}}"
-     "\n",
-     {.kind = FRAME_STATUS,
-      .status = BROKER_OFFSET_NOT_YET_AVAILABLE,
-      .offset = 17634,
-      .write_head = 17634,
-      .message = "OFFSET_NOT_YET_AVAILABLE"}},
-    {"journal not found",
-     "{\"result\":{\"status\":\"JOURNAL_NOT_FOUND\",\"offset\":\"-1\",\"content\":null}}\n",
-     {.kind = FRAME_STATUS,
-      .status = BROKER_JOURNAL_NOT_FOUND,
-      .offset = -1,
-      .message = "JOURNAL_NOT_FOUND"}},
-    {"suspended",
-     "{\"result\":{\"status\":\"SUSPENDED\"}}\n",
-     {.kind = FRAME_STATUS, .status = BROKER_SUSPENDED, .message = "SUSPENDED"}},
-    {"not allowed",
-     "{\"result\":{\"status\":\"NOT_ALLOWED\"}}\n",
-     {.kind = FRAME_STATUS, .status = BROKER_NOT_ALLOWED, .message = "NOT_ALLOWED"}},
-    {"another status",
-     "{\"result\":{\"status\":\"INSUFFICIENT_JOURNAL_BROKERS\"}}\n",
-     {.kind = FRAME_STATUS, .status = BROKER_OTHER, .message = "INSUFFICIENT_JOURNAL_BROKERS"}},
-    {"an error without newline",
-     "{\"error\":{\"grpcCode\":16,\"httpCode\":401,\"message\":\"missing \\\"Bearer\\\"\\n\\u0041 "
-     "\xC3\xA9\",\"httpStatus\":\"Unauthorized\",\"details\":[]}}",
-     {.kind = FRAME_ERROR,
-      .grpc_code = 16,
-      .http_code = 401,
-      .message = "missing \"Bearer\" ? ??"}},
-    {"the error of a malformed request",
-     "{\"code\":3,\"message\":\"unexpected EOF\",\"details\":[]}",
-     {.kind = FRAME_ERROR, .grpc_code = 3, .message = "unexpected EOF"}},
-    {"an error as plain text",
-     "{\"error\":\"no such route\"}\n",
-     {.kind = FRAME_ERROR, .message = "no such route"}},
+	{"metadata of a persisted fragment",
+	 "{\"result\":{\"status\":\"OK\",\"header\":" HEADER ",\"offset\":\"100\",\"writeHead\":"
+	 "\"17634\",\"fragment\":" FRAGMENT ",\"fragmentUrl\":\"file:///a.gz\",\"content\":null}}\n",
+	 {.kind = FRAME_METADATA,
+	  .offset = 100,
+	  .write_head = 17634,
+	  .fragment_begin = 16,
+	  .fragment_end = 5894,
+	  .mod_time = 1795416886,
+	  .has_url = true}},
+	{"metadata of a fragment that is not persisted",
+	 "{\"result\":{\"status\":\"OK\",\"header\":null,\"offset\":\"0\",\"writeHead\":\"12\","
+	 "\"fragment\":{\"begin\":\"0\",\"end\":\"12\",\"backingStore\":\"\",\"modTime\":\"0\"},"
+	 "\"fragmentUrl\":\"\",\"content\":null}}\n",
+	 {.kind = FRAME_METADATA, .write_head = 12, .fragment_end = 12}},
+	{"content",
+	 "{\"result\":{\"status\":\"OK\",\"header\":null,\"offset\":\"100\",\"writeHead\":\"0\","
+	 "\"fragment\":null,\"fragmentUrl\":\"\",\"content\":\"eyJhIjoxfQo=\"}}\n",
+	 {.kind = FRAME_CONTENT, .offset = 100},
+	 "{\"a\":1}\n"},
+	{"content with white space, numbers, another order and an unknown member",
+	 " { \"result\" : { \"content\" : \"eyJhIjoxfQo=\" , \"extra\":[1,{\"x\":\"]\\\"}\"}], "
+	 "\"fragment\":null,\t\"offset\" : 9223372036854775807, \"writeHead\": 5, \"status\":\"OK\" } }"
+	 " \r\n",
+	 {.kind = FRAME_CONTENT, .offset = INT64_MAX, .write_head = 5},
+	 "{\"a\":1}\n"},
+	{"empty content",
+	 "{\"result\":{\"status\":\"OK\",\"offset\":\"7\",\"content\":\"\"}}\n",
+	 {.kind = FRAME_CONTENT, .offset = 7},
+	 ""},
+	{"offset not yet available",
+	 "{\"result\":{\"status\":\"OFFSET_NOT_YET_AVAILABLE\",\"header\":" HEADER ",\"offset\":"
+	 "\"17634\",\"writeHead\":\"17634\",\"fragment\":null,\"fragmentUrl\":\"\",\"content\":null}}"
+	 "\n",
+	 {.kind = FRAME_STATUS,
+	  .status = BROKER_OFFSET_NOT_YET_AVAILABLE,
+	  .offset = 17634,
+	  .write_head = 17634,
+	  .message = "OFFSET_NOT_YET_AVAILABLE"}},
+	{"journal not found",
+	 "{\"result\":{\"status\":\"JOURNAL_NOT_FOUND\",\"offset\":\"-1\",\"content\":null}}\n",
+	 {.kind = FRAME_STATUS,
+	  .status = BROKER_JOURNAL_NOT_FOUND,
+	  .offset = -1,
+	  .message = "JOURNAL_NOT_FOUND"}},
+	{"suspended",
+	 "{\"result\":{\"status\":\"SUSPENDED\"}}\n",
+	 {.kind = FRAME_STATUS, .status = BROKER_SUSPENDED, .message = "SUSPENDED"}},
+	{"not allowed",
+	 "{\"result\":{\"status\":\"NOT_ALLOWED\"}}\n",
+	 {.kind = FRAME_STATUS, .status = BROKER_NOT_ALLOWED, .message = "NOT_ALLOWED"}},
+	{"another status",
+	 "{\"result\":{\"status\":\"INSUFFICIENT_JOURNAL_BROKERS\"}}\n",
+	 {.kind = FRAME_STATUS, .status = BROKER_OTHER, .message = "INSUFFICIENT_JOURNAL_BROKERS"}},
+	{"an error without newline",
+	 "{\"error\":{\"grpcCode\":16,\"httpCode\":401,\"message\":\"missing \\\"Bearer\\\"\\n\\u0041 "
+	 "\xC3\xA9\",\"httpStatus\":\"Unauthorized\",\"details\":[]}}",
+	 {.kind = FRAME_ERROR, .grpc_code = 16, .http_code = 401, .message = "missing \"Bearer\" ? ??"}},
+	{"the error of a malformed request",
+	 "{\"code\":3,\"message\":\"unexpected EOF\",\"details\":[]}",
+	 {.kind = FRAME_ERROR, .grpc_code = 3, .message = "unexpected EOF"}},
+	{"an error as plain text",
+	 "{\"error\":\"no such route\"}\n",
+	 {.kind = FRAME_ERROR, .message = "no such route"}},
 };
 
 static const char *const invalid_lines[] = {
-    "\n",
-    "404 page not found\n",
-    "{\"result\":{\"status\":\"OK\"\n",
-    "{\"result\":{\"offset\":\"12x\"}}\n",
-    "{\"result\":{\"offset\":\"9223372036854775808\"}}\n",
-    "{\"result\":{\"offset\":\"\"}}\n",
-    "{\"result\":{\"offset\":{}}}\n",
-    "{\"result\":{\"content\":\"ey\\u004a\"}}\n",
-    "{\"result\":{\"content\":\"eyJh}}\n",
-    "{\"result\":{\"status\":\"OK\"}} trailing\n",
-    "{\"other\":1}\n",
-    "{}\n",
-    "{\"result\":7}\n",
-    "{\"result\":{\"status\" \"OK\"}}\n",
-    "{\"a\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\n",
-    "{\"a\":\"\\\n",
+	"\n",
+	"404 page not found\n",
+	"{\"result\":{\"status\":\"OK\"\n",
+	"{\"result\":{\"offset\":\"12x\"}}\n",
+	"{\"result\":{\"offset\":\"9223372036854775808\"}}\n",
+	"{\"result\":{\"offset\":\"\"}}\n",
+	"{\"result\":{\"offset\":{}}}\n",
+	"{\"result\":{\"content\":\"ey\\u004a\"}}\n",
+	"{\"result\":{\"content\":\"eyJh}}\n",
+	"{\"result\":{\"status\":\"OK\"}} trailing\n",
+	"{\"other\":1}\n",
+	"{}\n",
+	"{\"result\":7}\n",
+	"{\"result\":{\"status\" \"OK\"}}\n",
+	"{\"a\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\n",
+	"{\"a\":\"\\\n",
 };
 
 static bool
 same_frame(const Frame *got, const Frame *expected)
 {
 	return got->kind == expected->kind && got->status == expected->status &&
-	       got->offset == expected->offset && got->write_head == expected->write_head &&
-	       got->fragment_begin == expected->fragment_begin &&
-	       got->fragment_end == expected->fragment_end && got->mod_time == expected->mod_time &&
-	       got->has_url == expected->has_url && got->grpc_code == expected->grpc_code &&
-	       got->http_code == expected->http_code &&
-	       (got->kind < FRAME_STATUS || strcmp(got->message, expected->message) == 0);
+		   got->offset == expected->offset && got->write_head == expected->write_head &&
+		   got->fragment_begin == expected->fragment_begin &&
+		   got->fragment_end == expected->fragment_end && got->mod_time == expected->mod_time &&
+		   got->has_url == expected->has_url && got->grpc_code == expected->grpc_code &&
+		   got->http_code == expected->http_code &&
+		   (got->kind < FRAME_STATUS || strcmp(got->message, expected->message) == 0);
 }
 
 /* Checks a frame and takes its line. */
@@ -138,10 +136,10 @@ take_expected(ByteBuffer *input, const Frame *frame, const Shape *shape)
 	if (shape->content != NULL)
 	{
 		same &= frame->content != NULL &&
-		        sophia_base64_append(&content, frame->content, frame->content_length) &&
-		        buffer_size(&content) == strlen(shape->content) &&
-		        (buffer_size(&content) == 0 ||
-		         memcmp(buffer_bytes(&content), shape->content, buffer_size(&content)) == 0);
+				sophia_base64_append(&content, frame->content, frame->content_length) &&
+				buffer_size(&content) == strlen(shape->content) &&
+				(buffer_size(&content) == 0 ||
+				 memcmp(buffer_bytes(&content), shape->content, buffer_size(&content)) == 0);
 	}
 	else
 		same &= frame->content == NULL;
@@ -217,86 +215,9 @@ test_invalid(const char *line)
 	input.data = malloc(input.end);
 	memcpy(input.data, line, input.end);
 	ok(sophia_frame_next(&scanner, &input, true, &frame) == FRAME_INVALID &&
-	       frame.length == strlen(line) && frame.message[0] != '\0',
+		   frame.length == strlen(line) && frame.message[0] != '\0',
 	   "invalid: %.*s", (int) strcspn(line, "\n"), line);
 	sophia_buffer_free(&input);
-}
-
-/* Encodes plainly, three bytes at a time; `out` holds the characters and a NUL. */
-static size_t
-encode(const unsigned char *in, size_t length, char *out)
-{
-	static const char alphabet[] =
-	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	size_t used = 0;
-
-	for (size_t i = 0; i < length; i += 3)
-	{
-		unsigned bits = in[i] << 16;
-
-		bits |= i + 1 < length ? in[i + 1] << 8 : 0;
-		bits |= i + 2 < length ? in[i + 2] : 0;
-		out[used++] = alphabet[bits >> 18];
-		out[used++] = alphabet[bits >> 12 & 63];
-		out[used++] = i + 1 < length ? alphabet[bits >> 6 & 63] : '=';
-		out[used++] = i + 2 < length ? alphabet[bits & 63] : '=';
-	}
-	out[used] = '\0';
-	return used;
-}
-
-static void
-test_base64_lengths(void)
-{
-	unsigned char bytes[300];
-	char text[401];
-	bool same = true;
-
-	for (size_t i = 0; i < sizeof(bytes); i++)
-		bytes[i] = (unsigned char) (i * 151 + (i >> 3));
-	for (size_t length = 0; length <= sizeof(bytes); length++)
-	{
-		ByteBuffer out = {0};
-
-		sophia_buffer_append(&out, "x", 1);
-		same &= sophia_base64_append(&out, text, encode(bytes, length, text)) &&
-		        buffer_size(&out) == length + 1 && buffer_bytes(&out)[0] == 'x' &&
-		        memcmp(buffer_bytes(&out) + 1, bytes, length) == 0;
-		sophia_buffer_free(&out);
-	}
-	ok(same, "base64 of every length up to %zu", sizeof(bytes));
-}
-
-static void
-test_base64_invalid(void)
-{
-	char text[41];
-	unsigned char bytes[30] = {0};
-	size_t length = encode(bytes, sizeof(bytes), text);
-	ByteBuffer out = {0};
-	bool refused = true;
-
-	for (size_t at = 0; at < length; at++)
-	{
-		for (const char *bad = "=-_ \n\"*\x80\xFF"; *bad != '\0'; bad++)
-		{
-			if (*bad == '=' && at == length - 1)
-				continue;
-			text[at] = *bad;
-			refused &= !sophia_base64_append(&out, text, length);
-			text[at] = 'A';
-		}
-	}
-	ok(refused, "a character that is no base64 is refused at every place");
-	refused = true;
-	for (size_t cut = 1; cut < 4; cut++)
-		refused &= !sophia_base64_append(&out, text, length - cut);
-	ok(refused, "a length that is no multiple of four is refused");
-	ok(!sophia_base64_append(&out, "A===", 4) && !sophia_base64_append(&out, "====", 4) &&
-	       !sophia_base64_append(&out, "AA=A", 4),
-	   "padding in the wrong place is refused");
-	ok(buffer_size(&out) == 0, "and nothing was appended");
-	sophia_buffer_free(&out);
 }
 
 int
@@ -309,8 +230,6 @@ main(void)
 	test_pieces(100000);
 	for (size_t i = 0; i < sizeof(invalid_lines) / sizeof(invalid_lines[0]); i++)
 		test_invalid(invalid_lines[i]);
-	test_base64_lengths();
-	test_base64_invalid();
 	done_testing();
 	return exit_status();
 }

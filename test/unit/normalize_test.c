@@ -179,6 +179,21 @@ test_slack(void)
 	CHECK_ALL("slack without names", slack_without_names, unnamed);
 }
 
+static void
+test_snippet(void)
+{
+	static const Case cases[] = {{" a\n\t b\xC2\xA0 ", "a b"}, {" \n", NULL}, {"", NULL}};
+	char words[2 * SNIPPET_MAX_CHARACTERS];
+	ByteBuffer out = {0};
+
+	CHECK_ALL("snippet", sophia_snippet, cases);
+	for (size_t i = 0; i < sizeof(words); i++)
+		words[i] = i % 2 == 0 ? 'x' : ' ';
+	ok(sophia_snippet(words, sizeof(words), &out) && buffer_size(&out) == SNIPPET_MAX_CHARACTERS - 1,
+	   "snippet: no blank at the end where it is cut");
+	sophia_buffer_free(&out);
+}
+
 /* Random bytes of the kind that matter, valid UTF-8 or not: no function may read or write out of bounds. */
 static void
 test_noise(void)
@@ -186,8 +201,8 @@ test_noise(void)
 	static const char alphabet[] =
 		"<>&;#@|!^\"'=/ \n\tax09+-.:,()\xC3\xA4\xE2\x80\x8B\xF0\x9F\x98\x80\xFF";
 	static const Normalize all[] = {
-		sophia_normalize_email, sophia_normalize_phone, german_phone,	 american_phone,
-		sophia_fold_name,		sophia_html_to_text,	slack_with_names};
+		sophia_normalize_email, sophia_normalize_phone, german_phone,	  american_phone,
+		sophia_fold_name,		sophia_html_to_text,	slack_with_names, sophia_snippet};
 	uint64_t random = 42;
 	bool bounded = true;
 
@@ -202,7 +217,7 @@ test_noise(void)
 			random = random * 6364136223846793005u + 1442695040888963407u;
 			in[i] = alphabet[(random >> 33) % (sizeof(alphabet) - 1)];
 		}
-		if (!all[round % 7](in, len, &out))
+		if (!all[round % 8](in, len, &out))
 			bounded = bounded && buffer_size(&out) == 0;
 		else
 			bounded = bounded && buffer_size(&out) > 0 && buffer_size(&out) < 4 * len + 64;
@@ -220,6 +235,7 @@ main(void)
 	test_name();
 	test_html();
 	test_slack();
+	test_snippet();
 	test_noise();
 	done_testing();
 	return exit_status();
