@@ -393,7 +393,7 @@ turn_journals(Stream *stream, int64 now)
 
 		if (stream->ended)
 			break;
-		if (sophia_batch_ready(journal))
+		if (sophia_batch_ready(journal, now, &next))
 		{
 			if (journal->retry_at > now)
 				next = Min(next, journal->retry_at);
