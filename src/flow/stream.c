@@ -77,7 +77,18 @@ sophia_stream_matches(const Stream *stream, const StreamDefinition *definition)
 	return same_text(mine->stream, definition->stream) && same_text(mine->kind, definition->kind) &&
 		   same_text(mine->address, definition->address) && same_text(mine->token, definition->token) &&
 		   same_text(mine->collection, definition->collection) &&
-		   same_text(mine->shape, definition->shape) && mine->hard_delete == definition->hard_delete;
+		   same_text(mine->shape, definition->shape) &&
+		   mine->hard_delete == definition->hard_delete && mine->created_at == definition->created_at;
+}
+
+void
+sophia_stream_note_stored(Stream *stream, const char *state, const char *last_error)
+{
+	pfree(stream->state);
+	stream->state = MemoryContextStrdup(stream->context, state);
+	if (stream->last_error != NULL)
+		pfree(stream->last_error);
+	stream->last_error = last_error != NULL ? MemoryContextStrdup(stream->context, last_error) : NULL;
 }
 
 uint64
@@ -117,11 +128,7 @@ set_state(Stream *stream, const char *state, const char *error)
 		return;
 	if (!sophia_attempt(store_state, &change, &ignored))
 		return; /* tried again at the next turn */
-	pfree(stream->state);
-	stream->state = MemoryContextStrdup(stream->context, state);
-	if (stream->last_error != NULL)
-		pfree(stream->last_error);
-	stream->last_error = error != NULL ? MemoryContextStrdup(stream->context, error) : NULL;
+	sophia_stream_note_stored(stream, state, error);
 }
 
 /* A permanent error: the stream is disabled with its reason, and closed. */

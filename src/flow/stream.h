@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "flow/batch.h"
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
 /* What sophia.streams and sophia.endpoints say of a stream. */
@@ -21,6 +22,7 @@ typedef struct StreamDefinition
 	const char *shape;
 	bool hard_delete;
 	bool from_end;
+	TimestampTz created_at; /* tells a stream from an earlier one of its name */
 } StreamDefinition;
 
 typedef struct Stream
@@ -47,6 +49,9 @@ extern void sophia_stream_close(Stream *stream);
 
 /* True when an open stream is what the definition says. */
 extern bool sophia_stream_matches(const Stream *stream, const StreamDefinition *definition);
+
+/* Tells the stream what its row says, where that may differ from what the stream itself stored last. */
+extern void sophia_stream_note_stored(Stream *stream, const char *state, const char *last_error);
 
 /*
  * Does what can be done now: pumps the source, opens new journals, runs at most one batch a journal.  Returns the

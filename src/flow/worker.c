@@ -30,6 +30,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 /* Looks for changes that nobody announced (a restored dump, an extension just created) this often. */
 #define RECHECK_MS 5000
@@ -96,7 +97,7 @@ take_configuration(void)
 {
 	static Statement statement = {
 		"SELECT s.stream, e.kind, e.address, e.options ->> 'token', s.collection, s.shape,"
-		" s.options ->> 'delete', s.options ->> 'start_from', s.state, s.last_error"
+		" s.options ->> 'delete', s.options ->> 'start_from', s.state, s.last_error, s.created_at"
 		" FROM sophia.streams AS s JOIN sophia.endpoints AS e USING (endpoint)"
 		" WHERE s.state IN ('starting', 'running') AND s.system_identifier = $1"
 		" AND s.database_oid = $2 ORDER BY s.stream",
@@ -125,12 +126,18 @@ take_configuration(void)
 		};
 		Stream *stream;
 		MemoryContext old;
+		bool null;
 
+		definition.created_at = DatumGetTimestampTz(sophia_result(i, 11, &null));
 		if (!is_mine(definition.shape))
 			continue;
 		stream = find_stream(&definition);
 		if (stream != NULL)
+		{
 			streams = list_delete_ptr(streams, stream);
+			/* a user may have stopped and started it since */
+			sophia_stream_note_stored(stream, sophia_result_text(i, 9), sophia_result_text(i, 10));
+		}
 		else
 			stream = sophia_stream_open(TopMemoryContext, &definition, sophia_result_text(i, 9),
 										sophia_result_text(i, 10));
