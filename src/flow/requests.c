@@ -192,7 +192,8 @@ turn_await(ActiveRequest *waiting, List *streams)
 	}
 	if (stream->source == NULL)
 		return;
-	if (waiting->refresh == 0)
+	/* a stream of the same name may have taken its place */
+	if (waiting->refresh == 0 || waiting->refresh > stream->source->refresh_wanted)
 		waiting->refresh = sophia_stream_refresh(stream);
 	if (!waiting->has_goals && stream->source->refresh_done >= waiting->refresh)
 		set_goals(waiting, stream);

@@ -77,7 +77,8 @@ sophia_stream_matches(const Stream *stream, const StreamDefinition *definition)
 	return same_text(mine->stream, definition->stream) && same_text(mine->kind, definition->kind) &&
 		   same_text(mine->address, definition->address) && same_text(mine->token, definition->token) &&
 		   same_text(mine->collection, definition->collection) &&
-		   same_text(mine->shape, definition->shape) && mine->hard_delete == definition->hard_delete;
+		   same_text(mine->shape, definition->shape) &&
+		   mine->hard_delete == definition->hard_delete && mine->created_at == definition->created_at;
 }
 
 static char *
