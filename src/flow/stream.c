@@ -80,6 +80,22 @@ sophia_stream_matches(const Stream *stream, const StreamDefinition *definition)
 		   same_text(mine->shape, definition->shape) && mine->hard_delete == definition->hard_delete;
 }
 
+static char *
+copy_text(Stream *stream, const char *text)
+{
+	return text != NULL ? MemoryContextStrdup(stream->context, text) : NULL;
+}
+
+void
+sophia_stream_take_stored(Stream *stream, const char *state, const char *last_error)
+{
+	pfree(stream->state);
+	stream->state = copy_text(stream, state);
+	if (stream->last_error != NULL)
+		pfree(stream->last_error);
+	stream->last_error = copy_text(stream, last_error);
+}
+
 uint64
 sophia_stream_refresh(Stream *stream)
 {
@@ -115,13 +131,8 @@ set_state(Stream *stream, const char *state, const char *error)
 
 	if (strcmp(stream->state, state) == 0 && same_text(stream->last_error, error))
 		return;
-	if (!sophia_attempt(store_state, &change, &ignored))
-		return; /* tried again at the next turn */
-	pfree(stream->state);
-	stream->state = MemoryContextStrdup(stream->context, state);
-	if (stream->last_error != NULL)
-		pfree(stream->last_error);
-	stream->last_error = error != NULL ? MemoryContextStrdup(stream->context, error) : NULL;
+	if (sophia_attempt(store_state, &change, &ignored)) /* else it is tried again at the next turn */
+		sophia_stream_take_stored(stream, state, error);
 }
 
 /* A permanent error: the stream is disabled with its reason, and closed. */
@@ -382,7 +393,7 @@ turn_journals(Stream *stream, int64 now)
 
 		if (stream->ended)
 			break;
-		if (sophia_batch_ready(journal))
+		if (sophia_batch_ready(journal, now, &next))
 		{
 			if (journal->retry_at > now)
 				next = Min(next, journal->retry_at);

@@ -48,6 +48,9 @@ extern void sophia_stream_close(Stream *stream);
 /* True when an open stream is what the definition says. */
 extern bool sophia_stream_matches(const Stream *stream, const StreamDefinition *definition);
 
+/* Tells an open stream what is stored of it, which a session may have changed: one that stopped and started it again. */
+extern void sophia_stream_take_stored(Stream *stream, const char *state, const char *last_error);
+
 /*
  * Does what can be done now: pumps the source, opens new journals, runs at most one batch a journal.  Returns the
  * sophia_clock_ms() at which it wants to be called again at the latest; now or earlier when there is more to do at once.

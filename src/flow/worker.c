@@ -130,7 +130,10 @@ take_configuration(void)
 			continue;
 		stream = find_stream(&definition);
 		if (stream != NULL)
+		{
 			streams = list_delete_ptr(streams, stream);
+			sophia_stream_take_stored(stream, sophia_result_text(i, 9), sophia_result_text(i, 10));
+		}
 		else
 			stream = sophia_stream_open(TopMemoryContext, &definition, sophia_result_text(i, 9),
 										sophia_result_text(i, 10));
