@@ -187,7 +187,14 @@ ok($node->poll_query_until('postgres', "SELECT last_error ~ 'pivot=80000000\" en
 	'last_error tells that its content is another');
 is(sql("SELECT state, documents_applied FROM sophia.stream_status WHERE stream = 'contacts'"), 'running|' . $expected->committed, 'and nothing of it is taken for a continuation');
 append_to_first();
+ok($node->poll_query_until('postgres', "SELECT applied_offset = $writers[0]{offset} FROM sophia.stream_journals WHERE journal = '@{[ $writers[0]->journal ]}'"),
+	'the other journal goes on');
+$broker->put($suspended->journal, Sophia::Documents->producer(ANN)->outside({ id => 'past the end', text => 'x' x $suspended->{offset} }, { id => 'last' }));
+ok($node->poll_query_until('postgres', "SELECT state = 'failed' AND last_error ~ 'was written anew: no line ends at offset $suspended->{offset},' FROM sophia.stream_status"),
+	'when it has grown past that end, the stream fails rather than lose a part of it');
+like(scalar $node->error_of("SELECT sophia.await_stream('contacts')"), qr/^55000: stream "contacts" is failed: .*written anew/, 'await_stream tells why');
 is($expected->differences($node, 'hubspot_raw.contacts'), '', 'the rows are as they were');
+is(sql('SELECT count(*) FROM sophia.dead_letters'), 0, 'and no part of a line was taken for a document');
 
 sub append_to_first
 {
