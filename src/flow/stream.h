@@ -19,6 +19,7 @@ typedef struct StreamDefinition
 	const char *token; /* NULL: none */
 	const char *collection;
 	const char *shape;
+	const char *created_at; /* tells a stream from an earlier one of its name */
 	bool hard_delete;
 	bool from_end;
 } StreamDefinition;
@@ -34,7 +35,9 @@ typedef struct Stream
 	bool any_before;  /* it had a checkpoint when it was opened */
 	Shape *shape;	  /* NULL until it is loaded */
 	Source *source;
-	List *journals; /* of Journal * */
+	uint64 source_number; /* tells this source from those that this and other streams had before */
+	List *journals;		  /* of Journal * */
+	List *opening;		  /* of Journal *: in a transaction that is not committed yet */
 	int64 retry_at; /* sophia_clock_ms() before which opening is not tried again */
 	Backoff backoff;
 	char batch_error[512]; /* the last transient failure of a transaction, '' = none */
@@ -44,6 +47,9 @@ typedef struct Stream
 extern Stream *sophia_stream_open(MemoryContext parent, const StreamDefinition *definition,
 								  const char *state, const char *last_error);
 extern void sophia_stream_close(Stream *stream);
+
+/* Takes what is stored of the stream's state, which another session may have changed. */
+extern void sophia_stream_stored(Stream *stream, const char *state, const char *last_error);
 
 /* True when an open stream is what the definition says. */
 extern bool sophia_stream_matches(const Stream *stream, const StreamDefinition *definition);

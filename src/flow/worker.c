@@ -96,7 +96,7 @@ take_configuration(void)
 {
 	static Statement statement = {
 		"SELECT s.stream, e.kind, e.address, e.options ->> 'token', s.collection, s.shape,"
-		" s.options ->> 'delete', s.options ->> 'start_from', s.state, s.last_error"
+		" s.options ->> 'delete', s.options ->> 'start_from', s.state, s.last_error, s.created_at"
 		" FROM sophia.streams AS s JOIN sophia.endpoints AS e USING (endpoint)"
 		" WHERE s.state IN ('starting', 'running') AND s.system_identifier = $1"
 		" AND s.database_oid = $2 ORDER BY s.stream",
@@ -120,6 +120,7 @@ take_configuration(void)
 			.token = sophia_result_text(i, 4),
 			.collection = sophia_result_text(i, 5),
 			.shape = sophia_result_text(i, 6),
+			.created_at = sophia_result_text(i, 11),
 			.hard_delete = delete != NULL && strcmp(delete, "hard") == 0,
 			.from_end = start_from != NULL && strcmp(start_from, "end") == 0,
 		};
@@ -130,7 +131,10 @@ take_configuration(void)
 			continue;
 		stream = find_stream(&definition);
 		if (stream != NULL)
+		{
 			streams = list_delete_ptr(streams, stream);
+			sophia_stream_stored(stream, sophia_result_text(i, 9), sophia_result_text(i, 10));
+		}
 		else
 			stream = sophia_stream_open(TopMemoryContext, &definition, sophia_result_text(i, 9),
 										sophia_result_text(i, 10));
@@ -219,6 +223,7 @@ work_until_told_to_end(void)
 		}
 		else
 		{
+			sophia_requests_take();
 			if (sophia_registry_config_changed() || now >= recheck_at)
 			{
 				read_configuration();
