@@ -129,4 +129,7 @@ extern void sophia_broker_close_reader(Reader *reader);
 /* Moves a reader on as far as is possible now; returns when it wants to be called again. */
 extern int64 sophia_broker_pump_reader(Reader *reader);
 
+/* The journal may have been written anew: checks that what comes next continues what was read. */
+extern void sophia_broker_doubt(Reader *reader);
+
 #endif /* SOPHIA_BROKER_H */

@@ -297,20 +297,20 @@ post_head(Broker *broker, BrokerJournal *journal)
 		fail_head(broker, journal);
 }
 
-/* Up to where a journal was read, 0 = it is not. */
-static int64
-offset_read(const Source *source, const char *name)
+/* Who reads a journal, NULL = nobody. */
+static Reader *
+find_reader(const Source *source, const char *name)
 {
 	ListCell *cell;
 
 	foreach(cell, source->readers)
 	{
-		const Reader *reader = lfirst(cell);
+		Reader *reader = lfirst(cell);
 
 		if (strcmp(reader->journal, name) == 0)
-			return reader->offset;
+			return reader;
 	}
-	return 0;
+	return NULL;
 }
 
 /*
@@ -321,21 +321,24 @@ static void
 check_head(Broker *broker, BrokerJournal *journal)
 {
 	const SourceJournal *entry = journal->entry;
-	int64 read = offset_read(broker->source, entry->name);
+	Reader *reader = find_reader(broker->source, entry->name);
 
-	if (entry->write_head >= read)
+	if (reader == NULL || entry->write_head >= reader->offset)
 	{
 		journal->heads_behind = 0;
 		sophia_broker_works(broker, journal);
 	}
 	else if (journal->heads_behind++ == 0)
+	{
 		broker->relist = true;
+		sophia_broker_doubt(reader);
+	}
 	else
 		sophia_broker_fail(broker, journal, ERRCODE_DATA_CORRUPTED, false,
 						   "journal \"%s\" ends at offset " INT64_FORMAT
 						   ", but was read up to " INT64_FORMAT
 						   ": its brokers lost content, or it was made again",
-						   entry->name, entry->write_head, read);
+						   entry->name, entry->write_head, reader->offset);
 }
 
 /* Takes the answer for a head. */

@@ -30,6 +30,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 /* Looks for changes that nobody announced (a restored dump, an extension just created) this often. */
 #define RECHECK_MS 5000
@@ -96,7 +97,7 @@ take_configuration(void)
 {
 	static Statement statement = {
 		"SELECT s.stream, e.kind, e.address, e.options ->> 'token', s.collection, s.shape,"
-		" s.options ->> 'delete', s.options ->> 'start_from', s.state, s.last_error"
+		" s.options ->> 'delete', s.options ->> 'start_from', s.state, s.last_error, s.created_at"
 		" FROM sophia.streams AS s JOIN sophia.endpoints AS e USING (endpoint)"
 		" WHERE s.state IN ('starting', 'running') AND s.system_identifier = $1"
 		" AND s.database_oid = $2 ORDER BY s.stream",
@@ -125,14 +126,16 @@ take_configuration(void)
 		};
 		Stream *stream;
 		MemoryContext old;
+		bool null;
 
+		definition.created_at = DatumGetTimestampTz(sophia_result(i, 11, &null));
 		if (!is_mine(definition.shape))
 			continue;
 		stream = find_stream(&definition);
 		if (stream != NULL)
 		{
 			streams = list_delete_ptr(streams, stream);
-			sophia_stream_take_stored(stream, sophia_result_text(i, 9), sophia_result_text(i, 10));
+			sophia_stream_stored(stream, sophia_result_text(i, 9), sophia_result_text(i, 10));
 		}
 		else
 			stream = sophia_stream_open(TopMemoryContext, &definition, sophia_result_text(i, 9),
@@ -222,6 +225,7 @@ work_until_told_to_end(void)
 		}
 		else
 		{
+			sophia_requests_take();
 			if (sophia_registry_config_changed() || now >= recheck_at)
 			{
 				read_configuration();

@@ -96,6 +96,13 @@ $journal->write($producer->outside(contact(6, 'Flo')));
 ok($node->await_stream('contacts'), 'a stop that is rolled back stops nothing');
 is($node->rows("SELECT firstname FROM hubspot_raw.contacts WHERE id = '6'"), 'Flo', 'the stream goes on');
 
+$node->safe_psql('postgres', "BEGIN; SELECT sophia.stop_stream('contacts'), sophia.start_stream('contacts'); COMMIT");
+ok($node->wait_for_status('contacts', 'state', 'running'), 'a stream that is stopped and started at once is running');
+$node->safe_psql('postgres', 'TRUNCATE hubspot_raw.owners');
+$node->safe_psql('postgres', "BEGIN; SELECT sophia.drop_stream('owners'), sophia.create_stream('owners', 'store', 'acme/owners', 'hubspot.owners'); COMMIT");
+ok($node->await_stream('owners'), 'a stream that is dropped and created at once is caught up');
+is($node->rows('SELECT id FROM hubspot_raw.owners'), 'o1', 'from the start');
+
 # ---- the timeout of await ----
 
 $journal->skip(10);

@@ -16,8 +16,9 @@ use constant FRAGMENT => 4096;
 my $broker = Sophia::Broker->new->start;
 my $node = Sophia::Cluster->create('main');
 my $expected = Sophia::Expected->new('merge');
+my $latest = Sophia::Expected->new('lastWriteWins');
 my @writers = map {
-	Sophia::Writer->new($broker, $broker->create_journal('acme/contacts', pivot => $_, fragment => { length => FRAGMENT }), [$expected])
+	Sophia::Writer->new($broker, $broker->create_journal('acme/contacts', pivot => $_, fragment => { length => FRAGMENT }), [ $expected, $latest ])
 } qw(00000000 80000000);
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
@@ -28,7 +29,7 @@ sub everything_arrived
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	ok($node->await_stream('contacts'), "$what: the stream is caught up");
 	is($expected->differences($node, 'hubspot_raw.contacts'), '', "$what: the rows are right");
-	is(sql("SELECT documents_applied, documents_dead, state, last_error FROM sophia.stream_status"), $expected->committed . '|0|running|',
+	is(sql("SELECT documents_applied, documents_dead, state, last_error FROM sophia.stream_status WHERE stream = 'contacts'"), $expected->committed . '|0|running|',
 		"$what: each document counted once, and no error is left");
 	return;
 }
@@ -81,9 +82,9 @@ $broker->stop('TERM');
 my $started = time;
 ok(!$node->await_stream('contacts', 3), 'await_stream is false while the broker is down');
 cmp_ok(time - $started, '<', 6, 'when its time is up');
-ok($node->poll_query_until('postgres', "SELECT state = 'running' AND last_error ~ 'could not (list journals|read).*127.0.0.1' FROM sophia.stream_status"),
+ok($node->poll_query_until('postgres', "SELECT state = 'running' AND last_error ~ 'could not (list journals|read).*127.0.0.1' FROM sophia.stream_status WHERE stream = 'contacts'"),
 	'last_error tells that the broker is not there');
-note sql('SELECT last_error FROM sophia.stream_status');
+note sql("SELECT last_error FROM sophia.stream_status WHERE stream = 'contacts'");
 is(sql("SELECT ok FROM sophia.check_endpoint('broker')"), 'f', 'so does check_endpoint()');
 my ($message) = $node->error_of("SELECT * FROM sophia.collections('broker', '2 s')");
 like($message, qr/could not list journals/, 'and collections()');
@@ -99,21 +100,31 @@ everything_arrived('after SIGTERM');
 
 # ---- SIGKILL ----
 
+for (1 .. 8)
+{
+	$writers[0]->transaction(ANN, map { { id => "large $_", properties => { firstname => "n" . $number++ }, text => 'y' x 4096 } } 1 .. 500);
+	$writers[0]->put;
+}
+
 # Fragments of 4 kB are persisted once the next append begins another one.
 for my $writer (@writers)
 {
 	$writer->ack(BEN) if $writer->open(BEN);
-	$writer->transaction(ANN, map { { id => "filler $_", properties => { firstname => 'y' x 100 } } } 1 .. 60) if $writer eq $writers[0];
 	$writer->outside('030000000003', { id => $writer->journal, text => 'z' x FRAGMENT });
 	$writer->put;
 	wait_for('the fragments to be persisted', sub { $broker->put($writer->journal, ''); is_persisted($writer) });
 }
 everything_arrived('before SIGKILL');
+sql("SELECT sophia.create_stream('users', 'broker', 'acme/contacts', 'slack.users')");
 $broker->stop('KILL');
 ok(!$node->await_stream('contacts', 1), 'await_stream is false after the broker was killed');
+note sprintf '%d of %d documents of a new stream were applied by then', sql("SELECT documents_applied FROM sophia.stream_status WHERE stream = 'users'"), $latest->committed;
 $broker->start;
 append();
 everything_arrived('after SIGKILL');
+ok($node->await_stream('users'), 'a stream that had just begun to read goes on');
+is($latest->differences($node, 'slack_raw.users'), '', 'its rows are right');
+sql("SELECT sophia.drop_stream('users')");
 
 # ---- suspension ----
 
@@ -172,11 +183,18 @@ unlink glob $broker->file_root . '/' . $suspended->journal . '/*';
 is($broker->create_journal('acme/contacts', pivot => '80000000'), $suspended->journal, 'the journal is made again');
 $broker->put($suspended->journal, Sophia::Documents->producer(ANN)->outside({ id => 'in its place' }));
 $node->await_stream('contacts', 1);
-ok($node->poll_query_until('postgres', "SELECT last_error ~ 'pivot=80000000\" ends at offset [0-9]+, but was read up to $suspended->{offset}:' FROM sophia.stream_status"),
+ok($node->poll_query_until('postgres', "SELECT last_error ~ 'pivot=80000000\" ends at offset [0-9]+, but was read up to $suspended->{offset}:' FROM sophia.stream_status WHERE stream = 'contacts'"),
 	'last_error tells that its content is another');
-is(sql("SELECT state, documents_applied FROM sophia.stream_status"), 'running|' . $expected->committed, 'and nothing of it is taken for a continuation');
+is(sql("SELECT state, documents_applied FROM sophia.stream_status WHERE stream = 'contacts'"), 'running|' . $expected->committed, 'and nothing of it is taken for a continuation');
 append_to_first();
+ok($node->poll_query_until('postgres', "SELECT applied_offset = $writers[0]{offset} FROM sophia.stream_journals WHERE journal = '@{[ $writers[0]->journal ]}'"),
+	'the other journal goes on');
+$broker->put($suspended->journal, Sophia::Documents->producer(ANN)->outside({ id => 'past the end', text => 'x' x $suspended->{offset} }, { id => 'last' }));
+ok($node->poll_query_until('postgres', "SELECT state = 'failed' AND last_error ~ 'was written anew: no line ends at offset $suspended->{offset},' FROM sophia.stream_status"),
+	'when it has grown past that end, the stream fails rather than lose a part of it');
+like(scalar $node->error_of("SELECT sophia.await_stream('contacts')"), qr/^55000: stream "contacts" is failed: .*written anew/, 'await_stream tells why');
 is($expected->differences($node, 'hubspot_raw.contacts'), '', 'the rows are as they were');
+is(sql('SELECT count(*) FROM sophia.dead_letters'), 0, 'and no part of a line was taken for a document');
 
 sub append_to_first
 {
