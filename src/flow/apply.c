@@ -388,18 +388,12 @@ apply_groups(Work *work)
 void
 sophia_apply(Apply *apply, const ApplyDocument *documents, int n)
 {
-	MemoryContext results = CurrentMemoryContext;
 	Work work = {.apply = apply, .shape = apply->shape};
-	MemoryContext procedure;
 
 	if (n == 0)
 		return;
 	SPI_connect();
-	procedure = CurrentMemoryContext;
-	/* dead letters outlive the call; everything else goes with SPI's context */
-	MemoryContextSwitchTo(results);
 	work.groups = sophia_groups_gather(apply, documents, n);
-	MemoryContextSwitchTo(procedure);
 	sophia_row_builder_init(&work.builder, apply->shape, apply->journal);
 	apply_groups(&work);
 	SPI_finish();

@@ -33,15 +33,16 @@ typedef struct ApplyDocument
 typedef struct Apply
 {
 	Shape *shape;
-	const char *journal; /* where all the documents come from */
-	Arena *arena;		 /* of the documents' trees; reduced ones go there too */
+	const char *journal;	  /* where all the documents come from */
+	Arena *arena;			  /* for reduced documents */
+	MemoryContext context;	  /* for dead letters */
 
 	/* Results, added up over calls. */
 	int64 applied;
 	int64 reduced;
 	int64 deleted;
 	TimestampTz last_document_at; /* publication time of the newest document; 0 = none */
-	List *dead;					  /* of DeadLetter *, in the memory context of the call */
+	List *dead;					  /* of DeadLetter * */
 } Apply;
 
 /*

@@ -13,6 +13,7 @@
 void
 sophia_apply_dead(Apply *apply, const ApplyDocument *document, int sqlstate, const char *reason)
 {
+	MemoryContext old = MemoryContextSwitchTo(apply->context);
 	DeadLetter *letter = palloc(sizeof(DeadLetter));
 
 	letter->line = document->line;
@@ -21,6 +22,7 @@ sophia_apply_dead(Apply *apply, const ApplyDocument *document, int sqlstate, con
 	letter->sqlstate = sqlstate;
 	letter->reason = pstrdup(reason);
 	apply->dead = lappend(apply->dead, letter);
+	MemoryContextSwitchTo(old);
 }
 
 /* The value of key number i: at the shape's pointer, else at those of the column that holds it. */
