@@ -1,15 +1,5 @@
 -- Configuration and state of the ingest.  Dumped, so that a restored database knows where each stream stands.
 
-DO $$
-BEGIN
-  IF pg_catalog.getdatabaseencoding() <> 'UTF8' THEN
-    RAISE EXCEPTION 'sophia_stack needs a database whose encoding is UTF8'
-      USING ERRCODE = '0A000', DETAIL = 'Documents are UTF-8 and hold characters that other encodings lack.',
-            HINT = 'Create one with CREATE DATABASE ... TEMPLATE template0 ENCODING ''UTF8''.';
-  END IF;
-END;
-$$;
-
 CREATE TABLE sophia.endpoints (
   endpoint text PRIMARY KEY,
   kind text NOT NULL,

@@ -11,7 +11,7 @@ CREATE TABLE sophia.data_schemas (
   ordinal integer NOT NULL UNIQUE,
   comment text NOT NULL
 );
-COMMENT ON TABLE sophia.data_schemas IS 'schemas that create_schemas makes';
+COMMENT ON TABLE sophia.data_schemas IS 'internal: schemas that create_schemas makes';
 COMMENT ON COLUMN sophia.data_schemas.schema_name IS 'name of the schema';
 COMMENT ON COLUMN sophia.data_schemas.source IS 'source that asks for the schema; NULL = always made';
 COMMENT ON COLUMN sophia.data_schemas.ordinal IS 'place in the report of create_schemas';
@@ -24,7 +24,7 @@ CREATE TABLE sophia.data_tables (
   comment text NOT NULL,
   PRIMARY KEY (table_schema, table_name)
 );
-COMMENT ON TABLE sophia.data_tables IS 'tables that create_schemas makes; their columns are in table_columns';
+COMMENT ON TABLE sophia.data_tables IS 'internal: tables that create_schemas makes; their columns are in table_columns';
 COMMENT ON COLUMN sophia.data_tables.table_schema IS 'schema of the table';
 COMMENT ON COLUMN sophia.data_tables.table_name IS 'name of the table';
 COMMENT ON COLUMN sophia.data_tables.ordinal IS 'place in the report of create_schemas';
@@ -40,7 +40,7 @@ CREATE TABLE sophia.data_indexes (
   PRIMARY KEY (table_schema, index_name),
   FOREIGN KEY (table_schema, table_name) REFERENCES sophia.data_tables
 );
-COMMENT ON TABLE sophia.data_indexes IS 'indexes that create_schemas makes beside the primary keys';
+COMMENT ON TABLE sophia.data_indexes IS 'internal: indexes that create_schemas makes beside the primary keys';
 COMMENT ON COLUMN sophia.data_indexes.table_schema IS 'schema of the table and of the index';
 COMMENT ON COLUMN sophia.data_indexes.table_name IS 'name of the table';
 COMMENT ON COLUMN sophia.data_indexes.index_name IS 'name of the index';
@@ -104,7 +104,7 @@ CROSS JOIN (SELECT format('table of sophia_stack, extension %s', oid) AS mark
 LEFT JOIN pg_namespace AS n ON n.nspname = t.table_schema
 LEFT JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = t.table_name
 LEFT JOIN pg_constraint AS k ON k.conrelid = c.oid AND k.contype = 'p' AND NOT k.condeferrable;
-COMMENT ON VIEW sophia.data_table_state IS 'the wanted tables and what stands in their place';
+COMMENT ON VIEW sophia.data_table_state IS 'internal: the wanted tables and what stands in their place';
 COMMENT ON COLUMN sophia.data_table_state.known IS 'whether this installation of the extension made or adopted the table';
 COMMENT ON COLUMN sophia.data_table_state.large IS
   'whether building an index in a transaction would lock the table for long: 100 000 rows or 64 MB';
@@ -123,7 +123,7 @@ FROM sophia.data_indexes AS i
 JOIN sophia.data_table_state AS t USING (table_schema, table_name)
 LEFT JOIN pg_class AS c ON c.relnamespace = t.schema_oid AND c.relname = i.index_name
 LEFT JOIN pg_index AS x ON x.indexrelid = c.oid;
-COMMENT ON VIEW sophia.data_index_state IS 'the wanted indexes and what stands in their place';
+COMMENT ON VIEW sophia.data_index_state IS 'internal: the wanted indexes and what stands in their place';
 COMMENT ON COLUMN sophia.data_index_state.valid IS
   'false where building the index concurrently failed or has not ended';
 COMMENT ON COLUMN sophia.data_index_state.misplaced IS

@@ -8,32 +8,32 @@
 
 CREATE FUNCTION sophia.library_version() RETURNS text
   AS 'MODULE_PATHNAME', 'sophia_library_version' LANGUAGE C STABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION sophia.library_version() IS 'version of the loaded library';
+COMMENT ON FUNCTION sophia.library_version() IS 'internal: version of the loaded library';
 
 CREATE FUNCTION sophia.check_address(kind text, address text) RETURNS void
   AS 'MODULE_PATHNAME', 'sophia_check_address' LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION sophia.check_address(text, text) IS 'raises an error where an endpoint of that kind cannot have that address';
+COMMENT ON FUNCTION sophia.check_address(text, text) IS 'internal: raises an error where an endpoint of that kind cannot have that address';
 
 CREATE FUNCTION sophia.check_secret(reference text) RETURNS void
   AS 'MODULE_PATHNAME', 'sophia_check_secret' LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION sophia.check_secret(text) IS 'raises an error where that is no reference of a secret, env:NAME or file:name';
+COMMENT ON FUNCTION sophia.check_secret(text) IS 'internal: raises an error where that is no reference of a secret, env:NAME or file:name';
 
 CREATE FUNCTION sophia.worker_missing() RETURNS text
   AS 'MODULE_PATHNAME', 'sophia_worker_missing' LANGUAGE C STABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION sophia.worker_missing() IS 'what to do so that this database gets a worker; NULL where it gets one';
+COMMENT ON FUNCTION sophia.worker_missing() IS 'internal: what to do so that this database gets a worker; NULL where it gets one';
 
 CREATE FUNCTION sophia.notify_workers() RETURNS void
   AS 'MODULE_PATHNAME', 'sophia_notify_workers' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION sophia.notify_workers() IS 'has the workers of this database read endpoints and streams anew once the transaction has committed';
+COMMENT ON FUNCTION sophia.notify_workers() IS 'internal: has the workers of this database read endpoints and streams anew once the transaction has committed';
 
 CREATE FUNCTION sophia.written_here(xmin xid) RETURNS boolean
   AS 'MODULE_PATHNAME', 'sophia_written_here' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION sophia.written_here(xid) IS 'whether the current transaction wrote the row with that xmin';
+COMMENT ON FUNCTION sophia.written_here(xid) IS 'internal: whether the current transaction wrote the row with that xmin';
 
 CREATE FUNCTION sophia.ask_worker(request text, name text, timeout float8,
                                   OUT answered boolean, OUT sqlstate text, OUT answer text)
   AS 'MODULE_PATHNAME', 'sophia_ask_worker' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION sophia.ask_worker(text, text, float8) IS 'asks a worker of this database and waits for its answer, at most that many seconds';
+COMMENT ON FUNCTION sophia.ask_worker(text, text, float8) IS 'internal: asks a worker of this database and waits for its answer, at most that many seconds';
 
 CREATE FUNCTION sophia.worker_pid() RETURNS integer
   AS 'MODULE_PATHNAME', 'sophia_worker_pid' LANGUAGE C VOLATILE STRICT;
@@ -64,7 +64,7 @@ BEGIN
   END IF;
 END;
 $$;
-COMMENT ON FUNCTION sophia.check_name(text, text) IS 'raises an error where that cannot name an endpoint or a stream';
+COMMENT ON FUNCTION sophia.check_name(text, text) IS 'internal: raises an error where that cannot name an endpoint or a stream';
 
 CREATE FUNCTION sophia.check_collection(collection text) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -78,7 +78,7 @@ BEGIN
   END IF;
 END;
 $$;
-COMMENT ON FUNCTION sophia.check_collection(text) IS 'raises an error where that cannot be the name of a collection';
+COMMENT ON FUNCTION sophia.check_collection(text) IS 'internal: raises an error where that cannot be the name of a collection';
 
 CREATE FUNCTION sophia.check_endpoint_options(options jsonb) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -97,7 +97,7 @@ BEGIN
   END IF;
 END;
 $$;
-COMMENT ON FUNCTION sophia.check_endpoint_options(jsonb) IS 'raises an error where these cannot be the options of an endpoint';
+COMMENT ON FUNCTION sophia.check_endpoint_options(jsonb) IS 'internal: raises an error where these cannot be the options of an endpoint';
 
 CREATE FUNCTION sophia.check_stream_options(options jsonb) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -122,7 +122,7 @@ BEGIN
   END LOOP;
 END;
 $$;
-COMMENT ON FUNCTION sophia.check_stream_options(jsonb) IS 'raises an error where these cannot be the options of a stream';
+COMMENT ON FUNCTION sophia.check_stream_options(jsonb) IS 'internal: raises an error where these cannot be the options of a stream';
 
 CREATE FUNCTION sophia.check_timeout(timeout interval) RETURNS float8
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -133,7 +133,7 @@ BEGIN
   RETURN extract(epoch FROM timeout);
 END;
 $$;
-COMMENT ON FUNCTION sophia.check_timeout(interval) IS 'seconds of a timeout';
+COMMENT ON FUNCTION sophia.check_timeout(interval) IS 'internal: seconds of a timeout';
 
 CREATE FUNCTION sophia.require_worker() RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -145,7 +145,7 @@ BEGIN
   END IF;
 END;
 $$;
-COMMENT ON FUNCTION sophia.require_worker() IS 'raises an error where this database gets no worker';
+COMMENT ON FUNCTION sophia.require_worker() IS 'internal: raises an error where this database gets no worker';
 
 CREATE FUNCTION sophia.require_shape(shape text) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -163,7 +163,7 @@ BEGIN
   END IF;
 END;
 $$;
-COMMENT ON FUNCTION sophia.require_shape(text) IS 'raises an error where there is no such shape, or not the table that it fills';
+COMMENT ON FUNCTION sophia.require_shape(text) IS 'internal: raises an error where there is no such shape, or not the table that it fills';
 
 -- ---- endpoints ----
 
@@ -223,7 +223,7 @@ BEGIN
   END IF;
 END;
 $$;
-COMMENT ON FUNCTION sophia.require_endpoint(text) IS 'raises an error where no worker can be asked about that endpoint';
+COMMENT ON FUNCTION sophia.require_endpoint(text) IS 'internal: raises an error where no worker can be asked about that endpoint';
 
 CREATE FUNCTION sophia.check_endpoint(endpoint text, timeout interval DEFAULT '30 s') RETURNS TABLE (ok boolean, message text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -269,7 +269,7 @@ CREATE VIEW sophia.here AS
   SELECT c.system_identifier, d.oid AS database_oid
   FROM pg_catalog.pg_control_system() c, pg_catalog.pg_database d
   WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database();
-COMMENT ON VIEW sophia.here IS 'this cluster and this database, as a stream remembers where it belongs';
+COMMENT ON VIEW sophia.here IS 'internal: this cluster and this database, as a stream remembers where it belongs';
 COMMENT ON COLUMN sophia.here.system_identifier IS 'identifier of the cluster';
 COMMENT ON COLUMN sophia.here.database_oid IS 'oid of the database';
 

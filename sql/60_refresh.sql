@@ -46,7 +46,7 @@ AS $$
   VALUES (target, mode, mode_used, reason, started_at, clock_timestamp(), true, rows_inserted, rows_updated, rows_deleted)
 $$;
 COMMENT ON FUNCTION sophia.log_refresh(text, text, text, text, timestamptz, bigint, bigint, bigint) IS
-  'writes a completed run to refresh_log; called by the refresh procedures, whose caller need not own the log';
+  'internal: writes a completed run to refresh_log; called by the refresh procedures, whose caller need not own the log';
 
 CREATE TABLE sophia.free_mail_domains (
   domain text PRIMARY KEY,
@@ -80,42 +80,42 @@ AS $$
   JOIN sophia.data_tables AS t ON t.table_schema = s.schema_name
   WHERE s.source = has_source.source
 $$;
-COMMENT ON FUNCTION sophia.has_source(text) IS 'whether create_schemas made every raw table of the source';
+COMMENT ON FUNCTION sophia.has_source(text) IS 'internal: whether create_schemas made every raw table of the source';
 
 CREATE FUNCTION sophia.value_or_null(value text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE
   WHEN pg_catalog.lower(pg_catalog.btrim(value, E' \t\r\n')) IN ('', 'null', 'unknown', 'n/a') THEN NULL
   ELSE pg_catalog.btrim(value, E' \t\r\n') END;
-COMMENT ON FUNCTION sophia.value_or_null(text) IS 'value without surrounding blanks; NULL for what systems write where there is no value';
+COMMENT ON FUNCTION sophia.value_or_null(text) IS 'internal: value without surrounding blanks; NULL for what systems write where there is no value';
 
 CREATE FUNCTION sophia.document_hash(doc jsonb) RETURNS bytea
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN pg_catalog.int8send(pg_catalog.jsonb_hash_extended(
   CASE WHEN pg_catalog.jsonb_typeof(doc) = 'object' THEN doc OPERATOR(pg_catalog.-) '_meta'::text ELSE doc END, 0::bigint));
-COMMENT ON FUNCTION sophia.document_hash(jsonb) IS 'hash of what a document says, without the _meta of its transport';
+COMMENT ON FUNCTION sophia.document_hash(jsonb) IS 'internal: hash of what a document says, without the _meta of its transport';
 
 CREATE FUNCTION sophia.email_domain(email_norm text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN nullif(pg_catalog.split_part(email_norm, '@', 2), '');
-COMMENT ON FUNCTION sophia.email_domain(text) IS 'domain of a normalised e-mail address';
+COMMENT ON FUNCTION sophia.email_domain(text) IS 'internal: domain of a normalised e-mail address';
 
 CREATE FUNCTION sophia.whole_seconds(seconds numeric) RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN seconds >= 0::numeric AND seconds < 2147483647::numeric THEN pg_catalog.round(seconds)::integer END;
-COMMENT ON FUNCTION sophia.whole_seconds(numeric) IS 'a duration as an integer; NULL for one that is negative or does not fit';
+COMMENT ON FUNCTION sophia.whole_seconds(numeric) IS 'internal: a duration as an integer; NULL for one that is negative or does not fit';
 
 CREATE FUNCTION sophia.seconds_between(earlier timestamptz, later timestamptz) RETURNS numeric
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN pg_catalog.isfinite(earlier) AND pg_catalog.isfinite(later)
   THEN EXTRACT(epoch FROM later OPERATOR(pg_catalog.-) earlier) END;
-COMMENT ON FUNCTION sophia.seconds_between(timestamptz, timestamptz) IS 'seconds between two times; NULL where a source gave a time without bound';
+COMMENT ON FUNCTION sophia.seconds_between(timestamptz, timestamptz) IS 'internal: seconds between two times; NULL where a source gave a time without bound';
 
 CREATE FUNCTION sophia.time_after(start timestamptz, seconds integer) RETURNS timestamptz
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN start >= '0001-01-01 00:00:00+00'::timestamptz AND start < '20000-01-01 00:00:00+00'::timestamptz
   THEN start + seconds * interval '1 second' END;
-COMMENT ON FUNCTION sophia.time_after(timestamptz, integer) IS 'time some seconds later; NULL far outside history, where it might not exist';
+COMMENT ON FUNCTION sophia.time_after(timestamptz, integer) IS 'internal: time some seconds later; NULL far outside history, where it might not exist';
 
 CREATE FUNCTION sophia.check_refresh(mode text) RETURNS void
 LANGUAGE plpgsql
@@ -135,4 +135,4 @@ BEGIN
   PERFORM pg_advisory_xact_lock(hashtextextended('sophia_stack.refresh', 0));
 END
 $$;
-COMMENT ON FUNCTION sophia.check_refresh(text) IS 'checks the mode of a refresh and what it needs, and waits for a run that is under way';
+COMMENT ON FUNCTION sophia.check_refresh(text) IS 'internal: checks the mode of a refresh and what it needs, and waits for a run that is under way';

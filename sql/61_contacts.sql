@@ -35,7 +35,7 @@ BEGIN
   SELECT ranked.loser, ranked.at FROM ranked WHERE ranked.loser <> ranked.at;
 END
 $$;
-COMMENT ON FUNCTION sophia.hubspot_aliases() IS 'ids of merged-away HubSpot contacts, each with the contact that it ended up in';
+COMMENT ON FUNCTION sophia.hubspot_aliases() IS 'internal: ids of merged-away HubSpot contacts, each with the contact that it ended up in';
 
 CREATE FUNCTION sophia.company_domains() RETURNS TABLE (domain text, name text)
 LANGUAGE plpgsql STABLE ROWS 10000
@@ -55,7 +55,7 @@ BEGIN
   ORDER BY d.domain, d.is_deleted, d.createdate NULLS LAST, d.id;
 END
 $$;
-COMMENT ON FUNCTION sophia.company_domains() IS 'name of the HubSpot company of each domain, the oldest one where several share it, without free-mail domains';
+COMMENT ON FUNCTION sophia.company_domains() IS 'internal: name of the HubSpot company of each domain, the oldest one where several share it, without free-mail domains';
 
 CREATE FUNCTION sophia.gong_user_emails() RETURNS TABLE (email_norm text, user_id text)
 LANGUAGE plpgsql STABLE ROWS 1000
@@ -74,7 +74,7 @@ BEGIN
   ORDER BY e.email_norm, e.is_deleted, e.active IS FALSE, e.place, e.id;
 END
 $$;
-COMMENT ON FUNCTION sophia.gong_user_emails() IS 'every normalised e-mail address of the Gong users with its user';
+COMMENT ON FUNCTION sophia.gong_user_emails() IS 'internal: every normalised e-mail address of the Gong users with its user';
 
 CREATE FUNCTION sophia.hubspot_owner_emails() RETURNS TABLE (owner_id text, email_norm text)
 LANGUAGE plpgsql STABLE ROWS 1000
@@ -88,7 +88,7 @@ BEGIN
   SELECT o.id, sophia.normalize_email(o.email) FROM hubspot_raw.owners AS o;
 END
 $$;
-COMMENT ON FUNCTION sophia.hubspot_owner_emails() IS 'normalised e-mail address of each HubSpot owner';
+COMMENT ON FUNCTION sophia.hubspot_owner_emails() IS 'internal: normalised e-mail address of each HubSpot owner';
 
 CREATE FUNCTION sophia.staff_domains() RETURNS TABLE (domain text)
 LANGUAGE sql STABLE ROWS 100
@@ -100,7 +100,7 @@ AS $$
   WHERE sophia.email_domain(e.email_norm) IS NOT NULL
     AND NOT EXISTS (SELECT FROM sophia.free_mail_domains AS f WHERE f.domain = sophia.email_domain(e.email_norm))
 $$;
-COMMENT ON FUNCTION sophia.staff_domains() IS 'e-mail domains of the own company: those of Gong users and HubSpot owners, without free-mail domains';
+COMMENT ON FUNCTION sophia.staff_domains() IS 'internal: e-mail domains of the own company: those of Gong users and HubSpot owners, without free-mail domains';
 
 CREATE FUNCTION sophia.contacts_from_hubspot()
 RETURNS TABLE (id text, source_system text, source_id text, email text, first_name text, last_name text, full_name text,
@@ -152,7 +152,7 @@ AS $$
   LEFT JOIN sophia.staff_domains() AS s ON s.domain = sophia.email_domain(c.main_email)
   LEFT JOIN seen ON seen.id = c.id
 $$;
-COMMENT ON FUNCTION sophia.contacts_from_hubspot() IS 'rows that unified_contacts should have for HubSpot contacts: all but those that were merged away';
+COMMENT ON FUNCTION sophia.contacts_from_hubspot() IS 'internal: rows that unified_contacts should have for HubSpot contacts: all but those that were merged away';
 
 CREATE FUNCTION sophia.gong_parties()
 RETURNS TABLE (call_id text, party_id text, ordinal integer, speaker_id text, email text, email_norm text, name text, title text,
@@ -184,7 +184,7 @@ AS $$
       ON e.email_norm = coalesce(r.email_norm, sophia.normalize_email(r.email))) AS p
   LEFT JOIN sophia.staff_domains() AS d ON d.domain = sophia.email_domain(p.email_norm)
 $$;
-COMMENT ON FUNCTION sophia.gong_parties() IS 'parties of Gong calls with the Gong user that each is, if any, and the unified_contacts.id of its own record, if it has one';
+COMMENT ON FUNCTION sophia.gong_parties() IS 'internal: parties of Gong calls with the Gong user that each is, if any, and the unified_contacts.id of its own record, if it has one';
 
 CREATE FUNCTION sophia.contacts_from_gong()
 RETURNS TABLE (id text, source_system text, source_id text, email text, first_name text, last_name text, full_name text,
@@ -247,7 +247,7 @@ AS $$
   FROM outsider AS o
   LEFT JOIN sophia.company_domains() AS d ON d.domain = sophia.email_domain(o.email_norm) AND o.affiliation <> 'internal'
 $$;
-COMMENT ON FUNCTION sophia.contacts_from_gong() IS 'rows that unified_contacts should have for Gong: its users, and the parties of calls that are none of them';
+COMMENT ON FUNCTION sophia.contacts_from_gong() IS 'internal: rows that unified_contacts should have for Gong: its users, and the parties of calls that are none of them';
 
 CREATE FUNCTION sophia.contacts_from_slack()
 RETURNS TABLE (id text, source_system text, source_id text, email text, first_name text, last_name text, full_name text,
@@ -283,4 +283,4 @@ AS $$
   WHERE NOT coalesce(u.is_bot, false) AND NOT coalesce(u.is_app_user, false) AND u.id <> 'USLACKBOT'
     AND (n.full_name IS NOT NULL OR n.email_norm IS NOT NULL)
 $$;
-COMMENT ON FUNCTION sophia.contacts_from_slack() IS 'rows that unified_contacts should have for Slack users: people only, deactivated ones included';
+COMMENT ON FUNCTION sophia.contacts_from_slack() IS 'internal: rows that unified_contacts should have for Slack users: people only, deactivated ones included';

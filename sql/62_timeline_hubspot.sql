@@ -12,7 +12,7 @@ AS $$
     CASE c.source_system WHEN 'hubspot' THEN 1 WHEN 'gong' THEN 2 ELSE 3 END,
     c.email_norm IS DISTINCT FROM e.email, c.created_at NULLS LAST, c.id COLLATE "C"
 $$;
-COMMENT ON FUNCTION sophia.contacts_by_email() IS 'contact of each e-mail address: of HubSpot before Gong before Slack, one whose primary address it is before others';
+COMMENT ON FUNCTION sophia.contacts_by_email() IS 'internal: contact of each e-mail address: of HubSpot before Gong before Slack, one whose primary address it is before others';
 
 CREATE FUNCTION sophia.staff_by_email() RETURNS TABLE (email_norm text, contact_id text)
 LANGUAGE sql STABLE ROWS 1000
@@ -24,7 +24,7 @@ AS $$
   ORDER BY e.email COLLATE "C", c.is_deleted,
     CASE c.source_system WHEN 'gong' THEN 1 WHEN 'slack' THEN 2 ELSE 3 END, c.created_at NULLS LAST, c.id COLLATE "C"
 $$;
-COMMENT ON FUNCTION sophia.staff_by_email() IS 'contact of each e-mail address of a colleague: of Gong before Slack before HubSpot';
+COMMENT ON FUNCTION sophia.staff_by_email() IS 'internal: contact of each e-mail address of a colleague: of Gong before Slack before HubSpot';
 
 CREATE FUNCTION sophia.gong_calendar_calls() RETURNS TABLE (calendar_event_id text, call_id text, called_at timestamptz)
 LANGUAGE plpgsql STABLE ROWS 10000
@@ -40,7 +40,7 @@ BEGIN
   WHERE c.calendar_event_id <> '' AND NOT c.is_deleted;
 END
 $$;
-COMMENT ON FUNCTION sophia.gong_calendar_calls() IS 'Gong calls that a calendar event belongs to';
+COMMENT ON FUNCTION sophia.gong_calendar_calls() IS 'internal: Gong calls that a calendar event belongs to';
 
 CREATE FUNCTION sophia.participants_from_hubspot()
 RETURNS TABLE (interaction_id text, ordinal integer, contact_id text, role text, email_norm text, name text, affiliation text,
@@ -109,7 +109,7 @@ AS $$
   LEFT JOIN processed_data.unified_contacts AS u ON u.id = r.contact_id
   WHERE r.contact_id IS NULL OR r.rank <> 7 OR r.first_rank = 7
 $$;
-COMMENT ON FUNCTION sophia.participants_from_hubspot() IS 'participants of HubSpot engagements: e-mail addresses, owner, attendees, and associated contacts that are none of these';
+COMMENT ON FUNCTION sophia.participants_from_hubspot() IS 'internal: participants of HubSpot engagements: e-mail addresses, owner, attendees, and associated contacts that are none of these';
 
 CREATE FUNCTION sophia.interactions_from_hubspot()
 RETURNS TABLE (id text, source_system text, source_id text, interaction_type text, occurred_at timestamptz,
@@ -153,4 +153,4 @@ AS $$
   LEFT JOIN sophia.staff_by_email() AS s ON s.email_norm = sophia.normalize_email(o.email)
   LEFT JOIN same_meeting AS m ON m.id = e.id
 $$;
-COMMENT ON FUNCTION sophia.interactions_from_hubspot() IS 'rows that interaction_timeline should have for HubSpot engagements, without their contact';
+COMMENT ON FUNCTION sophia.interactions_from_hubspot() IS 'internal: rows that interaction_timeline should have for HubSpot engagements, without their contact';

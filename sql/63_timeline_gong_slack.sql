@@ -37,7 +37,7 @@ AS $$
   FROM participant AS p
   LEFT JOIN processed_data.unified_contacts AS u ON u.id = p.contact_id
 $$;
-COMMENT ON FUNCTION sophia.participants_from_gong() IS 'participants of Gong calls: their parties, and the host where he is none of them';
+COMMENT ON FUNCTION sophia.participants_from_gong() IS 'internal: participants of Gong calls: their parties, and the host where he is none of them';
 
 CREATE FUNCTION sophia.interactions_from_gong()
 RETURNS TABLE (id text, source_system text, source_id text, interaction_type text, occurred_at timestamptz,
@@ -77,7 +77,7 @@ AS $$
   FROM call AS c
   LEFT JOIN processed_data.unified_contacts AS u ON u.id = 'gong_' || c.primary_user_id
 $$;
-COMMENT ON FUNCTION sophia.interactions_from_gong() IS 'rows that interaction_timeline should have for Gong calls, without their contact; a private call shows neither subject nor body';
+COMMENT ON FUNCTION sophia.interactions_from_gong() IS 'internal: rows that interaction_timeline should have for Gong calls, without their contact; a private call shows neither subject nor body';
 
 CREATE FUNCTION sophia.slack_messages()
 RETURNS TABLE (channel text, ts text, user_id text, username text, message text, thread_ts text, sent_at timestamptz,
@@ -91,7 +91,7 @@ AS $$
   LEFT JOIN slack_raw.channels AS c ON c.id = m.channel
   WHERE coalesce(m.subtype, '') IN ('', 'thread_broadcast', 'file_share', 'bot_message', 'me_message')
 $$;
-COMMENT ON FUNCTION sophia.slack_messages() IS 'Slack messages that somebody wrote, without notices such as joined and left, with their channel';
+COMMENT ON FUNCTION sophia.slack_messages() IS 'internal: Slack messages that somebody wrote, without notices such as joined and left, with their channel';
 
 CREATE FUNCTION sophia.slack_mentions()
 RETURNS TABLE (channel text, ts text, place bigint, is_user boolean, id text, name text)
@@ -108,7 +108,7 @@ AS $$
   LEFT JOIN slack_raw.channels AS c ON c.id = x.found[2]
   WHERE m.text LIKE '%<@%' OR m.text LIKE '%<#%'
 $$;
-COMMENT ON FUNCTION sophia.slack_mentions() IS 'users and channels that Slack messages mention, with their names; a private channel gives none';
+COMMENT ON FUNCTION sophia.slack_mentions() IS 'internal: users and channels that Slack messages mention, with their names; a private channel gives none';
 
 CREATE FUNCTION sophia.participants_from_slack()
 RETURNS TABLE (interaction_id text, ordinal integer, contact_id text, role text, email_norm text, name text, affiliation text,
@@ -136,7 +136,7 @@ AS $$
   LEFT JOIN slack_raw.users AS r ON r.id = p.user_id
   LEFT JOIN processed_data.unified_contacts AS u ON u.id = 'slack_' || p.user_id
 $$;
-COMMENT ON FUNCTION sophia.participants_from_slack() IS 'participants of Slack messages: the author, and who is mentioned in one that is not private';
+COMMENT ON FUNCTION sophia.participants_from_slack() IS 'internal: participants of Slack messages: the author, and who is mentioned in one that is not private';
 
 CREATE FUNCTION sophia.interactions_from_slack()
 RETURNS TABLE (id text, source_system text, source_id text, interaction_type text, occurred_at timestamptz,
@@ -172,4 +172,4 @@ AS $$
   CROSS JOIN home
   LEFT JOIN processed_data.unified_contacts AS u ON u.id = 'slack_' || m.user_id
 $$;
-COMMENT ON FUNCTION sophia.interactions_from_slack() IS 'rows that interaction_timeline should have for Slack messages, without their contact; one of a private channel shows no body';
+COMMENT ON FUNCTION sophia.interactions_from_slack() IS 'internal: rows that interaction_timeline should have for Slack messages, without their contact; one of a private channel shows no body';

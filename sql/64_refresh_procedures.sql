@@ -58,7 +58,7 @@ BEGIN
   INTO rows_inserted, rows_updated, rows_deleted USING source;
 END
 $$;
-COMMENT ON FUNCTION sophia.write_contacts(text) IS 'makes the rows of a source in unified_contacts as wanted, and counts them; identity_id is left alone';
+COMMENT ON FUNCTION sophia.write_contacts(text) IS 'internal: makes the rows of a source in unified_contacts as wanted, and counts them; identity_id is left alone';
 
 CREATE FUNCTION sophia.write_interactions(source text, OUT rows_inserted bigint, OUT rows_updated bigint, OUT rows_deleted bigint)
 LANGUAGE plpgsql
@@ -152,7 +152,7 @@ BEGIN
   INTO rows_inserted, rows_updated, rows_deleted USING source;
 END
 $$;
-COMMENT ON FUNCTION sophia.write_interactions(text) IS 'makes the rows of a source in interaction_timeline and interaction_participants as wanted, and counts interactions';
+COMMENT ON FUNCTION sophia.write_interactions(text) IS 'internal: makes the rows of a source in interaction_timeline and interaction_participants as wanted, and counts interactions';
 
 CREATE FUNCTION sophia.link_merged_contacts() RETURNS void
 LANGUAGE sql VOLATILE
@@ -165,7 +165,7 @@ AS $$
     WHERE o.merged_into IS DISTINCT FROM a.survivor) AS w
   WHERE c.id = w.id
 $$;
-COMMENT ON FUNCTION sophia.link_merged_contacts() IS 'writes the survivor of each merged-away HubSpot contact to merged_into';
+COMMENT ON FUNCTION sophia.link_merged_contacts() IS 'internal: writes the survivor of each merged-away HubSpot contact to merged_into';
 
 CREATE FUNCTION sophia.link_speakers() RETURNS void
 LANGUAGE sql VOLATILE
@@ -182,12 +182,12 @@ AS $$
     WHERE o.party_id IS DISTINCT FROM p.party_id) AS w
   WHERE t.call_id = w.call_id AND t.seq = w.seq
 $$;
-COMMENT ON FUNCTION sophia.link_speakers() IS 'writes the party that spoke each monologue of a Gong call to party_id';
+COMMENT ON FUNCTION sophia.link_speakers() IS 'internal: writes the party that spoke each monologue of a Gong call to party_id';
 
 CREATE FUNCTION sophia.full_reason(mode text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN mode <> 'full' THEN 'everything is recomputed; only differences are written' END;
-COMMENT ON FUNCTION sophia.full_reason(text) IS 'why a refresh runs in mode full where another one was asked for';
+COMMENT ON FUNCTION sophia.full_reason(text) IS 'internal: why a refresh runs in mode full where another one was asked for';
 
 CREATE PROCEDURE sophia.refresh_unified_contacts(mode text DEFAULT 'incremental')
 LANGUAGE plpgsql

@@ -3,7 +3,8 @@
  *		Committed documents into the rows of a shape: see apply.h.
  *
  * Gather the documents by key, fetch the rows of those keys, reduce in memory, write all rows with one statement.
- * Memory lives in a context of the call; SPI's procedure context holds the fetched documents until the end.
+ * Memory goes with SPI's procedure context, which also holds the fetched documents until the end; only dead letters outlive
+ * the call.
  */
 #include "postgres.h"
 
@@ -90,6 +91,12 @@ execute(SPIPlanPtr plan, Datum *values, int expected)
 		elog(ERROR, "unexpected result of a statement of the ingest: %s", SPI_result_code_string(rc));
 }
 
+static bool
+same_text(const text *a, const char *b)
+{
+	return VARSIZE_ANY_EXHDR(a) == strlen(b) && memcmp(VARDATA_ANY(a), b, strlen(b)) == 0;
+}
+
 /* Takes one fetched row into its group's state. */
 static void
 take_row(Work *work, HeapTuple tuple, TupleDesc desc)
@@ -105,9 +112,12 @@ take_row(Work *work, HeapTuple tuple, TupleDesc desc)
 	row->clock = (uint64) DatumGetInt64(SPI_getbinval(tuple, desc, 4, &null));
 	row->ordered = !null;
 	value = SPI_getbinval(tuple, desc, 5, &null);
-	row->same_journal = !null && DatumGetBool(value);
+	group->journal = null ? (Datum) 0 : value;
+	row->same_journal = !null && same_text(DatumGetTextPP(value), work->apply->journal);
 	value = SPI_getbinval(tuple, desc, 6, &null);
 	row->offset = null ? -1 : DatumGetInt64(value);
+	value = SPI_getbinval(tuple, desc, 7, &null);
+	group->collection = null ? (Datum) 0 : value;
 	value = SPI_getbinval(tuple, desc, 2, &null);
 	if (!null && (work->shape->strategy == REDUCE_MERGE || group->tombstones) &&
 		!sophia_jsonb_decode(&row->doc, work->apply->arena, DatumGetJsonbP(value)))
@@ -117,16 +127,42 @@ take_row(Work *work, HeapTuple tuple, TupleDesc desc)
 static void
 fetch_rows(Work *work)
 {
-	Datum values[SHAPE_MAX_KEYS + 1];
+	Datum values[SHAPE_MAX_KEYS];
 	SPITupleTable *table;
 
 	for (int i = 0; i < work->shape->n_keys; i++)
 		values[i] = key_array(work->groups, i, NULL);
-	values[work->shape->n_keys] = CStringGetTextDatum(work->apply->journal);
 	execute(sophia_shape_fetch(work->shape), values, SPI_OK_SELECT);
 	table = SPI_tuptable;
 	for (uint64 i = 0; i < SPI_processed; i++)
 		take_row(work, table->vals[i], table->tupdesc);
+}
+
+/*
+ * What a document that took effect means to the elements.  It must not depend on where batches end: a tombstone marks the
+ * elements that were there before it, whatever comes after it.
+ */
+static void
+note_elements(Work *work, KeyGroup *group, const Document *document)
+{
+	const Shape *shape = work->shape;
+
+	if (document->tombstone)
+	{
+		JsonNode doc = group->elements.doc;
+
+		group->elements = group->row;
+		group->elements.doc = doc;
+		group->elements_deleted = true;
+		group->array_given &= !shape->hard_delete;
+	}
+	/* an element table of its own takes every document; a side table only those that bring the array */
+	else if (shape->main == NULL || sophia_json_find(&document->root, &shape->array) != NULL)
+	{
+		group->elements = group->row;
+		group->elements_deleted = false;
+		group->array_given = true;
+	}
 }
 
 /* One document into its group. */
@@ -153,8 +189,8 @@ reduce_document(Work *work, KeyGroup *group, const ApplyDocument *given)
 	group->changed = true;
 	if (effect == REDUCE_APPLIED)
 		group->newest = &given->document.root;
-	/* an element table of its own takes every document; a side table only those that bring the array */
-	group->array_given |= shape->main == NULL || sophia_json_find(&given->document.root, &shape->array) != NULL;
+	if (shape->elements != NULL)
+		note_elements(work, group, &given->document);
 }
 
 /* All documents of a group, in order. */
@@ -166,46 +202,44 @@ reduce_group(Work *work, KeyGroup *group)
 }
 
 /*
- * The reduced document fits no row: finds out which of its documents are to blame, makes them dead letters and reduces the
- * others anew.  When none is to blame on its own, all of them are.
+ * Documents that fit no row become dead letters and the others are reduced without them, whether they meet in one batch
+ * or not.  A single document needs no look of its own: its row tells.
  */
 static void
-drop_misfits(Work *work, KeyGroup *group, const RowState *before, const Misfit *blame)
+drop_misfits(Work *work, KeyGroup *group)
+{
+	GroupMember **link = &group->first;
+	Misfit misfit;
+
+	if (group->members < 2)
+		return;
+	for (GroupMember *member = group->first; member != NULL; member = member->next)
+	{
+		if (sophia_row_fits(&work->builder, &member->document->document.root, group, &misfit))
+		{
+			*link = member;
+			link = &member->next;
+		}
+		else
+			sophia_apply_dead(work->apply, member->document, misfit.sqlstate, misfit.reason);
+	}
+	*link = NULL;
+}
+
+/* The reduced document fits no row although each of its documents might: all of them become dead letters. */
+static void
+drop_group(Work *work, KeyGroup *group, bool existed, const Misfit *misfit)
 {
 	Apply *apply = work->apply;
-	GroupMember **link = &group->first;
-	int dropped = 0;
 
 	for (GroupMember *member = group->first; member != NULL; member = member->next)
 	{
 		apply->applied--;
-		apply->reduced -= before->exists || member != group->first;
+		apply->reduced -= existed || member != group->first;
 		apply->deleted -= member->document->document.tombstone;
+		sophia_apply_dead(apply, member->document, misfit->sqlstate, misfit->reason);
 	}
-	for (GroupMember *member = group->first; member != NULL; member = member->next)
-	{
-		Misfit misfit;
-
-		if (sophia_row_fits(&work->builder, &member->document->document.root, group, &misfit))
-		{
-			link = &member->next;
-			continue;
-		}
-		sophia_apply_dead(apply, member->document, misfit.sqlstate, misfit.reason);
-		*link = member->next;
-		dropped++;
-	}
-	if (dropped == 0)
-	{
-		for (GroupMember *member = group->first; member != NULL; member = member->next)
-			sophia_apply_dead(apply, member->document, blame->sqlstate, blame->reason);
-		group->first = NULL;
-	}
-	group->row = *before;
 	group->changed = false;
-	group->newest = NULL;
-	group->array_given = false;
-	reduce_group(work, group);
 }
 
 static bool
@@ -214,51 +248,54 @@ is_live(const Shape *shape, const KeyGroup *group)
 	return group->changed && !(group->row.deleted && shape->hard_delete);
 }
 
-/* Reduces every group and puts its row into `rows` (NULL where the shape has no main table). */
+static bool
+has_new_array(const KeyGroup *group)
+{
+	return group->changed && group->array_given;
+}
+
+static bool
+has_deleted_elements(const KeyGroup *group)
+{
+	return group->changed && group->elements_deleted;
+}
+
+static bool
+is_stored_and_deleted(const KeyGroup *group)
+{
+	return group->changed && group->row.deleted && group->stored;
+}
+
+/* Puts what a reduced group becomes into `rows` and `elements` (NULL where the shape has none); false for a misfit. */
+static bool
+put_group(Work *work, BatchTable *rows, BatchTable *elements, const KeyGroup *group, Misfit *misfit)
+{
+	bool array = elements != NULL && has_new_array(group);
+
+	if (array && !sophia_row_put_elements(&work->builder, NULL, group, misfit))
+		return false;
+	if (rows != NULL && is_live(work->shape, group) &&
+		!sophia_row_put(&work->builder, rows, group, misfit))
+		return false;
+	return !array || sophia_row_put_elements(&work->builder, elements, group, misfit);
+}
+
+/* Reduces every group and puts what it becomes into the batches. */
 static void
 reduce_groups(Work *work, BatchTable *rows, BatchTable *elements)
 {
 	for (int g = 0; g < work->groups->n; g++)
 	{
 		KeyGroup *group = &work->groups->groups[g];
-		RowState before = group->row;
+		bool existed = group->row.exists;
 		Misfit misfit;
 
 		CHECK_FOR_INTERRUPTS();
+		drop_misfits(work, group);
 		reduce_group(work, group);
-		for (bool again = true; again;)
-		{
-			bool live = is_live(work->shape, group);
-
-			again = live && elements != NULL && !group->row.deleted && group->array_given &&
-					!sophia_row_fits(&work->builder, &group->row.doc, group, &misfit);
-			if (!again && live && rows != NULL)
-				again = !sophia_row_put(&work->builder, rows, group, &misfit);
-			if (again)
-				drop_misfits(work, group, &before, &misfit);
-		}
-		if (is_live(work->shape, group) && elements != NULL && !group->row.deleted &&
-			group->array_given)
-			sophia_row_put_elements(&work->builder, elements, group, &misfit);
+		if (!put_group(work, rows, elements, group, &misfit))
+			drop_group(work, group, existed, &misfit);
 	}
-}
-
-static bool
-is_deleted(const KeyGroup *group)
-{
-	return group->changed && group->row.deleted;
-}
-
-static bool
-is_stored_and_deleted(const KeyGroup *group)
-{
-	return is_deleted(group) && group->stored;
-}
-
-static bool
-has_new_array(const KeyGroup *group)
-{
-	return group->changed && !group->row.deleted && group->array_given;
 }
 
 static bool
@@ -306,7 +343,7 @@ mark_elements_deleted(Work *work)
 	{
 		KeyGroup *group = &work->groups->groups[g];
 
-		if (!is_deleted(group))
+		if (!has_deleted_elements(group))
 			continue;
 		memset(nulls, true, table->desc->natts);
 		values[0] = PointerGetDatum(group->key[0]);
@@ -314,12 +351,12 @@ mark_elements_deleted(Work *work)
 		memset(nulls + table->n_columns + SOURCE_PUBLISHED_AT, false,
 			   SOURCE_COLUMNS - SOURCE_PUBLISHED_AT);
 		source[SOURCE_PUBLISHED_AT] = TimestampTzGetDatum(
-			sophia_clock_unix_us(group->row.clock) -
+			sophia_clock_unix_us(group->elements.clock) -
 			(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
 		source[SOURCE_IS_DELETED] = BoolGetDatum(true);
-		source[SOURCE_CLOCK] = Int64GetDatum((int64) group->row.clock);
+		source[SOURCE_CLOCK] = Int64GetDatum((int64) group->elements.clock);
 		source[SOURCE_JOURNAL] = work->builder.journal_text;
-		source[SOURCE_OFFSET] = Int64GetDatum(group->row.offset);
+		source[SOURCE_OFFSET] = Int64GetDatum(group->elements.offset);
 		sophia_batch_table_put(documents, values, nulls);
 	}
 	sophia_batch_table_register(documents);
@@ -346,8 +383,8 @@ write_elements(Work *work, BatchTable *elements)
 		SPI_unregister_relation(BATCH_ROWS);
 	}
 	if (shape->hard_delete)
-		remove_rows(work, shape->elements, is_deleted);
-	else if (any_group(work->groups, is_deleted))
+		remove_rows(work, shape->elements, has_deleted_elements);
+	else if (any_group(work->groups, has_deleted_elements))
 		mark_elements_deleted(work);
 	sophia_guard_restore(&state);
 }

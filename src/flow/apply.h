@@ -33,9 +33,9 @@ typedef struct ApplyDocument
 typedef struct Apply
 {
 	Shape *shape;
-	const char *journal;	  /* where all the documents come from */
-	Arena *arena;			  /* for reduced documents */
-	MemoryContext context;	  /* for dead letters */
+	const char *journal;   /* where all the documents come from */
+	Arena *arena;		   /* for reduced documents */
+	MemoryContext context; /* of the results */
 
 	/* Results, added up over calls. */
 	int64 applied;

@@ -25,9 +25,14 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+/* A batch ends at the first of these when no transaction is open then, else as soon as none is, at twice these at most. */
 #define BATCH_BYTES		(4 * 1024 * 1024)
 #define BATCH_DOCUMENTS 8192
-#define STAGED_FETCH	1024
+
+/* More is known to be in the journal, but none came for so long: what is there is applied. */
+#define LINGER_MS 20
+
+#define STAGED_FETCH 1024
 
 /* A document that waits for the acknowledgement of its producer. */
 typedef struct PendingDocument
@@ -50,6 +55,7 @@ typedef struct Batch
 	int n;
 	int room;
 	size_t bytes;
+	int open; /* producers with documents that are pending in memory */
 	CheckpointChange change;
 } Batch;
 
@@ -57,15 +63,35 @@ static JsonParser parser;
 static Arena line_arena;
 static Arena staged_arena;
 
+/* True unless more content will be there soon.  It is waited for, so that transactions are neither small nor cut. */
+static bool
+has_enough(Journal *journal, int64 now, int64 *next)
+{
+	const Reader *reader = journal->reader;
+	int64 end = reader->offset + (int64) buffer_size(&reader->content);
+
+	if (reader->paused || end >= sophia_journal_head(journal))
+		return true;
+	if (end != journal->read_end)
+	{
+		journal->read_end = end;
+		journal->read_at = now;
+	}
+	if (now - journal->read_at >= LINGER_MS)
+		return true;
+	*next = Min(*next, journal->read_at + LINGER_MS);
+	return false;
+}
+
 bool
-sophia_batch_ready(const Journal *journal)
+sophia_batch_ready(Journal *journal, int64 now, int64 *next)
 {
 	const Reader *reader = journal->reader;
 	size_t size = buffer_size(&reader->content);
 
 	if (size == 0)
 		return reader->offset > journal->next_offset;
-	return memchr(buffer_bytes(&reader->content), '\n', size) != NULL;
+	return memchr(buffer_bytes(&reader->content), '\n', size) != NULL && has_enough(journal, now, next);
 }
 
 static void
@@ -253,6 +279,7 @@ drop_pending(Batch *batch, Producer *producer)
 	if (producer->staged)
 		sophia_checkpoint_unstage(batch->stream, batch->journal->name, producer->id);
 	producer->staged = false;
+	batch->open -= producer->first != NULL;
 	producer->first = producer->last = NULL;
 }
 
@@ -278,7 +305,10 @@ add_pending(Batch *batch, Producer *producer, const ApplyDocument *given)
 	pending->problem = parser.problem;
 	pending->problem_at = parser.problem_at;
 	if (producer->first == NULL)
+	{
 		producer->first = pending;
+		batch->open++;
+	}
 	else
 		producer->last->next = pending;
 	producer->last = pending;
@@ -360,6 +390,14 @@ take_line(Batch *batch, const char *line, size_t length, int64 offset)
 	sequence_document(batch, &given, &uuid);
 }
 
+static bool
+is_full(const Batch *batch, int lines, size_t bytes)
+{
+	int factor = batch->open > 0 ? 2 : 1;
+
+	return lines >= BATCH_DOCUMENTS * factor || bytes >= (size_t) BATCH_BYTES * factor;
+}
+
 /* Takes whole lines until the batch is large enough; returns the bytes taken. */
 static size_t
 take_lines(Batch *batch)
@@ -369,7 +407,7 @@ take_lines(Batch *batch)
 	size_t size = buffer_size(&reader->content);
 	size_t taken = 0;
 
-	for (int n = 0; n < BATCH_DOCUMENTS && taken < BATCH_BYTES; n++)
+	for (int n = 0; !is_full(batch, n, taken); n++)
 	{
 		const char *line = start + taken;
 		const char *newline = taken < size ? memchr(line, '\n', size - taken) : NULL;

@@ -18,11 +18,15 @@ typedef enum BatchResult
 	BATCH_STOPPED	/* the stream is not wanted any more */
 } BatchResult;
 
-/* True when the reader holds at least one whole line, or has moved on past a gap. */
-extern bool sophia_batch_ready(const Journal *journal);
+/*
+ * True when the reader holds at least one whole line and a batch is worth its transaction: the reader has all that it may
+ * hold or all that there is, or nothing came for a moment.  Else *next becomes no later than when to ask again.  Also true
+ * when the reader has moved on past a gap.
+ */
+extern bool sophia_batch_ready(Journal *journal, int64 now, int64 *next);
 
 /*
- * Runs one batch of at most a few megabytes (or one longer line).  Raises what goes wrong; then nothing is changed but the
+ * Runs one batch of a few megabytes (or one longer line), which ends between transactions if one ends in time.  Raises what goes wrong; then nothing is changed but the
  * producers' states in memory, so that the journal must be opened anew.
  */
 extern BatchResult sophia_batch_run(const char *stream, Shape *shape, Journal *journal);

@@ -45,6 +45,7 @@ typedef struct BrokerJournal
 	int64 suspended_at;	   /* head of a journal that is fully suspended; -1 = it is not */
 	uint64 listed;		   /* the last refresh that listed it */
 	bool head_wanted;	   /* its head is still to be asked in this refresh */
+	int heads_behind;	   /* refreshes in a row that found its head before what was read */
 	BrokerCall head;
 } BrokerJournal;
 
@@ -127,5 +128,8 @@ extern void sophia_broker_close_reader(Reader *reader);
 
 /* Moves a reader on as far as is possible now; returns when it wants to be called again. */
 extern int64 sophia_broker_pump_reader(Reader *reader);
+
+/* The journal may have been written anew: checks that what comes next continues what was read. */
+extern void sophia_broker_doubt(Reader *reader);
 
 #endif /* SOPHIA_BROKER_H */

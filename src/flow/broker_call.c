@@ -158,6 +158,9 @@ sophia_broker_retry(Broker *broker, BrokerCall *call, const void *who, const cha
 		if (sophia_broker_read_token(broker, call))
 			return true;
 	}
+	/* The next try takes the token that may be there by then. */
+	if (call->unauthorized)
+		sophia_secret_clear(&broker->token);
 	sophia_broker_fail(broker, who, call->failure_sqlstate, false, "%s: %s", doing, call->failure);
 	return false;
 }

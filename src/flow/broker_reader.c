@@ -45,6 +45,7 @@ typedef struct BrokerReader
 	bool progress;	  /* the request brought bytes */
 	int64 jump_to;	  /* where to go on when content is empty; -1 = no jump */
 	int not_found;	  /* times in a row that the journal was unknown */
+	bool doubted;	  /* the journal may be written anew: the next read begins a byte before */
 } BrokerReader;
 
 /* The journal offset of the byte that comes next. */
@@ -97,6 +98,15 @@ nothing_to_read(Broker *broker, const Reader *reader)
 	return journal != NULL && (journal->entry->removed || journal->suspended_at >= 0);
 }
 
+/* Where the running or next request begins. */
+static int64
+request_offset(const Reader *reader)
+{
+	const BrokerReader *state = reader->private;
+
+	return reader_position(reader) - (state->doubted ? 1 : 0);
+}
+
 /* Sends the request; false when that failed. */
 static bool
 start_reading(Broker *broker, Reader *reader)
@@ -112,7 +122,7 @@ start_reading(Broker *broker, Reader *reader)
 	appendStringInfo(&body,
 					 ",\"offset\":\"" INT64_FORMAT
 					 "\",\"block\":true,\"minEtcdRevision\":\"" INT64_FORMAT "\"}",
-					 reader_position(reader), journal != NULL ? journal->create_revision : 0);
+					 request_offset(reader), journal != NULL ? journal->create_revision : 0);
 	sent = sophia_broker_post(broker, &state->call, "/v1/journals/read", &body, 0);
 	pfree(body.data);
 	if (!sent)
@@ -180,12 +190,50 @@ finish_jump(Reader *reader)
 	return true;
 }
 
+/*
+ * The first byte of the content that was appended behind `before` stands before what is to be read:
+ * it must end a line, or the journal is not the one that was read.  Takes it away; false when the
+ * source has failed.
+ */
+static bool
+settle_doubt(Broker *broker, Reader *reader, size_t before)
+{
+	BrokerReader *state = reader->private;
+	ByteBuffer *content = &reader->content;
+	char *first = content->data + content->start + before;
+	bool same = *first == '\n';
+
+	state->doubted = false;
+	if (same)
+		memmove(first, first + 1, buffer_size(content) - before - 1);
+	content->end = same ? content->end - 1 : content->start + before;
+	if (!same)
+		sophia_broker_fail(broker, reader, ERRCODE_DATA_CORRUPTED, true,
+						   "journal \"%s\" was written anew: no line ends at offset " INT64_FORMAT
+						   ", up to which it was read",
+						   reader->journal, reader_position(reader));
+	return same;
+}
+
+void
+sophia_broker_doubt(Reader *reader)
+{
+	BrokerReader *state = reader->private;
+
+	if (state->doubted || state->jump_to >= 0)
+		return;
+	drop_partial_line(&reader->content);
+	state->doubted = true;
+	restart_reader(reader, 0);
+}
+
 /* Appends what a content frame brings; false when that failed and the request is gone. */
 static bool
 take_content(Broker *broker, Reader *reader, const Frame *frame)
 {
 	BrokerReader *state = reader->private;
 	BrokerJournal *journal = sophia_broker_journal(broker, reader->journal);
+	size_t before = buffer_size(&reader->content);
 	int64 position;
 
 	if (!sophia_base64_append(&reader->content, frame->content, frame->content_length))
@@ -193,6 +241,12 @@ take_content(Broker *broker, Reader *reader, const Frame *frame)
 		sophia_broker_failed(&state->call, ERRCODE_PROTOCOL_VIOLATION,
 							 "the broker sent content that is not base64, or memory is short");
 		fail_call(broker, reader);
+		return false;
+	}
+	if (state->doubted && buffer_size(&reader->content) > before &&
+		!settle_doubt(broker, reader, before))
+	{
+		restart_reader(reader, 0);
 		return false;
 	}
 	position = reader_position(reader);
@@ -264,8 +318,11 @@ take_frame(Broker *broker, Reader *reader, const Frame *frame)
 		take_status(broker, reader, frame);
 		return false;
 	}
-	if (frame->kind != FRAME_STATUS && frame->offset != reader_position(reader))
+	if (frame->kind != FRAME_STATUS && frame->offset != request_offset(reader))
 	{
+		state->doubted = false; /* what stood before is gone */
+		if (frame->offset == reader_position(reader))
+			return true;
 		jump(broker, reader, frame->offset);
 		return state->call.request != NULL;
 	}

@@ -297,6 +297,50 @@ post_head(Broker *broker, BrokerJournal *journal)
 		fail_head(broker, journal);
 }
 
+/* Who reads a journal, NULL = nobody. */
+static Reader *
+find_reader(const Source *source, const char *name)
+{
+	ListCell *cell;
+
+	foreach(cell, source->readers)
+	{
+		Reader *reader = lfirst(cell);
+
+		if (strcmp(reader->journal, name) == 0)
+			return reader;
+	}
+	return NULL;
+}
+
+/*
+ * Tells when a journal ends before what was read of it.  While brokers hand it over to one another
+ * that may pass, so it is looked at again first.
+ */
+static void
+check_head(Broker *broker, BrokerJournal *journal)
+{
+	const SourceJournal *entry = journal->entry;
+	Reader *reader = find_reader(broker->source, entry->name);
+
+	if (reader == NULL || entry->write_head >= reader->offset)
+	{
+		journal->heads_behind = 0;
+		sophia_broker_works(broker, journal);
+	}
+	else if (journal->heads_behind++ == 0)
+	{
+		broker->relist = true;
+		sophia_broker_doubt(reader);
+	}
+	else
+		sophia_broker_fail(broker, journal, ERRCODE_DATA_CORRUPTED, false,
+						   "journal \"%s\" ends at offset " INT64_FORMAT
+						   ", but was read up to " INT64_FORMAT
+						   ": its brokers lost content, or it was made again",
+						   entry->name, entry->write_head, reader->offset);
+}
+
 /* Takes the answer for a head. */
 static void
 take_head(Broker *broker, BrokerJournal *journal, const Frame *frame)
@@ -307,6 +351,7 @@ take_head(Broker *broker, BrokerJournal *journal, const Frame *frame)
 	{
 		journal->entry->write_head = frame->write_head;
 		sophia_broker_end(&journal->head);
+		check_head(broker, journal);
 	}
 	else if (frame->status == BROKER_JOURNAL_NOT_FOUND && !listed)
 	{

@@ -28,7 +28,13 @@ typedef struct KeyGroup
 	const JsonNode *newest; /* the last document applied, NULL = none */
 	bool stored;		   /* a row of that key was in the table */
 	bool changed;		   /* the row must be written */
-	bool array_given;	   /* a document that took effect brought the array of the elements */
+	Datum journal;		   /* of the last document applied to the stored row, 0 = unknown */
+	Datum collection;	   /* what the stored row says of its collection, 0 = nothing */
+
+	/* What becomes of the elements, which a document without their array leaves as they are. */
+	bool array_given;	   /* a document that took effect brought their array */
+	bool elements_deleted; /* a tombstone took effect after it */
+	RowState elements;	   /* the row as it was when either happened last */
 } KeyGroup;
 
 typedef struct KeyGroups

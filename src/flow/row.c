@@ -93,8 +93,8 @@ convert_columns(const TargetTable *table, ConversionContext *context, const Json
 
 /* Fills what stands behind the table's own columns; false when the document is too large for jsonb. */
 static bool
-put_source(RowBuilder *builder, const RowState *row, const JsonNode *doc, Datum *values, bool *nulls,
-		   Misfit *misfit)
+put_source(RowBuilder *builder, const KeyGroup *group, const RowState *row, const JsonNode *doc,
+		   Datum *values, bool *nulls, Misfit *misfit)
 {
 	Jsonb *jsonb = sophia_jsonb_encode(&builder->doc, doc);
 
@@ -111,7 +111,9 @@ put_source(RowBuilder *builder, const RowState *row, const JsonNode *doc, Datum 
 		(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
 	values[SOURCE_IS_DELETED] = BoolGetDatum(row->deleted);
 	values[SOURCE_CLOCK] = Int64GetDatum((int64) row->clock);
-	values[SOURCE_JOURNAL] = builder->journal_text;
+	/* an older document that only filled members leaves the origin as it was */
+	values[SOURCE_JOURNAL] = row->same_journal ? builder->journal_text : group->journal;
+	nulls[SOURCE_JOURNAL] = values[SOURCE_JOURNAL] == (Datum) 0;
 	values[SOURCE_OFFSET] = Int64GetDatum(row->offset);
 	return true;
 }
@@ -128,7 +130,10 @@ has_metadata(const JsonNode *document)
 static ConversionContext
 group_context(const RowBuilder *builder, const KeyGroup *group)
 {
-	return (ConversionContext){.collection = builder->shape->collection,
+	bool kept = !group->row.same_journal && group->collection != (Datum) 0;
+
+	return (ConversionContext){.collection = kept ? TextDatumGetCString(group->collection)
+												  : builder->shape->collection,
 							   .key = text_to_cstring(group->key[0])};
 }
 
@@ -142,8 +147,8 @@ sophia_row_put(RowBuilder *builder, BatchTable *batch, const KeyGroup *group, Mi
 	ConversionContext context = group_context(builder, group);
 	bool fits = convert_columns(table, &context, &group->row.doc, has_metadata(group->newest), values,
 								nulls, misfit) &&
-				put_source(builder, &group->row, &group->row.doc, values + table->n_columns,
-						   nulls + table->n_columns, misfit);
+				put_source(builder, group, &group->row, &group->row.doc,
+						   values + table->n_columns, nulls + table->n_columns, misfit);
 
 	if (fits)
 		sophia_batch_table_put(batch, values, nulls);
@@ -216,8 +221,8 @@ put_elements(RowBuilder *builder, BatchTable *batch, const KeyGroup *group, cons
 		context.ordinal = i + 1;
 		context.taken = id_is_taken(table, array, i);
 		fits = convert_columns(table, &context, &array->u.items[i], false, values, nulls, misfit) &&
-			   put_source(builder, &group->row, &array->u.items[i], values + table->n_columns,
-						  nulls + table->n_columns, misfit);
+			   put_source(builder, group, &group->elements, &array->u.items[i],
+						  values + table->n_columns, nulls + table->n_columns, misfit);
 		if (fits && batch != NULL)
 			sophia_batch_table_put(batch, values, nulls);
 		MemoryContextSwitchTo(old);
@@ -229,7 +234,7 @@ put_elements(RowBuilder *builder, BatchTable *batch, const KeyGroup *group, cons
 bool
 sophia_row_put_elements(RowBuilder *builder, BatchTable *batch, const KeyGroup *group, Misfit *misfit)
 {
-	return put_elements(builder, batch, group, &group->row.doc, misfit);
+	return put_elements(builder, batch, group, &group->elements.doc, misfit);
 }
 
 bool

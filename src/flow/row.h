@@ -35,7 +35,10 @@ extern void sophia_row_builder_init(RowBuilder *builder, const Shape *shape, con
  */
 extern bool sophia_row_put(RowBuilder *builder, BatchTable *batch, const KeyGroup *group, Misfit *misfit);
 
-/* Adds a row for each element of the group's array to a batch of the elements' table; else as sophia_row_put(). */
+/*
+ * Adds a row for each element of the group's array to a batch of the elements' table, or only checks them where `batch` is
+ * NULL; else as sophia_row_put().
+ */
 extern bool sophia_row_put_elements(RowBuilder *builder, BatchTable *batch, const KeyGroup *group,
 									Misfit *misfit);
 

@@ -18,30 +18,28 @@ qualified(const TargetTable *table)
 	return quote_qualified_identifier(table->schema, table->name);
 }
 
-/* Prepares and keeps; `n` parameters of type text[] come first, then `last` unless it is InvalidOid. */
+/* Prepares and keeps; `n` parameters of type text[]. */
 static SPIPlanPtr
-prepare(const char *sql, int n, Oid last)
+prepare(const char *sql, int n)
 {
-	Oid types[SHAPE_MAX_KEYS + 1];
+	Oid types[SHAPE_MAX_KEYS];
 	SPIPlanPtr plan;
 
 	for (int i = 0; i < n; i++)
 		types[i] = TEXTARRAYOID;
-	if (OidIsValid(last))
-		types[n++] = last;
 	plan = SPI_prepare(sql, n, types);
 	if (plan == NULL || SPI_keepplan(plan) != 0)
 		elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
 	return plan;
 }
 
-/* "unnest($1, $2) WITH ORDINALITY AS k(k1, k2, n) JOIN|, table AS t ON|WHERE t.a = k.k1 AND t.b = k.k2" in parts. */
+/* "ROWS FROM (unnest($1), unnest($2)) WITH ORDINALITY AS k(k1, k2, n) JOIN|, table AS t ON|WHERE t.a = k.k1 AND t.b = k.k2" in parts. */
 static void
 append_keys(StringInfo sql, const Shape *shape)
 {
-	appendStringInfoString(sql, "pg_catalog.unnest(");
+	appendStringInfoString(sql, "ROWS FROM (");
 	for (int i = 0; i < shape->n_keys; i++)
-		appendStringInfo(sql, "%s$%d", i > 0 ? ", " : "", i + 1);
+		appendStringInfo(sql, "%spg_catalog.unnest($%d)", i > 0 ? ", " : "", i + 1);
 	appendStringInfoString(sql, ") WITH ORDINALITY AS k(");
 	for (int i = 0; i < shape->n_keys; i++)
 		appendStringInfo(sql, "k%d, ", i + 1);
@@ -56,8 +54,18 @@ append_key_match(StringInfo sql, const Shape *shape)
 						 quote_identifier(shape->key_columns[i]), i + 1);
 }
 
+/* The column that names the collection of the last document applied, as a text expression. */
+static const char *
+collection_column(const TargetTable *table)
+{
+	for (int i = 0; i < table->n_columns; i++)
+		if (strcmp(table->columns[i].conversion->name, "collection") == 0)
+			return psprintf("t.%s", quote_identifier(table->columns[i].name));
+	return "NULL::text";
+}
+
 /*
- * Key number (from 0), document, deleted, clock, whether the journal is the one given last, offset.  Of elements, one row
+ * Key number (from 0), document, deleted, clock, journal, offset, collection.  Of elements, one row
  * a document: the one that was applied last.
  */
 SPIPlanPtr
@@ -71,15 +79,15 @@ sophia_shape_fetch(Shape *shape)
 	initStringInfo(&sql);
 	appendStringInfo(&sql,
 					 "SELECT %sk.n::int4 - 1, %s, t.is_deleted, t.source_clock,"
-					 " t.source_journal = $%d, t.source_offset FROM ",
+					 " t.source_journal, t.source_offset, %s FROM ",
 					 shape->main != NULL ? "" : "DISTINCT ON (k.n) ",
-					 shape->main != NULL ? "t.doc" : "NULL::jsonb", shape->n_keys + 1);
+					 shape->main != NULL ? "t.doc" : "NULL::jsonb", collection_column(table));
 	append_keys(&sql, shape);
 	appendStringInfo(&sql, " JOIN %s AS t ON ", qualified(table));
 	append_key_match(&sql, shape);
 	appendStringInfoString(&sql, shape->main != NULL ? " FOR UPDATE OF t"
-													 : " ORDER BY k.n, t.source_clock DESC NULLS LAST");
-	table->fetch = prepare(sql.data, shape->n_keys, TEXTOID);
+													 : " ORDER BY k.n, t.source_clock < 0 DESC NULLS LAST, t.source_clock DESC");
+	table->fetch = prepare(sql.data, shape->n_keys);
 	return table->fetch;
 }
 
@@ -100,7 +108,7 @@ sophia_shape_remove(Shape *shape, TargetTable *table)
 		appendStringInfo(&sql, "t.%s = k.k1", quote_identifier(table->columns[0].name));
 	else
 		append_key_match(&sql, shape);
-	table->remove = prepare(sql.data, shape->n_keys, InvalidOid);
+	table->remove = prepare(sql.data, shape->n_keys);
 	return table->remove;
 }
 
@@ -122,7 +130,7 @@ sophia_shape_mark_deleted(Shape *shape)
 					 " FROM " BATCH_ROWS " AS d WHERE t.%s = d.%s AND NOT t.is_deleted",
 					 qualified(table), quote_identifier(table->columns[0].name),
 					 quote_identifier(table->columns[0].name));
-	table->mark_deleted = prepare(sql.data, 0, InvalidOid);
+	table->mark_deleted = prepare(sql.data, 0);
 	return table->mark_deleted;
 }
 
@@ -142,7 +150,7 @@ sophia_shape_surplus(Shape *shape)
 					 "DELETE FROM %s AS t USING pg_catalog.unnest($1) AS k(k1) WHERE t.%s = k.k1"
 					 " AND NOT EXISTS (SELECT FROM " BATCH_ROWS " AS b WHERE b.%s = t.%s AND b.%s = t.%s)",
 					 qualified(table), parent, parent, parent, own, own);
-	table->surplus = prepare(sql.data, 1, InvalidOid);
+	table->surplus = prepare(sql.data, 1);
 	return table->surplus;
 }
 
@@ -226,6 +234,6 @@ sophia_shape_upsert(Shape *shape, TargetTable *table)
 							   : "");
 	if (elements)
 		append_changed(&sql, table);
-	table->upsert = prepare(sql.data, 0, InvalidOid);
+	table->upsert = prepare(sql.data, 0);
 	return table->upsert;
 }

@@ -42,7 +42,6 @@ sophia_stream_open(MemoryContext parent, const StreamDefinition *definition, con
 	stream->definition.token = definition->token != NULL ? pstrdup(definition->token) : NULL;
 	stream->definition.collection = pstrdup(definition->collection);
 	stream->definition.shape = pstrdup(definition->shape);
-	stream->definition.created_at = pstrdup(definition->created_at);
 	stream->state = pstrdup(state);
 	stream->last_error = last_error != NULL ? pstrdup(last_error) : NULL;
 	sophia_backoff_init(&stream->backoff, (uint64) (uintptr_t) stream);
@@ -107,7 +106,7 @@ sophia_stream_matches(const Stream *stream, const StreamDefinition *definition)
 		   same_text(mine->address, definition->address) && same_text(mine->token, definition->token) &&
 		   same_text(mine->collection, definition->collection) &&
 		   same_text(mine->shape, definition->shape) &&
-		   same_text(mine->created_at, definition->created_at) &&
+		   mine->created_at == definition->created_at &&
 		   mine->hard_delete == definition->hard_delete;
 }
 
@@ -451,7 +450,7 @@ turn_journals(Stream *stream, int64 now)
 
 		if (stream->ended)
 			break;
-		if (sophia_batch_ready(journal))
+		if (sophia_batch_ready(journal, now, &next))
 		{
 			if (journal->retry_at > now)
 				next = Min(next, journal->retry_at);

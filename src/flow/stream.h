@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "flow/batch.h"
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
 /* What sophia.streams and sophia.endpoints say of a stream. */
@@ -19,9 +20,9 @@ typedef struct StreamDefinition
 	const char *token; /* NULL: none */
 	const char *collection;
 	const char *shape;
-	const char *created_at; /* tells a stream from an earlier one of its name */
 	bool hard_delete;
 	bool from_end;
+	TimestampTz created_at; /* tells a stream from an earlier one of its name */
 } StreamDefinition;
 
 typedef struct Stream

@@ -99,6 +99,20 @@ parse_iso(const char *p, const char *end, TimestampTz *result)
 	return true;
 }
 
+/* True for a word whose meaning depends on when it is read. */
+static bool
+names_a_day(char *const *field, const int *field_type, int fields)
+{
+	static const char *const words[] = {"now", "today", "tomorrow", "yesterday"};
+
+	for (int i = 0; i < fields; i++)
+		for (size_t w = 0; w < lengthof(words); w++)
+			/* the server looks at the first TOKMAXLEN characters of a word */
+			if (field_type[i] == DTK_STRING && strncmp(field[i], words[w], TOKMAXLEN) == 0)
+				return true;
+	return false;
+}
+
 /* Any other form, by the server's own reader, which reports trouble by return codes. */
 static bool
 parse_any(const char *text, size_t length, TimestampTz *result)
@@ -118,6 +132,7 @@ parse_any(const char *text, size_t length, TimestampTz *result)
 	memcpy(copy, text, length);
 	copy[length] = '\0';
 	return ParseDateTime(copy, work, sizeof(work), field, field_type, MAXDATEFIELDS, &fields) == 0 &&
+		   !names_a_day(field, field_type, fields) &&
 		   DecodeDateTime(field, field_type, fields, &kind, &tm, &fsec, &zone_seconds) == 0 &&
 		   kind == DTK_DATE && tm2timestamp(&tm, fsec, &zone_seconds, result) == 0;
 }

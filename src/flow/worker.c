@@ -30,6 +30,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 /* Looks for changes that nobody announced (a restored dump, an extension just created) this often. */
 #define RECHECK_MS 5000
@@ -120,13 +121,14 @@ take_configuration(void)
 			.token = sophia_result_text(i, 4),
 			.collection = sophia_result_text(i, 5),
 			.shape = sophia_result_text(i, 6),
-			.created_at = sophia_result_text(i, 11),
 			.hard_delete = delete != NULL && strcmp(delete, "hard") == 0,
 			.from_end = start_from != NULL && strcmp(start_from, "end") == 0,
 		};
 		Stream *stream;
 		MemoryContext old;
+		bool null;
 
+		definition.created_at = DatumGetTimestampTz(sophia_result(i, 11, &null));
 		if (!is_mine(definition.shape))
 			continue;
 		stream = find_stream(&definition);

@@ -9,24 +9,28 @@ CREATE TEMP VIEW functions AS
 -- Everything lies in the schema sophia.
 SELECT type, identity FROM members WHERE type <> 'schema' AND schema IS DISTINCT FROM 'sophia' ORDER BY identity;
 
--- Everybody may execute pure functions only.
+-- Everybody may execute pure functions only. The text functions are these.
+SELECT oid::regprocedure FROM functions WHERE has_function_privilege('public', oid, 'EXECUTE') ORDER BY oid::regprocedure::text COLLATE "C";
 SELECT oid::regprocedure FROM functions
-  WHERE has_function_privilege('public', oid, 'EXECUTE') AND (provolatile <> 'i' OR prosecdef) ORDER BY 1::text;
+  WHERE has_function_privilege('public', oid, 'EXECUTE') AND (provolatile <> 'i' OR prosecdef) ORDER BY oid::regprocedure::text COLLATE "C";
 
--- Nobody but the owner may write a table, or read one that holds configuration or state.
+-- Nobody but the owner may write a table, or read one that holds configuration or state; domains of mail providers are
+-- no secret.
 SELECT m.identity, a.privilege_type
   FROM members m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid
   JOIN pg_extension e ON e.extname = 'sophia_stack', aclexplode(c.relacl) a
-  WHERE a.grantee <> c.relowner AND (a.privilege_type <> 'SELECT' OR c.oid = ANY (e.extconfig)) ORDER BY 1, 2;
+  WHERE a.grantee <> c.relowner AND c.relname <> 'free_mail_domains'
+    AND (a.privilege_type <> 'SELECT' OR c.oid = ANY (e.extconfig)) ORDER BY 1, 2;
 
--- A function that runs with the owner's rights pins the search_path; and so does every one that is no C.
+-- A function that runs with the owner's rights pins the search_path, and so does every other that is no C.  Queries under a
+-- name, which the planner puts into their caller's statement, cannot (sql/60_refresh.sql); they write and change nothing.
 SELECT f.oid::regprocedure FROM functions f JOIN pg_language l ON l.oid = f.prolang
-  WHERE (prosecdef OR l.lanname <> 'c') AND prosqlbody IS NULL
-    AND NOT coalesce(proconfig @> '{"search_path=pg_catalog, pg_temp"}', false) ORDER BY 1::text;
+  WHERE prosqlbody IS NULL AND (prosecdef OR l.lanname NOT IN ('c', 'sql') OR l.lanname = 'sql' AND provolatile = 'v')
+    AND NOT coalesce(proconfig @> '{"search_path=pg_catalog, pg_temp"}', false) ORDER BY f.oid::regprocedure::text COLLATE "C";
 
--- Functions in C that are called with NULL say so by not being strict; ours all are strict or take no argument.
+-- Functions in C that are called with NULL say so by not being strict; these have an argument that may be left out.
 SELECT f.oid::regprocedure FROM functions f JOIN pg_language l ON l.oid = f.prolang
-  WHERE l.lanname = 'c' AND NOT proisstrict AND pronargs > 0 AND prorettype <> 'trigger'::regtype ORDER BY 1::text;
+  WHERE l.lanname = 'c' AND NOT proisstrict AND pronargs > 0 AND prorettype <> 'trigger'::regtype ORDER BY f.oid::regprocedure::text COLLATE "C";
 
 -- Everything has a comment.
 SELECT type, identity FROM members

@@ -96,6 +96,19 @@ sub stop
 	return $self->_end('gazette', $signal);
 }
 
+# Dies when a process that should run has ended by itself.
+sub check
+{
+	my ($self) = @_;
+	for my $name (keys %{ $self->{pid} })
+	{
+		next if waitpid($self->{pid}{$name}, POSIX::WNOHANG) == 0;
+		delete $self->{pid}{$name};
+		croak "$name ended early:\n" . substr $self->log_of($name), -2000;
+	}
+	return;
+}
+
 # Ends everything at once; a later start finds what was persisted.
 sub stop_all
 {
@@ -368,12 +381,7 @@ sub _wait
 	my $until = time + $seconds;
 	while (!$condition->())
 	{
-		for my $name (keys %{ $self->{pid} })
-		{
-			next if waitpid($self->{pid}{$name}, POSIX::WNOHANG) == 0;
-			delete $self->{pid}{$name};
-			croak "$name ended early:\n" . substr $self->log_of($name), -2000;
-		}
+		$self->check;
 		croak "waited $seconds s in vain for $what" if time > $until;
 		select undef, undef, undef, 0.1;
 	}

@@ -1,0 +1,208 @@
+# Streams while their broker is stopped, killed, started again, and while it suspends a journal.
+use strict;
+use warnings;
+use PostgreSQL::Test::Utils;
+use Sophia::Broker;
+use Sophia::Cluster;
+use Sophia::Documents;
+use Sophia::Expected;
+use Sophia::Writer;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+use constant { ANN => '030000000001', BEN => '030000000002' };
+use constant FRAGMENT => 4096;
+
+my $broker = Sophia::Broker->new->start;
+my $node = Sophia::Cluster->create('main');
+my $expected = Sophia::Expected->new('merge');
+my $latest = Sophia::Expected->new('lastWriteWins');
+my @writers = map {
+	Sophia::Writer->new($broker, $broker->create_journal('acme/contacts', pivot => $_, fragment => { length => FRAGMENT }), [ $expected, $latest ])
+} qw(00000000 80000000);
+
+sub sql { return $node->safe_psql('postgres', $_[0]) }
+
+sub everything_arrived
+{
+	my ($what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	ok($node->await_stream('contacts'), "$what: the stream is caught up");
+	is($expected->differences($node, 'hubspot_raw.contacts'), '', "$what: the rows are right");
+	is(sql("SELECT documents_applied, documents_dead, state, last_error FROM sophia.stream_status WHERE stream = 'contacts'"), $expected->committed . '|0|running|',
+		"$what: each document counted once, and no error is left");
+	return;
+}
+
+my $number = 0;
+
+# A transaction of some documents in each journal, and one that stays open in the first.
+sub append
+{
+	for my $writer (@writers)
+	{
+		$writer->transaction(ANN, map { $number++; { id => $writer->journal . '-' . $number % 25, properties => { firstname => "n$number", "m$number" => 'x' x 50 } } } 1 .. 60);
+		$writer->put;
+	}
+	$writers[0]->document(BEN, { id => "open $number", properties => { lastname => "n$number" } });
+	$writers[0]->put;
+	return;
+}
+
+# Whether the last byte of a journal lies in a fragment file.
+sub is_persisted
+{
+	my ($writer) = @_;
+	my $end = sprintf '%016x', $writer->{offset};
+	return scalar grep { -s } glob $broker->file_root . '/' . $writer->journal . "/*-$end-*";
+}
+
+sub wait_for
+{
+	my ($what, $condition) = @_;
+	my $until = time + 60;
+	until ($condition->())
+	{
+		die "waited in vain for $what" if time > $until;
+		usleep(100_000);
+	}
+	return;
+}
+
+sql('SELECT sophia.create_schemas()');
+sql("SELECT sophia.create_endpoint('broker', 'broker', '${\$broker->address}')");
+sql("SELECT sophia.create_stream('contacts', 'broker', 'acme/contacts', 'hubspot.contacts')");
+append();
+everything_arrived('before');
+
+# ---- SIGTERM ----
+
+append();
+$broker->stop('TERM');
+my $started = time;
+ok(!$node->await_stream('contacts', 3), 'await_stream is false while the broker is down');
+cmp_ok(time - $started, '<', 6, 'when its time is up');
+ok($node->poll_query_until('postgres', "SELECT state = 'running' AND last_error ~ 'could not (list journals|read).*127.0.0.1' FROM sophia.stream_status WHERE stream = 'contacts'"),
+	'last_error tells that the broker is not there');
+note sql("SELECT last_error FROM sophia.stream_status WHERE stream = 'contacts'");
+is(sql("SELECT ok FROM sophia.check_endpoint('broker')"), 'f', 'so does check_endpoint()');
+my ($message) = $node->error_of("SELECT * FROM sophia.collections('broker', '2 s')");
+like($message, qr/could not list journals/, 'and collections()');
+
+# The worker is new while the broker is down.
+$node->kill_worker('ingest', 'TERM');
+$node->wait_for_worker('ingest');
+ok(!$node->await_stream('contacts', 1), 'a new worker waits, too');
+
+$broker->start;
+append();
+everything_arrived('after SIGTERM');
+
+# ---- SIGKILL ----
+
+for (1 .. 8)
+{
+	$writers[0]->transaction(ANN, map { { id => "large $_", properties => { firstname => "n" . $number++ }, text => 'y' x 4096 } } 1 .. 500);
+	$writers[0]->put;
+}
+
+# Fragments of 4 kB are persisted once the next append begins another one.
+for my $writer (@writers)
+{
+	$writer->ack(BEN) if $writer->open(BEN);
+	$writer->outside('030000000003', { id => $writer->journal, text => 'z' x FRAGMENT });
+	$writer->put;
+	wait_for('the fragments to be persisted', sub { $broker->put($writer->journal, ''); is_persisted($writer) });
+}
+everything_arrived('before SIGKILL');
+sql("SELECT sophia.create_stream('users', 'broker', 'acme/contacts', 'slack.users')");
+$broker->stop('KILL');
+ok(!$node->await_stream('contacts', 1), 'await_stream is false after the broker was killed');
+note sprintf '%d of %d documents of a new stream were applied by then', sql("SELECT documents_applied FROM sophia.stream_status WHERE stream = 'users'"), $latest->committed;
+$broker->start;
+append();
+everything_arrived('after SIGKILL');
+ok($node->await_stream('users'), 'a stream that had just begun to read goes on');
+is($latest->differences($node, 'slack_raw.users'), '', 'its rows are right');
+sql("SELECT sophia.drop_stream('users')");
+
+# ---- suspension ----
+
+my $suspended = $writers[1];
+$suspended->outside('030000000003', { id => $suspended->journal, text => 'again ' x FRAGMENT });
+$suspended->put;
+wait_for('the fragments to be persisted', sub { $broker->put($suspended->journal, ''); is_persisted($suspended) });
+
+sub level
+{
+	my ($journal) = grep { $_->{spec}{name} eq $suspended->journal } $broker->list('acme/contacts');
+	return $journal->{spec}{suspend}{level} // 'NONE';
+}
+
+# Partial while the store holds content, and full when it has been removed.
+sub suspend
+{
+	my ($wanted) = @_;
+	wait_for("level $wanted of suspension", sub {
+		$broker->gazctl('journals', 'suspend', '--selector', 'name=' . $suspended->journal, '--force');
+		level() eq $wanted;
+	});
+	return;
+}
+
+suspend('PARTIAL');
+everything_arrived('suspended in part');
+$node->kill_worker('ingest', 'TERM');
+everything_arrived('suspended in part, with a new worker');
+unlink glob $broker->file_root . '/' . $suspended->journal . '/*';
+suspend('FULL');
+everything_arrived('suspended');
+append_to_first();
+everything_arrived('the other journal, while one is suspended');
+is(level(), 'FULL', 'reading does not wake the journal');
+$node->kill_worker('ingest', 'TERM');
+everything_arrived('with a new worker, suspended');
+$suspended->transaction(ANN, map { { id => "resumed $_" } } 1 .. 10);
+wait_for('the journal to be resumed', sub { eval { $suspended->put; 1 } });
+is(level(), 'NONE', 'an append wakes it');
+everything_arrived('resumed');
+
+# ---- deletion ----
+
+$suspended->outside('030000000003', { id => $suspended->journal, text => 'last ' x FRAGMENT });
+$suspended->put;
+wait_for('the fragments to be persisted', sub { $broker->put($suspended->journal, ''); is_persisted($suspended) });
+everything_arrived('before a journal is deleted');
+$broker->delete_journal($suspended->journal);
+everything_arrived('without the journal');
+append_to_first();
+everything_arrived('the other journal, without the journal');
+
+# Made again without its content, it is another journal of that name.
+unlink glob $broker->file_root . '/' . $suspended->journal . '/*';
+is($broker->create_journal('acme/contacts', pivot => '80000000'), $suspended->journal, 'the journal is made again');
+$broker->put($suspended->journal, Sophia::Documents->producer(ANN)->outside({ id => 'in its place' }));
+$node->await_stream('contacts', 1);
+ok($node->poll_query_until('postgres', "SELECT last_error ~ 'pivot=80000000\" ends at offset [0-9]+, but was read up to $suspended->{offset}:' FROM sophia.stream_status WHERE stream = 'contacts'"),
+	'last_error tells that its content is another');
+is(sql("SELECT state, documents_applied FROM sophia.stream_status WHERE stream = 'contacts'"), 'running|' . $expected->committed, 'and nothing of it is taken for a continuation');
+append_to_first();
+ok($node->poll_query_until('postgres', "SELECT applied_offset = $writers[0]{offset} FROM sophia.stream_journals WHERE journal = '@{[ $writers[0]->journal ]}'"),
+	'the other journal goes on');
+$broker->put($suspended->journal, Sophia::Documents->producer(ANN)->outside({ id => 'past the end', text => 'x' x $suspended->{offset} }, { id => 'last' }));
+ok($node->poll_query_until('postgres', "SELECT state = 'failed' AND last_error ~ 'was written anew: no line ends at offset $suspended->{offset},' FROM sophia.stream_status"),
+	'when it has grown past that end, the stream fails rather than lose a part of it');
+like(scalar $node->error_of("SELECT sophia.await_stream('contacts')"), qr/^55000: stream "contacts" is failed: .*written anew/, 'await_stream tells why');
+is($expected->differences($node, 'hubspot_raw.contacts'), '', 'the rows are as they were');
+is(sql('SELECT count(*) FROM sophia.dead_letters'), 0, 'and no part of a line was taken for a document');
+
+sub append_to_first
+{
+	$writers[0]->ack(BEN);
+	$writers[0]->put;
+	return;
+}
+
+$node->stop;
+$broker->stop_all;
+done_testing();
