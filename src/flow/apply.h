@@ -33,8 +33,8 @@ typedef struct ApplyDocument
 typedef struct Apply
 {
 	Shape *shape;
-	const char *journal; /* where all the documents come from */
-	Arena *arena;		 /* of the documents' trees; reduced ones go there too */
+	const char *journal;   /* where all the documents come from */
+	Arena *arena;		   /* for reduced documents */
 	MemoryContext context; /* of the results */
 	bool careful;		 /* a call before this one failed: see sophia_apply_carefully() */
 

@@ -18,6 +18,7 @@
 #include "flow/apply.h"
 #include "flow/uuid.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "storage/lmgr.h"
 #include "store/checkpoint.h"
 #include "store/statement.h"
@@ -31,7 +32,7 @@
 /* More is known to be in the journal, but none came for so long: what is there is applied. */
 #define LINGER_MS 20
 
-#define STAGED_FETCH 64
+#define STAGED_FETCH 1024
 
 /* A document that waits for the acknowledgement of its producer. */
 typedef struct PendingDocument
@@ -48,7 +49,7 @@ typedef struct Batch
 	Shape *shape;
 	Journal *journal;
 	MemoryContext context;
-	Arena *arena; /* where the documents being collected have their trees */
+	MemoryContext slice; /* reset by each flush() */
 	Apply apply;
 	ApplyDocument *documents; /* committed, not yet applied */
 	int n;
@@ -145,6 +146,7 @@ flush(Batch *batch)
 {
 	ListCell *cell;
 
+	MemoryContextSwitchTo(batch->slice);
 	if (batch->journal->careful)
 		sophia_apply_carefully(&batch->apply, batch->documents, batch->n);
 	else
@@ -156,10 +158,11 @@ flush(Batch *batch)
 		write_dead_letter(batch, letter->line, letter->length, letter->offset, letter->sqlstate,
 						  letter->reason);
 	}
-	list_free(batch->apply.dead);
 	batch->apply.dead = NIL;
 	batch->n = 0;
 	batch->bytes = 0;
+	MemoryContextSwitchTo(batch->context);
+	MemoryContextReset(batch->slice);
 }
 
 static bool
@@ -203,6 +206,41 @@ is_tombstone(const JsonNode *root)
 	return op != NULL && op->kind == JSON_STRING && op->length == 1 && op->u.text[0] == 'd';
 }
 
+/* Row number `i` of the cursor's current ones, in the memory of a slice; false when its clock is out of bounds. */
+static bool
+read_staged(Batch *batch, SPITupleTable *table, uint64 i, uint64 after, uint64 through,
+			ApplyDocument *given)
+{
+	bool null;
+	bytea *stored;
+
+	*given = (ApplyDocument){0};
+	given->document.offset = DatumGetInt64(SPI_getbinval(table->vals[i], table->tupdesc, 1, &null));
+	given->document.clock =
+		(uint64) DatumGetInt64(SPI_getbinval(table->vals[i], table->tupdesc, 2, &null));
+	if (given->document.clock <= after || given->document.clock > through)
+		return false;
+	MemoryContextSwitchTo(batch->slice);
+	stored = DatumGetByteaPP(SPI_getbinval(table->vals[i], table->tupdesc, 3, &null));
+	given->line = VARDATA_ANY(stored);
+	given->length = VARSIZE_ANY_EXHDR(stored);
+	sophia_json_parse(&parser, &staged_arena, given->line, given->length);
+	if (parser.problem == JSON_NO_MEMORY)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	given->document.root = parser.root;
+	given->document.tombstone = is_tombstone(&parser.root);
+	return true;
+}
+
+/* Applies what was collected of the staged documents and gives their memory back. */
+static void
+flush_staged(Batch *batch)
+{
+	flush(batch);
+	sophia_arena_reset(&staged_arena);
+	CHECK_FOR_INTERRUPTS();
+}
+
 /* Documents of a producer that an earlier batch staged and that its acknowledgement now commits. */
 static void
 commit_staged(Batch *batch, Producer *producer, uint64 after, uint64 through)
@@ -210,6 +248,7 @@ commit_staged(Batch *batch, Producer *producer, uint64 after, uint64 through)
 	Portal cursor;
 
 	flush(batch);
+	batch->apply.arena = &staged_arena;
 	cursor = sophia_checkpoint_staged(batch->stream, batch->journal->name, producer->id);
 	while (SPI_cursor_fetch(cursor, true, STAGED_FETCH), SPI_processed > 0)
 	{
@@ -218,28 +257,19 @@ commit_staged(Batch *batch, Producer *producer, uint64 after, uint64 through)
 
 		for (uint64 i = 0; i < rows; i++)
 		{
-			bool null;
-			ApplyDocument given = {0};
-			bytea *stored = DatumGetByteaPP(SPI_getbinval(table->vals[i], table->tupdesc, 3, &null));
+			ApplyDocument given;
 
-			given.document.offset = DatumGetInt64(SPI_getbinval(table->vals[i], table->tupdesc, 1, &null));
-			given.document.clock =
-				(uint64) DatumGetInt64(SPI_getbinval(table->vals[i], table->tupdesc, 2, &null));
-			if (given.document.clock <= after || given.document.clock > through)
+			if (!read_staged(batch, table, i, after, through, &given))
 				continue;
-			given.line = VARDATA_ANY(stored);
-			given.length = VARSIZE_ANY_EXHDR(stored);
-			sophia_json_parse(&parser, &staged_arena, given.line, given.length);
-			given.document.root = parser.root;
-			given.document.tombstone = is_tombstone(&parser.root);
 			commit_document(batch, &given, parser.problem, parser.problem_at);
+			if (batch->bytes >= BATCH_BYTES)
+				flush_staged(batch);
 		}
-		flush(batch);
+		flush_staged(batch);
 		SPI_freetuptable(table);
-		sophia_arena_reset(&staged_arena);
-		CHECK_FOR_INTERRUPTS();
 	}
 	SPI_cursor_close(cursor);
+	batch->apply.arena = &line_arena;
 }
 
 /* Forgets what is pending of a producer, here and in the table. */
@@ -340,7 +370,7 @@ take_line(Batch *batch, const char *line, size_t length, int64 offset)
 
 	if (is_blank(line, length))
 		return;
-	fine = sophia_json_parse(&parser, batch->arena, line, length);
+	fine = sophia_json_parse(&parser, &line_arena, line, length);
 	if (parser.problem == JSON_NO_MEMORY)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	given.document.offset = offset;
@@ -469,7 +499,6 @@ sophia_batch_run(const char *stream, Shape *shape, Journal *journal)
 	Batch batch = {.stream = stream,
 				   .shape = shape,
 				   .journal = journal,
-				   .arena = &line_arena,
 				   .apply = {.shape = shape,
 							 .journal = journal->name,
 							 .arena = &line_arena,
@@ -481,13 +510,15 @@ sophia_batch_run(const char *stream, Shape *shape, Journal *journal)
 	sophia_arena_reset(&staged_arena);
 	sophia_transaction_begin("applying documents");
 	batch.context = AllocSetContextCreate(CurrentMemoryContext, "sophia_stack batch", ALLOCSET_DEFAULT_SIZES);
-	batch.apply.context = batch.context;
+	batch.slice = AllocSetContextCreate(batch.context, "sophia_stack slice", ALLOCSET_DEFAULT_SIZES);
+	batch.apply.context = batch.slice;
 	result = run_locked(&batch, &taken);
 	if (result != BATCH_APPLIED)
 	{
 		SPI_finish();
 		AbortCurrentTransaction();
 		MemoryContextSwitchTo(caller);
+		pgstat_report_activity(STATE_IDLE, NULL);
 		return result;
 	}
 	sophia_transaction_commit(caller);

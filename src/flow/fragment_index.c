@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -309,6 +310,9 @@ child_kind(const FragmentIndex *index, const StoreFolder *folder, const char *na
 {
 	FragmentFolder meaning = sophia_fragment_folder(name);
 
+	/* no journal has such a name, and no table could hold it */
+	if (!pg_verify_mbstr(PG_UTF8, name, strlen(name), true))
+		return false;
 	if (folder->kind == FOLDER_JOURNAL)
 	{
 		*kind = FOLDER_JOURNAL;

@@ -123,6 +123,20 @@ sophia_reader_consume(Reader *reader, size_t n)
 		reader->source->wake_at = GetCurrentTimestamp();
 }
 
+/* What is no UTF-8, as the name of a file may be, must not reach a table. */
+static void
+replace_bad_bytes(char *text)
+{
+	int length = strlen(text);
+
+	for (int at = 0; at < length; at++)
+	{
+		at += pg_encoding_verifymbstr(PG_UTF8, text + at, length - at);
+		if (at < length)
+			text[at] = '?';
+	}
+}
+
 void
 sophia_source_fail(Source *source, int sqlstate, bool permanent, const char *format, ...)
 {
@@ -133,6 +147,7 @@ sophia_source_fail(Source *source, int sqlstate, bool permanent, const char *for
 	va_start(args, format);
 	vsnprintf(message, sizeof(message), format, args);
 	va_end(args);
+	replace_bad_bytes(message);
 	length = pg_mbcliplen(message, strlen(message), sizeof(source->error_message) - 1);
 	memcpy(source->error_message, message, length);
 	source->error_message[length] = '\0';
