@@ -7,6 +7,7 @@
 #include "flow/attempt.h"
 
 #include "access/xact.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/memutils.h"
@@ -25,12 +26,15 @@ sophia_attempt(void (*work)(void *argument), void *argument, Failure *failure)
 	PG_CATCH();
 	{
 		ErrorData *error;
+		int length;
 
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		failure->sqlstate = error->sqlerrcode;
-		strlcpy(failure->message, error->message, sizeof(failure->message));
+		length = pg_mbcliplen(error->message, strlen(error->message), sizeof(failure->message) - 1);
+		memcpy(failure->message, error->message, length);
+		failure->message[length] = '\0';
 		FreeErrorData(error);
 		/* somebody's lock is no news */
 		if (failure->sqlstate != ERRCODE_LOCK_NOT_AVAILABLE)

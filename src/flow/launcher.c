@@ -99,6 +99,7 @@ listed_databases(void)
 static List *
 wanted_databases(void)
 {
+	MemoryContext context = CurrentMemoryContext;
 	List *wanted = listed_databases();
 	Relation relation;
 	TableScanDesc scan;
@@ -114,6 +115,8 @@ wanted_databases(void)
 	table_endscan(scan);
 	table_close(relation, AccessShareLock);
 	CommitTransactionCommand();
+	/* the commit left another context current, which is never reset */
+	MemoryContextSwitchTo(context);
 	return wanted;
 }
 
@@ -396,10 +399,7 @@ sophia_launcher_main(Datum arg)
 			forget_warnings();
 		}
 
-		/* A commit leaves TopMemoryContext current, so the list is made and dropped around it. */
-		MemoryContextSwitchTo(cycle);
 		nap = run_cycle();
-		MemoryContextSwitchTo(cycle);
 		MemoryContextReset(cycle);
 
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, nap,

@@ -32,7 +32,8 @@ typedef struct ActiveRequest
 {
 	Request request;
 	MemoryContext context;
-	uint64 refresh; /* what the source's refresh_done must reach; 0 = not asked yet */
+	uint64 source_number; /* of the stream's source that was asked, see Stream; 0 = not asked yet */
+	uint64 refresh;		  /* what the source's refresh_done must reach */
 	bool has_goals;
 	List *goals;	/* of Goal * */
 	Source *source; /* of a request about an endpoint */
@@ -51,8 +52,8 @@ finish(ActiveRequest *waiting, int sqlstate, const char *text)
 	MemoryContextDelete(waiting->context);
 }
 
-static void
-take_new_requests(void)
+void
+sophia_requests_take(void)
 {
 	Request request;
 
@@ -181,9 +182,6 @@ turn_await(ActiveRequest *waiting, List *streams)
 		Absence absence = {.stream = waiting->request.name};
 		Failure failure;
 
-		waiting->refresh = 0;
-		waiting->has_goals = false;
-		waiting->goals = NIL;
 		if (!sophia_attempt(find_absence, &absence, &failure))
 			finish(waiting, failure.sqlstate, failure.message);
 		else if (!absence.starting)
@@ -192,9 +190,13 @@ turn_await(ActiveRequest *waiting, List *streams)
 	}
 	if (stream->source == NULL)
 		return;
-	/* a stream of the same name may have taken its place */
-	if (waiting->refresh == 0 || waiting->refresh > stream->source->refresh_wanted)
+	if (waiting->source_number != stream->source_number)
+	{
+		waiting->source_number = stream->source_number;
 		waiting->refresh = sophia_stream_refresh(stream);
+		waiting->has_goals = false;
+		waiting->goals = NIL;
+	}
 	if (!waiting->has_goals && stream->source->refresh_done >= waiting->refresh)
 		set_goals(waiting, stream);
 	if (waiting->has_goals && goals_reached(waiting, stream))
@@ -307,6 +309,14 @@ answer_endpoint(ActiveRequest *waiting)
 }
 
 static void
+pump_endpoint(void *argument)
+{
+	Source *source = argument;
+
+	source->kind->pump(source);
+}
+
+static void
 turn_endpoint(ActiveRequest *waiting)
 {
 	Failure failure;
@@ -316,8 +326,9 @@ turn_endpoint(ActiveRequest *waiting)
 		finish(waiting, failure.sqlstate, failure.message);
 		return;
 	}
-	waiting->source->kind->pump(waiting->source);
-	if (waiting->source->refresh_done >= waiting->refresh)
+	if (!sophia_attempt(pump_endpoint, waiting->source, &failure))
+		finish(waiting, failure.sqlstate, failure.message);
+	else if (waiting->source->refresh_done >= waiting->refresh)
 		answer_endpoint(waiting);
 	else if (waiting->source->error_message[0] != '\0')
 		finish(waiting, waiting->source->error_sqlstate, waiting->source->error_message);
@@ -329,7 +340,6 @@ sophia_requests_turn(List *streams)
 	List *waiting_ones;
 	ListCell *cell;
 
-	take_new_requests();
 	waiting_ones = list_copy(active);
 	foreach (cell, waiting_ones)
 	{

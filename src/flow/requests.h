@@ -10,7 +10,10 @@
 
 #include "nodes/pg_list.h"
 
-/* Takes new requests, goes on with those under way and answers what can be answered; `streams` are those followed. */
+/* Takes new requests.  To be called before the configuration is read, so that no request meets an older one than its own. */
+extern void sophia_requests_take(void);
+
+/* Goes on with the requests that were taken and answers what can be answered; `streams` are those followed. */
 extern void sophia_requests_turn(List *streams);
 
 /* The sophia_clock_ms() at which it wants to be called again at the latest. */

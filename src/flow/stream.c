@@ -49,18 +49,46 @@ sophia_stream_open(MemoryContext parent, const StreamDefinition *definition, con
 	return stream;
 }
 
-void
-sophia_stream_close(Stream *stream)
+static void
+close_journals(List **journals)
 {
 	ListCell *cell;
 
-	foreach (cell, stream->journals)
+	foreach (cell, *journals)
 		sophia_journal_close(lfirst(cell));
+	list_free(*journals);
+	*journals = NIL;
+}
+
+/* Back to where nothing is open. */
+static void
+close_source(Stream *stream)
+{
+	close_journals(&stream->journals);
+	stream->listed = false;
 	if (stream->source != NULL)
 		sophia_source_close(stream->source);
+	stream->source = NULL;
 	if (stream->shape != NULL)
 		sophia_shape_free(stream->shape);
+	stream->shape = NULL;
+}
+
+void
+sophia_stream_close(Stream *stream)
+{
+	close_source(stream);
 	MemoryContextDelete(stream->context);
+}
+
+void
+sophia_stream_stored(Stream *stream, const char *state, const char *last_error)
+{
+	pfree(stream->state);
+	stream->state = MemoryContextStrdup(stream->context, state);
+	if (stream->last_error != NULL)
+		pfree(stream->last_error);
+	stream->last_error = last_error != NULL ? MemoryContextStrdup(stream->context, last_error) : NULL;
 }
 
 static bool
@@ -78,23 +106,8 @@ sophia_stream_matches(const Stream *stream, const StreamDefinition *definition)
 		   same_text(mine->address, definition->address) && same_text(mine->token, definition->token) &&
 		   same_text(mine->collection, definition->collection) &&
 		   same_text(mine->shape, definition->shape) &&
-		   mine->hard_delete == definition->hard_delete && mine->created_at == definition->created_at;
-}
-
-static char *
-copy_text(Stream *stream, const char *text)
-{
-	return text != NULL ? MemoryContextStrdup(stream->context, text) : NULL;
-}
-
-void
-sophia_stream_take_stored(Stream *stream, const char *state, const char *last_error)
-{
-	pfree(stream->state);
-	stream->state = copy_text(stream, state);
-	if (stream->last_error != NULL)
-		pfree(stream->last_error);
-	stream->last_error = copy_text(stream, last_error);
+		   mine->created_at == definition->created_at &&
+		   mine->hard_delete == definition->hard_delete;
 }
 
 uint64
@@ -109,6 +122,7 @@ typedef struct StateChange
 	const char *stream;
 	const char *state;
 	const char *error;
+	bool stored;
 } StateChange;
 
 static void
@@ -118,7 +132,8 @@ store_state(void *argument)
 	MemoryContext context = CurrentMemoryContext;
 
 	sophia_transaction_begin("recording the state of a stream");
-	if (sophia_guard_extension())
+	change->stored = sophia_guard_extension();
+	if (change->stored)
 		sophia_checkpoint_stream_state(change->stream, change->state, change->error);
 	sophia_transaction_commit(context);
 }
@@ -127,13 +142,14 @@ store_state(void *argument)
 static void
 set_state(Stream *stream, const char *state, const char *error)
 {
-	StateChange change = {stream->definition.stream, state, error};
+	StateChange change = {stream->definition.stream, state, error, false};
 	Failure ignored;
 
 	if (strcmp(stream->state, state) == 0 && same_text(stream->last_error, error))
 		return;
-	if (sophia_attempt(store_state, &change, &ignored)) /* else it is tried again at the next turn */
-		sophia_stream_take_stored(stream, state, error);
+	if (sophia_attempt(store_state, &change, &ignored) && change.stored)
+		sophia_stream_stored(stream, state, error);
+	/* else it is tried again at the next turn */
 }
 
 /* A permanent error: the stream is disabled with its reason, and closed. */
@@ -158,6 +174,8 @@ take_failure(Stream *stream, const Failure *failure)
 	stream->retry_at = sophia_clock_ms() + sophia_backoff_next(&stream->backoff);
 }
 
+static uint64 sources_opened;
+
 /* Loads the shape and opens the source. */
 static void
 open_source(void *argument)
@@ -178,7 +196,16 @@ open_source(void *argument)
 	kind->check_address(definition->address);
 	stream->source = sophia_source_open(stream->context, kind, definition->address, definition->token,
 										definition->collection);
+	stream->source_number = ++sources_opened;
 	sophia_stream_refresh(stream);
+}
+
+static void
+pump_source(void *argument)
+{
+	Source *source = argument;
+
+	source->kind->pump(source);
 }
 
 static Journal *
@@ -196,39 +223,68 @@ find_journal(Stream *stream, const char *name)
 	return NULL;
 }
 
-/* Opens the journals that were listed and are not open, all of them in one transaction. */
+/* True while the stream has never listed its journals, so that option start_from says where they begin. */
+static bool
+is_first_listing(const Stream *stream)
+{
+	return !stream->listed && !stream->any_before && strcmp(stream->state, "starting") == 0;
+}
+
+/* The part of open_journals() inside the transaction; false when it is not the time for it. */
+static bool
+open_listed(Stream *stream)
+{
+	ListCell *cell;
+
+	if (!sophia_guard_extension() || !sophia_checkpoint_stream_active(stream->definition.stream))
+		return false;
+	foreach (cell, stream->source->journals)
+	{
+		SourceJournal *listed = lfirst(cell);
+		int64 start = 0;
+		Journal *journal;
+		MemoryContext old;
+
+		if (listed->removed || find_journal(stream, listed->name) != NULL)
+			continue;
+		if (stream->definition.from_end && is_first_listing(stream))
+			start = Max(listed->write_head, 0);
+		journal = sophia_journal_open(stream->context, stream->source, listed,
+									  stream->definition.stream, start);
+		/* SPI has left its own context current, which ends with the transaction */
+		old = MemoryContextSwitchTo(stream->context);
+		stream->opening = lappend(stream->opening, journal);
+		MemoryContextSwitchTo(old);
+	}
+	return true;
+}
+
 static void
-open_journals(void *argument)
+open_in_transaction(void *argument)
 {
 	Stream *stream = argument;
 	MemoryContext context = CurrentMemoryContext;
-	List *opened = NIL;
-	ListCell *cell;
+	bool opened;
 
 	sophia_transaction_begin("opening journals");
-	if (sophia_guard_extension() && sophia_checkpoint_stream_active(stream->definition.stream))
-	{
-		foreach (cell, stream->source->journals)
-		{
-			SourceJournal *listed = lfirst(cell);
-			int64 start = 0;
-			MemoryContext old;
-
-			if (listed->removed || find_journal(stream, listed->name) != NULL)
-				continue;
-			if (stream->definition.from_end && !stream->any_before && !stream->listed)
-				start = Max(listed->write_head, 0);
-			old = MemoryContextSwitchTo(stream->context);
-			opened = lappend(opened, sophia_journal_open(stream->context, stream->source, listed,
-														 stream->definition.stream, start));
-			MemoryContextSwitchTo(old);
-		}
-	}
+	opened = open_listed(stream);
 	sophia_transaction_commit(context);
 	context = MemoryContextSwitchTo(stream->context);
-	stream->journals = list_concat(stream->journals, opened);
-	stream->listed = true;
+	stream->journals = list_concat(stream->journals, stream->opening);
 	MemoryContextSwitchTo(context);
+	list_free(stream->opening);
+	stream->opening = NIL;
+	stream->listed |= opened;
+}
+
+/* Opens the journals that were listed and are not open, all of them in one transaction. */
+static bool
+open_journals(Stream *stream, Failure *failure)
+{
+	if (sophia_attempt(open_in_transaction, stream, failure))
+		return true;
+	close_journals(&stream->opening);
+	return false;
 }
 
 static bool
@@ -274,7 +330,7 @@ reopen_journal(Stream *stream, Journal *journal, bool careful)
 
 	stream->journals = list_delete_ptr(stream->journals, journal);
 	sophia_journal_close(journal);
-	if (!sophia_attempt(open_journals, stream, &failure))
+	if (!open_journals(stream, &failure))
 	{
 		take_failure(stream, &failure);
 		return;
@@ -446,13 +502,17 @@ prepare(Stream *stream, int64 now)
 		return false;
 	if (stream->source == NULL && !sophia_attempt(open_source, stream, &failure))
 	{
-		if (stream->shape != NULL)
-			sophia_shape_free(stream->shape);
-		stream->shape = NULL;
+		close_source(stream);
 		take_failure(stream, &failure);
 		return false;
 	}
-	stream->source->kind->pump(stream->source);
+	if (!sophia_attempt(pump_source, stream->source, &failure))
+	{
+		/* what it left behind is not to be trusted */
+		close_source(stream);
+		take_failure(stream, &failure);
+		return false;
+	}
 	/* what was read before the error is applied first */
 	if (stream->source->error_permanent && !has_whole_line(stream))
 	{
@@ -461,8 +521,7 @@ prepare(Stream *stream, int64 now)
 	}
 	if (stream->source->refresh_done == 0)
 		return false;
-	if ((!stream->listed || has_unopened_journals(stream)) &&
-		!sophia_attempt(open_journals, stream, &failure))
+	if ((!stream->listed || has_unopened_journals(stream)) && !open_journals(stream, &failure))
 	{
 		take_failure(stream, &failure);
 		return false;

@@ -36,7 +36,9 @@ typedef struct Stream
 	bool any_before;  /* it had a checkpoint when it was opened */
 	Shape *shape;	  /* NULL until it is loaded */
 	Source *source;
-	List *journals; /* of Journal * */
+	uint64 source_number; /* tells this source from those that this and other streams had before */
+	List *journals;		  /* of Journal * */
+	List *opening;		  /* of Journal *: in a transaction that is not committed yet */
 	int64 retry_at; /* sophia_clock_ms() before which opening is not tried again */
 	Backoff backoff;
 	char batch_error[512]; /* the last transient failure of a transaction, '' = none */
@@ -47,11 +49,11 @@ extern Stream *sophia_stream_open(MemoryContext parent, const StreamDefinition *
 								  const char *state, const char *last_error);
 extern void sophia_stream_close(Stream *stream);
 
+/* Takes what is stored of the stream's state, which another session may have changed. */
+extern void sophia_stream_stored(Stream *stream, const char *state, const char *last_error);
+
 /* True when an open stream is what the definition says. */
 extern bool sophia_stream_matches(const Stream *stream, const StreamDefinition *definition);
-
-/* Tells an open stream what is stored of it, which a session may have changed: one that stopped and started it again. */
-extern void sophia_stream_take_stored(Stream *stream, const char *state, const char *last_error);
 
 /*
  * Does what can be done now: pumps the source, opens new journals, runs at most one batch a journal.  Returns the

@@ -135,7 +135,7 @@ take_configuration(void)
 		if (stream != NULL)
 		{
 			streams = list_delete_ptr(streams, stream);
-			sophia_stream_take_stored(stream, sophia_result_text(i, 9), sophia_result_text(i, 10));
+			sophia_stream_stored(stream, sophia_result_text(i, 9), sophia_result_text(i, 10));
 		}
 		else
 			stream = sophia_stream_open(TopMemoryContext, &definition, sophia_result_text(i, 9),
@@ -225,6 +225,7 @@ work_until_told_to_end(void)
 		}
 		else
 		{
+			sophia_requests_take();
 			if (sophia_registry_config_changed() || now >= recheck_at)
 			{
 				read_configuration();

@@ -77,7 +77,8 @@ sophia_checkpoint_open(const char *stream, const char *journal, int64 start)
 		2,
 		{TEXTOID, TEXTOID}};
 	static Statement add = {
-		"INSERT INTO sophia.checkpoints (stream, journal, next_offset, write_head) VALUES ($1, $2, $3, $3)",
+		"INSERT INTO sophia.checkpoints (stream, journal, next_offset, write_head) VALUES ($1, $2, $3, $3)"
+		" ON CONFLICT (stream, journal) DO NOTHING",
 		3,
 		{TEXTOID, TEXTOID, INT8OID}};
 	Datum values[] = {CStringGetTextDatum(stream), CStringGetTextDatum(journal), Int64GetDatum(start)};
@@ -85,7 +86,9 @@ sophia_checkpoint_open(const char *stream, const char *journal, int64 start)
 
 	if (sophia_statement_run(&find, values, NULL) > 0)
 		return DatumGetInt64(sophia_result(0, 1, &null));
-	sophia_statement_run(&add, values, NULL);
+	/* another worker, which has not heard yet that the stream is not its own, may have been faster */
+	if (sophia_statement_run(&add, values, NULL) == 0 && sophia_statement_run(&find, values, NULL) > 0)
+		return DatumGetInt64(sophia_result(0, 1, &null));
 	return start;
 }
 
