@@ -3,7 +3,8 @@
  *		The statements that read and write a shape's tables.
  *
  * Names are quoted, values are parameters or batch rows.  All of them find their rows by key, so the worker plans
- * with sequential scans and merge joins switched off: a plan made while a table is empty must serve when it is large.
+ * with sequential scans, hash joins and merge joins switched off: a plan made while a table is small must serve when it
+ * is large.
  */
 #include "postgres.h"
 
@@ -134,7 +135,7 @@ sophia_shape_mark_deleted(Shape *shape)
 	return table->mark_deleted;
 }
 
-/* Deletes the elements of the documents given that the batch does not hold. */
+/* Deletes the elements of the documents given that the batch does not hold (NOT IN is hashed; an anti-join would not be). */
 SPIPlanPtr
 sophia_shape_surplus(Shape *shape)
 {
@@ -148,8 +149,8 @@ sophia_shape_surplus(Shape *shape)
 	initStringInfo(&sql);
 	appendStringInfo(&sql,
 					 "DELETE FROM %s AS t USING pg_catalog.unnest($1) AS k(k1) WHERE t.%s = k.k1"
-					 " AND NOT EXISTS (SELECT FROM " BATCH_ROWS " AS b WHERE b.%s = t.%s AND b.%s = t.%s)",
-					 qualified(table), parent, parent, parent, own, own);
+					 " AND (t.%s, t.%s) NOT IN (SELECT b.%s, b.%s FROM " BATCH_ROWS " AS b)",
+					 qualified(table), parent, parent, own, parent, own);
 	table->surplus = prepare(sql.data, 1);
 	return table->surplus;
 }

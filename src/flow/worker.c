@@ -58,6 +58,7 @@ pin_settings(void)
 		{"max_parallel_workers_per_gather", "0"},
 		/* every statement finds its rows by key: see flow/shape_statements.c */
 		{"enable_seqscan", "off"},
+		{"enable_hashjoin", "off"},
 		{"enable_mergejoin", "off"},
 		{"plan_cache_mode", "force_generic_plan"},
 	};
