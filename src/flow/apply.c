@@ -2,7 +2,10 @@
  * apply.c
  *		Committed documents into the rows of a shape: see apply.h.
  *
- * Gather the documents by key, fetch the rows of those keys, reduce in memory, write all rows with one statement.
+ * Gather the documents by key, fetch the rows of those keys, reduce in memory, write all rows with one statement for the
+ * new ones and one for the others.  A key that somebody else inserts meanwhile fails the call; the careful one that
+ * follows does not rely on what was fetched.
+ *
  * Memory goes with SPI's procedure context, which also holds the fetched documents until the end; only dead letters outlive
  * the call.
  */
@@ -35,6 +38,9 @@ typedef struct Work
 	Shape *shape;
 	KeyGroups *groups;
 	RowBuilder builder;
+	BatchTable *fresh;	  /* rows of keys that had none; NULL where the shape has no main table */
+	BatchTable *rows;	  /* the others */
+	BatchTable *elements; /* NULL where the shape has no such table */
 } Work;
 
 bool
@@ -266,10 +272,12 @@ is_stored_and_deleted(const KeyGroup *group)
 	return group->changed && group->row.deleted && group->stored;
 }
 
-/* Puts what a reduced group becomes into `rows` and `elements` (NULL where the shape has none); false for a misfit. */
+/* Puts what a reduced group becomes into the batches; false for a misfit. */
 static bool
-put_group(Work *work, BatchTable *rows, BatchTable *elements, const KeyGroup *group, Misfit *misfit)
+put_group(Work *work, const KeyGroup *group, Misfit *misfit)
 {
+	BatchTable *rows = group->stored || work->apply->careful ? work->rows : work->fresh;
+	BatchTable *elements = work->elements;
 	bool array = elements != NULL && has_new_array(group);
 
 	if (array && !sophia_row_put_elements(&work->builder, NULL, group, misfit))
@@ -282,7 +290,7 @@ put_group(Work *work, BatchTable *rows, BatchTable *elements, const KeyGroup *gr
 
 /* Reduces every group and puts what it becomes into the batches. */
 static void
-reduce_groups(Work *work, BatchTable *rows, BatchTable *elements)
+reduce_groups(Work *work)
 {
 	for (int g = 0; g < work->groups->n; g++)
 	{
@@ -293,7 +301,7 @@ reduce_groups(Work *work, BatchTable *rows, BatchTable *elements)
 		CHECK_FOR_INTERRUPTS();
 		drop_misfits(work, group);
 		reduce_group(work, group);
-		if (!put_group(work, rows, elements, group, &misfit))
+		if (!put_group(work, group, &misfit))
 			drop_group(work, group, existed, &misfit);
 	}
 }
@@ -319,13 +327,14 @@ remove_rows(Work *work, TargetTable *table, bool (*wanted)(const KeyGroup *))
 	execute(sophia_shape_remove(work->shape, table), values, SPI_OK_DELETE);
 }
 
+/* Runs one of a table's statements that insert a batch. */
 static void
-upsert(Work *work, TargetTable *table, BatchTable *rows)
+write_rows(SPIPlanPtr (*statement)(Shape *, TargetTable *), Shape *shape, TargetTable *table, BatchTable *rows)
 {
 	if (rows->rows == 0)
 		return;
 	sophia_batch_table_register(rows);
-	execute(sophia_shape_upsert(work->shape, table), NULL, SPI_OK_INSERT);
+	execute(statement(shape, table), NULL, SPI_OK_INSERT);
 	SPI_unregister_relation(BATCH_ROWS);
 }
 
@@ -367,9 +376,10 @@ mark_elements_deleted(Work *work)
 
 /* New elements replace those of their documents; tombstones take them along. */
 static void
-write_elements(Work *work, BatchTable *elements)
+write_elements(Work *work)
 {
 	Shape *shape = work->shape;
+	BatchTable *elements = work->elements;
 	GuardState state;
 
 	become_owner(shape->elements, &state);
@@ -377,7 +387,7 @@ write_elements(Work *work, BatchTable *elements)
 	{
 		Datum keys = key_array(work->groups, 0, has_new_array);
 
-		upsert(work, shape->elements, elements);
+		write_rows(sophia_shape_upsert, shape, shape->elements, elements);
 		sophia_batch_table_register(elements);
 		execute(sophia_shape_surplus(shape), &keys, SPI_OK_DELETE);
 		SPI_unregister_relation(BATCH_ROWS);
@@ -394,31 +404,34 @@ static void
 apply_groups(Work *work)
 {
 	Shape *shape = work->shape;
-	BatchTable *rows = NULL;
-	BatchTable *elements = NULL;
 	GuardState state;
 
 	become_owner(sophia_shape_target(shape), &state);
 	fetch_rows(work);
 	sophia_guard_restore(&state);
 	if (shape->main != NULL)
-		rows = sophia_batch_table_create(BATCH_ROWS, shape->main->desc);
+	{
+		work->fresh = sophia_batch_table_create(BATCH_ROWS, shape->main->desc);
+		work->rows = sophia_batch_table_create(BATCH_ROWS, shape->main->desc);
+	}
 	if (shape->elements != NULL)
-		elements = sophia_batch_table_create(BATCH_ROWS, shape->elements->desc);
-	reduce_groups(work, rows, elements);
-	if (rows != NULL)
+		work->elements = sophia_batch_table_create(BATCH_ROWS, shape->elements->desc);
+	reduce_groups(work);
+	if (shape->main != NULL)
 	{
 		become_owner(shape->main, &state);
-		upsert(work, shape->main, rows);
+		write_rows(sophia_shape_insert, shape, shape->main, work->fresh);
+		write_rows(sophia_shape_upsert, shape, shape->main, work->rows);
 		if (shape->hard_delete)
 			remove_rows(work, shape->main, is_stored_and_deleted);
 		sophia_guard_restore(&state);
-		sophia_batch_table_free(rows);
+		sophia_batch_table_free(work->fresh);
+		sophia_batch_table_free(work->rows);
 	}
-	if (elements != NULL)
+	if (shape->elements != NULL)
 	{
-		write_elements(work, elements);
-		sophia_batch_table_free(elements);
+		write_elements(work);
+		sophia_batch_table_free(work->elements);
 	}
 }
 

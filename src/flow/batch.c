@@ -506,7 +506,10 @@ sophia_batch_run(const char *stream, Shape *shape, Journal *journal)
 	Batch batch = {.stream = stream,
 				   .shape = shape,
 				   .journal = journal,
-				   .apply = {.shape = shape, .journal = journal->name, .arena = &line_arena}};
+				   .apply = {.shape = shape,
+							 .journal = journal->name,
+							 .arena = &line_arena,
+							 .careful = journal->careful}};
 	BatchResult result;
 	size_t taken = 0;
 

@@ -168,7 +168,8 @@ sophia_shape_load(MemoryContext parent, const char *name, const char *collection
 static void
 free_plans(TargetTable *table)
 {
-	SPIPlanPtr plans[] = {table->fetch, table->upsert, table->remove, table->mark_deleted, table->surplus};
+	SPIPlanPtr plans[] = {table->fetch,	 table->insert,		  table->upsert,
+						  table->remove, table->mark_deleted, table->surplus};
 
 	for (size_t i = 0; i < lengthof(plans); i++)
 		if (plans[i] != NULL)

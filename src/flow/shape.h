@@ -37,6 +37,7 @@ typedef struct TargetTable
 
 	/* Prepared on first use, kept until the stream is closed. */
 	SPIPlanPtr fetch;		/* rows of given keys */
+	SPIPlanPtr insert;		/* batch rows into the table, where no row has their keys */
 	SPIPlanPtr upsert;		/* batch rows into the table */
 	SPIPlanPtr remove;		/* rows of given keys */
 	SPIPlanPtr mark_deleted; /* elements of given documents */
@@ -87,6 +88,7 @@ extern SPIPlanPtr sophia_shape_fetch(Shape *shape);
 extern SPIPlanPtr sophia_shape_remove(Shape *shape, TargetTable *table);
 extern SPIPlanPtr sophia_shape_mark_deleted(Shape *shape);
 extern SPIPlanPtr sophia_shape_surplus(Shape *shape);
+extern SPIPlanPtr sophia_shape_insert(Shape *shape, TargetTable *table);
 extern SPIPlanPtr sophia_shape_upsert(Shape *shape, TargetTable *table);
 
 /* Names that the statements use for their batches. */

@@ -203,6 +203,29 @@ append_changed(StringInfo sql, const TargetTable *table)
 	appendStringInfoString(sql, ")");
 }
 
+static void
+append_insert(StringInfo sql, const Shape *shape, const TargetTable *table)
+{
+	appendStringInfo(sql, "INSERT INTO %s AS t (", qualified(table));
+	append_columns(sql, table, "");
+	appendStringInfo(sql, ", changed_xid%s)", keeps_sentiment(shape, table) ? ", " SENTIMENT : "");
+	append_batch(sql, shape, table);
+}
+
+/* Inserts the batch's rows; fails with 23505 when one of their keys has a row. */
+SPIPlanPtr
+sophia_shape_insert(Shape *shape, TargetTable *table)
+{
+	StringInfoData sql;
+
+	if (table->insert != NULL)
+		return table->insert;
+	initStringInfo(&sql);
+	append_insert(&sql, shape, table);
+	table->insert = prepare(sql.data, 0);
+	return table->insert;
+}
+
 /* Inserts the batch's rows or replaces the rows of their keys. */
 SPIPlanPtr
 sophia_shape_upsert(Shape *shape, TargetTable *table)
@@ -214,10 +237,7 @@ sophia_shape_upsert(Shape *shape, TargetTable *table)
 	if (table->upsert != NULL)
 		return table->upsert;
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "INSERT INTO %s AS t (", qualified(table));
-	append_columns(&sql, table, "");
-	appendStringInfo(&sql, ", changed_xid%s)", sentiment ? ", " SENTIMENT : "");
-	append_batch(&sql, shape, table);
+	append_insert(&sql, shape, table);
 	appendStringInfoString(&sql, " ON CONFLICT (");
 	if (elements)
 		appendStringInfo(&sql, "%s, %s", quote_identifier(table->columns[0].name),

@@ -475,6 +475,23 @@ turn_journals(Stream *stream, int64 now)
 	return next;
 }
 
+/* True while some journal holds a whole line that is not applied. */
+static bool
+has_whole_line(const Stream *stream)
+{
+	ListCell *cell;
+
+	foreach (cell, stream->journals)
+	{
+		const ByteBuffer *content = &((Journal *) lfirst(cell))->reader->content;
+		size_t size = buffer_size(content);
+
+		if (size > 0 && memchr(buffer_bytes(content), '\n', size) != NULL)
+			return true;
+	}
+	return false;
+}
+
 /* Opens what is not open yet; false while the stream has nothing to read from. */
 static bool
 prepare(Stream *stream, int64 now)
@@ -496,7 +513,8 @@ prepare(Stream *stream, int64 now)
 		take_failure(stream, &failure);
 		return false;
 	}
-	if (stream->source->error_permanent)
+	/* what was read before the error is applied first */
+	if (stream->source->error_permanent && !has_whole_line(stream))
 	{
 		fail(stream, stream->source->error_message);
 		return false;

@@ -47,7 +47,7 @@ pin_settings(void)
 		const char *value;
 	} settings[] = {
 		{"search_path", "pg_catalog, pg_temp"},
-		{"lock_timeout", "1000"},
+		{"lock_timeout", "250"},
 		{"statement_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
 		{"default_transaction_isolation", "read committed"},

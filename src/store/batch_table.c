@@ -12,12 +12,15 @@
 /* What the planner is told of every batch: its plans are kept, so they must not depend on the first batch's size. */
 #define PLANNED_ROWS 1000
 
+/* Rows in memory, in kB, before they go to a file, where work_mem is less: several times what a batch of documents is. */
+#define MEMORY_KB (32 * 1024)
+
 BatchTable *
 sophia_batch_table_create(const char *name, TupleDesc desc)
 {
 	BatchTable *table = palloc0(sizeof(BatchTable));
 
-	table->store = tuplestore_begin_heap(false, false, work_mem);
+	table->store = tuplestore_begin_heap(false, false, Max(work_mem, MEMORY_KB));
 	table->relation.md.name = pstrdup(name);
 	table->relation.md.reliddesc = InvalidOid;
 	table->relation.md.tupdesc = desc;

@@ -164,6 +164,7 @@ my $path = $journal->write(lines('z2'));
 rename $path, $path =~ s/raw$/zst/r or die "rename: $!";
 $node->follow('codec', 'acme/codec', 'hubspot.owners');
 like($node->failure_of('codec'), qr/compression of fragment "[^"]*\.zst" is not supported/, 'an unsupported codec fails the stream, with its reason');
+is(ids('z'), 'z1', 'what comes before it is applied');
 like($node->error_of("SELECT sophia.await_stream('codec')"), qr/^55000: stream "codec" is failed: the compression/, 'await says so');
 rename $path =~ s/raw$/zst/r, $path or die "rename: $!";
 $node->safe_psql('postgres', "SELECT sophia.start_stream('codec')");

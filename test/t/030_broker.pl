@@ -3,7 +3,6 @@ use strict;
 use warnings;
 use List::Util qw(max sum);
 use PostgreSQL::Test::Utils;
-use POSIX ();
 use Sophia::Broker;
 use Sophia::Cluster;
 use Sophia::Documents;
@@ -220,18 +219,11 @@ cmp_ok($large_took, '<', 20, 'in time');
 
 # ---- idle, and awake again ----
 
-sub processor_ticks
-{
-	my ($process) = @_;
-	my @fields = split ' ', (slurp_file("/proc/$process/stat") =~ s/^.*\) //sr);
-	return $fields[11] + $fields[12];
-}
-
 $node->await_stream($_) for qw(contacts many);
 $pid = $node->wait_for_worker('ingest');
-my $ticks = processor_ticks($pid);
+my $used = $node->processor_seconds($pid);
 sleep 2;
-my $busy = (processor_ticks($pid) - $ticks) / POSIX::sysconf(POSIX::_SC_CLK_TCK()) / 2;
+my $busy = ($node->processor_seconds($pid) - $used) / 2;
 note sprintf 'idle: %.1f %% of a core for 4 streams', 100 * $busy;
 cmp_ok($busy, '<', 0.1, 'idle streams use no processor');
 

@@ -79,9 +79,12 @@ everything_arrived('before');
 
 append();
 $broker->stop('TERM');
+my $pid = $node->wait_for_worker('ingest');
+my $used = $node->processor_seconds($pid);
 my $started = time;
 ok(!$node->await_stream('contacts', 3), 'await_stream is false while the broker is down');
 cmp_ok(time - $started, '<', 6, 'when its time is up');
+cmp_ok(($node->processor_seconds($pid) - $used) / (time - $started), '<', 0.2, 'trying again costs little');
 ok($node->poll_query_until('postgres', "SELECT state = 'running' AND last_error ~ 'could not (list journals|read).*127.0.0.1' FROM sophia.stream_status WHERE stream = 'contacts'"),
 	'last_error tells that the broker is not there');
 note sql("SELECT last_error FROM sophia.stream_status WHERE stream = 'contacts'");
@@ -96,6 +99,10 @@ ok(!$node->await_stream('contacts', 1), 'a new worker waits, too');
 
 $broker->start;
 append();
+$started = time;
+ok($node->poll_query_until('postgres', "SELECT documents_applied = @{[ $expected->committed ]} FROM sophia.stream_status WHERE stream = 'contacts'"),
+	'the stream goes on without anybody asking');
+note sprintf 'after %.1f s', time - $started;
 everything_arrived('after SIGTERM');
 
 # ---- SIGKILL ----

@@ -9,6 +9,8 @@ use strict;
 use warnings;
 use parent 'PostgreSQL::Test::Cluster';
 use Carp qw(croak);
+use POSIX ();
+use PostgreSQL::Test::Utils qw(slurp_file);
 
 # Makes and starts a cluster.  Parameters:
 #   preload    1: shared_preload_libraries holds sophia_stack (default)
@@ -69,6 +71,14 @@ sub kill_worker
 	my $pid = $self->wait_for_worker($kind);
 	kill $signal, $pid or croak "cannot signal worker $kind, pid $pid: $!";
 	return $pid;
+}
+
+# Seconds of processor time that a process has used.
+sub processor_seconds
+{
+	my ($self, $pid) = @_;
+	my @fields = split ' ', (slurp_file("/proc/$pid/stat") =~ s/^.*\) //sr);
+	return ($fields[11] + $fields[12]) / POSIX::sysconf(POSIX::_SC_CLK_TCK());
 }
 
 # Waits until the server answers, as after a crash restart.

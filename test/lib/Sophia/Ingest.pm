@@ -12,7 +12,7 @@ use parent 'Sophia::Cluster';
 use Carp qw(croak);
 use File::Spec;
 use JSON::PP ();
-use PostgreSQL::Test::Utils;
+use PostgreSQL::Test::Utils ();
 use Sophia::Documents;
 
 my $json = JSON::PP->new->canonical->utf8;
