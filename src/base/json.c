@@ -10,6 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Members and items that the stack keeps room for from one document to the next. */
+#define STACK_KEPT 65536
+
 /* numeric holds 131072 digits before the point and 16383 behind it; a margin keeps the check simple. */
 #define NUMBER_MAX_DIGITS 16000
 #define NUMBER_MAX_EXPONENT 16000
@@ -545,6 +548,8 @@ parse_container(JsonParser *parser, JsonNode *node, char close)
 		{
 			if (!(close == '}' ? parse_member(parser) : parse_item(parser)))
 				return false;
+			if (parser->skim)
+				parser->stack_top = from;
 			skip_space(parser);
 			if (parser->next >= parser->end || (*parser->next != ',' && *parser->next != close))
 				return problem(parser, JSON_SYNTAX);
@@ -601,6 +606,12 @@ sophia_json_parse(JsonParser *parser, Arena *arena, const char *text, size_t len
 		skip_space(parser);
 		if (parser->next < parser->end)
 			problem(parser, JSON_SYNTAX);
+	}
+	if (parser->stack_size > STACK_KEPT)
+	{
+		free(parser->stack);
+		parser->stack = NULL;
+		parser->stack_size = 0;
 	}
 	return parser->problem == JSON_FINE;
 }

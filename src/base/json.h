@@ -72,6 +72,9 @@ typedef struct JsonParser
 	JsonNode root;			/* valid unless the problem is one of JSON_NO_MEMORY .. JSON_TOO_DEEP */
 	JsonNode uuid;			/* /_meta/uuid, also of a document that breaks off behind it; JSON_NULL = none */
 
+	/* Set before a parse: only the uuid and the problems are wanted, so that no tree is built; root is then empty. */
+	bool skim;
+
 	/* Internal. */
 	Arena *arena;
 	const char *start;

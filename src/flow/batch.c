@@ -206,6 +206,21 @@ is_tombstone(const JsonNode *root)
 	return op != NULL && op->kind == JSON_STRING && op->length == 1 && op->u.text[0] == 'd';
 }
 
+/* Parses the line of a document; of one that is too large to be applied, only what its place in the sequence needs. */
+static bool
+parse_document(Arena *arena, ApplyDocument *given)
+{
+	bool fine;
+
+	parser.skim = is_too_large(given->length);
+	fine = sophia_json_parse(&parser, arena, given->line, given->length);
+	if (parser.problem == JSON_NO_MEMORY)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	given->document.root = parser.root;
+	given->document.tombstone = is_tombstone(&parser.root);
+	return fine;
+}
+
 /* Row number `i` of the cursor's current ones, in the memory of a slice; false when its clock is out of bounds. */
 static bool
 read_staged(Batch *batch, SPITupleTable *table, uint64 i, uint64 after, uint64 through,
@@ -224,11 +239,7 @@ read_staged(Batch *batch, SPITupleTable *table, uint64 i, uint64 after, uint64 t
 	stored = DatumGetByteaPP(SPI_getbinval(table->vals[i], table->tupdesc, 3, &null));
 	given->line = VARDATA_ANY(stored);
 	given->length = VARSIZE_ANY_EXHDR(stored);
-	sophia_json_parse(&parser, &staged_arena, given->line, given->length);
-	if (parser.problem == JSON_NO_MEMORY)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	given->document.root = parser.root;
-	given->document.tombstone = is_tombstone(&parser.root);
+	parse_document(&staged_arena, given);
 	return true;
 }
 
@@ -370,9 +381,7 @@ take_line(Batch *batch, const char *line, size_t length, int64 offset)
 
 	if (is_blank(line, length))
 		return;
-	fine = sophia_json_parse(&parser, &line_arena, line, length);
-	if (parser.problem == JSON_NO_MEMORY)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	fine = parse_document(&line_arena, &given);
 	given.document.offset = offset;
 	if (parser.uuid.kind != JSON_STRING ||
 		!sophia_uuid_parse(parser.uuid.u.text, parser.uuid.length, &uuid))
@@ -385,8 +394,6 @@ take_line(Batch *batch, const char *line, size_t length, int64 offset)
 		return;
 	}
 	given.document.clock = uuid.clock;
-	given.document.root = parser.root;
-	given.document.tombstone = is_tombstone(&parser.root);
 	sequence_document(batch, &given, &uuid);
 }
 

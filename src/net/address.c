@@ -58,15 +58,3 @@ sophia_address_refused(const struct sockaddr *address)
 		return refused_ipv6(((const struct sockaddr_in6 *) address)->sin6_addr.s6_addr);
 	return false;
 }
-
-bool
-sophia_address_refused_text(const char *text)
-{
-	unsigned char bytes[16];
-
-	if (inet_pton(AF_INET, text, bytes) == 1)
-		return refused_ipv4(ipv4_at(bytes));
-	if (inet_pton(AF_INET6, text, bytes) == 1)
-		return refused_ipv6(bytes);
-	return false;
-}

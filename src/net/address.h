@@ -16,7 +16,4 @@ struct sockaddr;
  */
 extern bool sophia_address_refused(const struct sockaddr *address);
 
-/* The same for an address written out, without brackets; false for what is no numeric address. */
-extern bool sophia_address_refused_text(const char *text);
-
 #endif /* SOPHIA_ADDRESS_H */

@@ -26,6 +26,9 @@
 #define FIRST_DELAY_MS	 1000
 #define LONGEST_DELAY_MS 60000
 
+/* So many crashes of the server in a row are borne before workers wait longer after each. */
+#define CRASHES_BORNE 3
+
 Registry *sophia_registry = NULL;
 
 static shmem_request_hook_type previous_shmem_request_hook = NULL;
@@ -45,6 +48,22 @@ request_shmem(void)
 	RequestNamedLWLockTranche("sophia_stack", 1);
 }
 
+/*
+ * How often the shared memory was made anew in a row.  The postmaster outlives it, so this is what tells that a
+ * worker might be the cause; without waiting, one that crashes at once would keep everybody from connecting.
+ */
+static int
+count_crashes(void)
+{
+	static int crashes = 0;
+	static int64 last_start = 0;
+	int64 now = sophia_clock_ms();
+
+	crashes = last_start != 0 && now - last_start < HEALTHY_MS ? crashes + 1 : 0;
+	last_start = now;
+	return crashes;
+}
+
 static void
 startup_shmem(void)
 {
@@ -60,6 +79,7 @@ startup_shmem(void)
 	{
 		memset(sophia_registry, 0, sizeof(Registry));
 		sophia_registry->lock = &GetNamedLWLockTranche("sophia_stack")->lock;
+		sophia_registry->crashes = count_crashes();
 	}
 	LWLockRelease(AddinShmemInitLock);
 }
@@ -319,6 +339,11 @@ sophia_registry_place_worker(Oid database, int index)
 		memset(worker, 0, sizeof(WorkerSlot));
 		worker->database = database;
 		worker->index = index;
+		if (sophia_registry->crashes > CRASHES_BORNE)
+		{
+			worker->failures = sophia_registry->crashes - CRASHES_BORNE - 1;
+			count_failure(worker, sophia_clock_ms());
+		}
 	}
 	LWLockRelease(sophia_registry->lock);
 	return place;

@@ -40,6 +40,7 @@ typedef struct Registry
 	LWLock *lock;
 	pid_t launcher_pid; /* 0 = none */
 	int launcher_proc_number;
+	int crashes; /* how often the server has started anew after a crash, each time within a minute */
 	uint64 last_generation;
 	uint64 last_request;
 	WorkerSlot workers[SOPHIA_WORKER_SLOTS];

@@ -2,6 +2,7 @@
 # started, or replaced while somebody waits for it.
 use strict;
 use warnings;
+use File::Path qw(make_path);
 use PostgreSQL::Test::Utils;
 use Sophia::Cluster;
 use Sophia::Documents;
@@ -49,6 +50,20 @@ $node->safe_psql('postgres', "BEGIN; DELETE FROM hubspot_raw.contacts; SELECT so
 	SELECT sophia.create_stream('people', 'store', 'acme/contacts', 'hubspot.contacts', '{\"delete\": \"hard\"}'); COMMIT;");
 ok($node->await_stream('people', 20), 'whoever waits for a stream that was replaced is answered');
 is(rows(), 10, 'when its rows are there');
+
+# ---- start_from = end is decided once ----
+
+make_path("$store/acme/late");
+$node->safe_psql('postgres', "SELECT sophia.create_stream('late', 'store', 'acme/late', 'hubspot.companies', '{\"start_from\": \"end\"}')");
+ok($node->await_stream('late'), 'a collection without journals is caught up with');
+$node->poll_query_until('postgres', "SELECT state = 'running' FROM sophia.stream_status WHERE stream = 'late'");
+$node->stop;
+Sophia::Documents->journal($store, 'acme/late/pivot=00')->write($producer->transaction({ id => 1 }, { id => 2 }));
+$node->start;
+$node->wait_for_worker('ingest');
+ok($node->await_stream('late'), 'so it is after a restart');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM hubspot_raw.companies'), 2,
+	'what was written since the stream first looked is not skipped');
 
 $node->stop;
 done_testing();

@@ -43,7 +43,7 @@ static const struct
 	{"2001:db8::1", false},
 };
 
-/* The same question, asked of a socket address. */
+/* The question asked of the socket address that a text stands for. */
 static bool
 refused(const char *text)
 {
@@ -62,11 +62,8 @@ main(void)
 	struct sockaddr other = {.sa_family = AF_UNIX};
 
 	for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++)
-		ok(sophia_address_refused_text(addresses[i].text) == addresses[i].refused &&
-			   refused(addresses[i].text) == addresses[i].refused,
-		   "%s is %s", addresses[i].text, addresses[i].refused ? "refused" : "allowed");
-	ok(!sophia_address_refused_text("broker.example.com") && !sophia_address_refused_text(""),
-	   "a name is no address");
+		ok(refused(addresses[i].text) == addresses[i].refused, "%s is %s", addresses[i].text,
+		   addresses[i].refused ? "refused" : "allowed");
 	ok(!sophia_address_refused(&other), "another family is not refused");
 	done_testing();
 	return exit_status();

@@ -213,6 +213,46 @@ test_parsing(void)
 	}
 }
 
+/* Skimming finds the same uuids and problems, and gives back what an earlier document took. */
+static void
+test_skimming(void)
+{
+	for (size_t i = 0; i < COUNT(uuids); i++)
+	{
+		JsonProblem problem;
+
+		parse(uuids[i].text, strlen(uuids[i].text));
+		problem = parser.problem;
+		parser.skim = true;
+		parse(uuids[i].text, strlen(uuids[i].text));
+		parser.skim = false;
+		ok(parser.problem == problem && (uuids[i].uuid == NULL
+											 ? parser.uuid.kind == JSON_NULL
+											 : parser.uuid.kind == JSON_STRING &&
+												   strcmp(text_of(&parser.uuid), uuids[i].uuid) == 0),
+		   "uuid of skimmed text %zu", i);
+	}
+}
+
+static void
+test_large_array(void)
+{
+	size_t length = 400001;
+	char *text = malloc(length);
+
+	for (size_t i = 0; i < length; i++)
+		text[i] = i % 2 == 0 ? ',' : '1';
+	text[0] = '[';
+	text[length - 1] = ']';
+	ok(parse(text, length) && parser.root.length > 190000, "an array of many items is parsed");
+	ok(parser.stack_size <= 65536, "and the stack that it needed is given back");
+	parser.skim = true;
+	ok(parse(text, length) && parser.root.length == 0 && parser.stack_size <= 256,
+	   "skimmed, it takes no memory");
+	parser.skim = false;
+	free(text);
+}
+
 static void
 test_depth(void)
 {
@@ -330,6 +370,8 @@ int
 main(void)
 {
 	test_parsing();
+	test_skimming();
+	test_large_array();
 	test_depth();
 	test_many_members();
 	test_pointers();
