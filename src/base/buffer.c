@@ -15,9 +15,9 @@
 char *
 sophia_buffer_reserve(ByteBuffer *b, size_t n)
 {
-	size_t		used = b->end - b->start;
-	size_t		capacity = b->capacity < BUFFER_MIN_CAPACITY ? BUFFER_MIN_CAPACITY : b->capacity;
-	char	   *grown;
+	size_t used = b->end - b->start;
+	size_t capacity = b->capacity < BUFFER_MIN_CAPACITY ? BUFFER_MIN_CAPACITY : b->capacity;
+	char *grown;
 
 	if (b->capacity > 0 && n <= b->capacity - b->end)
 		return b->data + b->end;
@@ -48,7 +48,7 @@ sophia_buffer_reserve(ByteBuffer *b, size_t n)
 bool
 sophia_buffer_append(ByteBuffer *b, const void *bytes, size_t n)
 {
-	char	   *room = sophia_buffer_reserve(b, n);
+	char *room = sophia_buffer_reserve(b, n);
 
 	if (room == NULL)
 		return false;

@@ -11,10 +11,10 @@
 
 typedef struct ByteBuffer
 {
-	char	   *data;			/* start of the memory, NULL while nothing was ever stored */
-	size_t		start;			/* first byte not consumed yet */
-	size_t		end;			/* one past the last byte */
-	size_t		capacity;		/* bytes of memory at data */
+	char *data;		 /* start of the memory, NULL while nothing was ever stored */
+	size_t start;	 /* first byte not consumed yet */
+	size_t end;		 /* one past the last byte */
+	size_t capacity; /* bytes of memory at data */
 } ByteBuffer;
 
 /* Bytes stored and not consumed. */
@@ -46,4 +46,4 @@ extern void sophia_buffer_clear(ByteBuffer *b);
 /* Gives the memory back; the buffer can be used again. */
 extern void sophia_buffer_free(ByteBuffer *b);
 
-#endif							/* SOPHIA_BUFFER_H */
+#endif /* SOPHIA_BUFFER_H */

@@ -14,7 +14,7 @@
 #define STACK_KEPT 65536
 
 /* numeric holds 131072 digits before the point and 16383 behind it; a margin keeps the check simple. */
-#define NUMBER_MAX_DIGITS 16000
+#define NUMBER_MAX_DIGITS	16000
 #define NUMBER_MAX_EXPONENT 16000
 
 static bool parse_value(JsonParser *parser, JsonNode *node);
@@ -23,7 +23,8 @@ static bool parse_value(JsonParser *parser, JsonNode *node);
 static bool
 problem(JsonParser *parser, JsonProblem what)
 {
-	if (parser->problem == JSON_FINE || (what < JSON_BAD_ENCODING && parser->problem >= JSON_BAD_ENCODING))
+	if (parser->problem == JSON_FINE ||
+		(what < JSON_BAD_ENCODING && parser->problem >= JSON_BAD_ENCODING))
 	{
 		parser->problem = what;
 		parser->problem_at = parser->next - parser->start;
@@ -34,9 +35,8 @@ problem(JsonParser *parser, JsonProblem what)
 static void
 skip_space(JsonParser *parser)
 {
-	while (parser->next < parser->end &&
-		   (*parser->next == ' ' || *parser->next == '\t' || *parser->next == '\n' ||
-			*parser->next == '\r'))
+	while (parser->next < parser->end && (*parser->next == ' ' || *parser->next == '\t' ||
+										  *parser->next == '\n' || *parser->next == '\r'))
 		parser->next++;
 }
 
@@ -104,7 +104,8 @@ skip_plain(JsonParser *parser, const char *p)
 			p++;
 		else
 		{
-			int bytes = utf8_sequence((const unsigned char *) p, (const unsigned char *) parser->end);
+			int bytes =
+				utf8_sequence((const unsigned char *) p, (const unsigned char *) parser->end);
 
 			if (bytes == 0)
 			{
@@ -677,7 +678,8 @@ sophia_json_pointer(JsonPointer *pointer, Arena *arena, const char *text)
 	{
 		const char *to;
 
-		if (*text++ != '/' || pointer->steps == (int) (sizeof(pointer->step) / sizeof(pointer->step[0])))
+		if (*text++ != '/' ||
+			pointer->steps == (int) (sizeof(pointer->step) / sizeof(pointer->step[0])))
 			return false;
 		to = text + strcspn(text, "/");
 		pointer->step[pointer->steps].name =
@@ -724,7 +726,8 @@ merge_objects(JsonNode *result, Arena *arena, const JsonNode *left, const JsonNo
 		else
 		{
 			*out = *r;
-			if (whole == NULL || r->length != whole_length || memcmp(r->name, whole, whole_length) != 0)
+			if (whole == NULL || r->length != whole_length ||
+				memcmp(r->name, whole, whole_length) != 0)
 				if (!sophia_json_merge(&out->value, arena, &l->value, &r->value, NULL))
 					return false;
 			out++;

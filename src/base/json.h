@@ -23,9 +23,9 @@ typedef enum JsonKind
 	JSON_NULL,
 	JSON_FALSE,
 	JSON_TRUE,
-	JSON_NUMBER, /* text: the number as written */
+	JSON_NUMBER,  /* text: the number as written */
 	JSON_DECIMAL, /* data: a number in the server's binary form, from a stored document */
-	JSON_STRING, /* text: unescaped UTF-8 */
+	JSON_STRING,  /* text: unescaped UTF-8 */
 	JSON_ARRAY,
 	JSON_OBJECT
 } JsonKind;
@@ -39,7 +39,8 @@ typedef struct JsonNode
 		const char *text;
 		const void *data;
 		const struct JsonNode *items;
-		const struct JsonMember *members; /* in the order of sophia_json_compare_names, names distinct */
+		const struct JsonMember
+			*members; /* in the order of sophia_json_compare_names, names distinct */
 	} u;
 } JsonNode;
 
@@ -67,10 +68,10 @@ typedef enum JsonProblem
 typedef struct JsonParser
 {
 	/* Result of the last parse. */
-	JsonProblem problem;	/* the first one met */
-	size_t problem_at;		/* byte position of it */
-	JsonNode root;			/* valid unless the problem is one of JSON_NO_MEMORY .. JSON_TOO_DEEP */
-	JsonNode uuid;			/* /_meta/uuid, also of a document that breaks off behind it; JSON_NULL = none */
+	JsonProblem problem; /* the first one met */
+	size_t problem_at;	 /* byte position of it */
+	JsonNode root;		 /* valid unless the problem is one of JSON_NO_MEMORY .. JSON_TOO_DEEP */
+	JsonNode uuid; /* /_meta/uuid, also of a document that breaks off behind it; JSON_NULL = none */
 
 	/* Set before a parse: only the uuid and the problems are wanted, so that no tree is built; root is then empty. */
 	bool skim;

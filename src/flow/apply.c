@@ -94,7 +94,8 @@ execute(SPIPlanPtr plan, Datum *values, int expected)
 	int rc = SPI_execute_plan(plan, values, NULL, false, 0);
 
 	if (rc != expected)
-		elog(ERROR, "unexpected result of a statement of the ingest: %s", SPI_result_code_string(rc));
+		elog(ERROR, "unexpected result of a statement of the ingest: %s",
+			 SPI_result_code_string(rc));
 }
 
 static bool
@@ -329,7 +330,8 @@ remove_rows(Work *work, TargetTable *table, bool (*wanted)(const KeyGroup *))
 
 /* Runs one of a table's statements that insert a batch. */
 static void
-write_rows(SPIPlanPtr (*statement)(Shape *, TargetTable *), Shape *shape, TargetTable *table, BatchTable *rows)
+write_rows(SPIPlanPtr (*statement)(Shape *, TargetTable *), Shape *shape, TargetTable *table,
+		   BatchTable *rows)
 {
 	if (rows->rows == 0)
 		return;
@@ -359,9 +361,9 @@ mark_elements_deleted(Work *work)
 		nulls[0] = false;
 		memset(nulls + table->n_columns + SOURCE_PUBLISHED_AT, false,
 			   SOURCE_COLUMNS - SOURCE_PUBLISHED_AT);
-		source[SOURCE_PUBLISHED_AT] = TimestampTzGetDatum(
-			sophia_clock_unix_us(group->elements.clock) -
-			(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
+		source[SOURCE_PUBLISHED_AT] =
+			TimestampTzGetDatum(sophia_clock_unix_us(group->elements.clock) -
+								(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
 		source[SOURCE_IS_DELETED] = BoolGetDatum(true);
 		source[SOURCE_CLOCK] = Int64GetDatum((int64) group->elements.clock);
 		source[SOURCE_JOURNAL] = work->builder.journal_text;

@@ -36,7 +36,7 @@ typedef struct Apply
 	const char *journal;   /* where all the documents come from */
 	Arena *arena;		   /* for reduced documents */
 	MemoryContext context; /* of the results */
-	bool careful;		 /* a call before this one failed: see sophia_apply_carefully() */
+	bool careful;		   /* a call before this one failed: see sophia_apply_carefully() */
 
 	/* Results, added up over calls. */
 	int64 applied;

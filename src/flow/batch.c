@@ -91,15 +91,16 @@ sophia_batch_ready(Journal *journal, int64 now, int64 *next)
 
 	if (size == 0)
 		return reader->offset > journal->next_offset;
-	return memchr(buffer_bytes(&reader->content), '\n', size) != NULL && has_enough(journal, now, next);
+	return memchr(buffer_bytes(&reader->content), '\n', size) != NULL &&
+		   has_enough(journal, now, next);
 }
 
 static void
 write_dead_letter(Batch *batch, const char *line, size_t length, int64 offset, int sqlstate,
 				  const char *reason)
 {
-	if (sophia_checkpoint_dead_letter(batch->stream, batch->journal->name, offset, line, length, reason,
-									  sqlstate))
+	if (sophia_checkpoint_dead_letter(batch->stream, batch->journal->name, offset, line, length,
+									  reason, sqlstate))
 		batch->change.dead++;
 }
 
@@ -151,7 +152,7 @@ flush(Batch *batch)
 		sophia_apply_carefully(&batch->apply, batch->documents, batch->n);
 	else
 		sophia_apply(&batch->apply, batch->documents, batch->n);
-	foreach (cell, batch->apply.dead)
+	foreach(cell, batch->apply.dead)
 	{
 		DeadLetter *letter = lfirst(cell);
 
@@ -178,10 +179,11 @@ commit_document(Batch *batch, const ApplyDocument *given, JsonProblem problem, s
 	if (problem != JSON_FINE)
 		write_problem(batch, given, problem, problem_at);
 	else if (is_too_large(given->length))
-		write_dead_letter(batch, given->line, given->length, given->document.offset,
-						  ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-						  psprintf("document of %zu bytes is larger than sophia_stack.max_document_size",
-								   given->length));
+		write_dead_letter(
+			batch, given->line, given->length, given->document.offset,
+			ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+			psprintf("document of %zu bytes is larger than sophia_stack.max_document_size",
+					 given->length));
 	else
 	{
 		if (batch->n == batch->room)
@@ -336,8 +338,9 @@ sequence_document(Batch *batch, ApplyDocument *given, const DocumentUuid *uuid)
 
 	producer->dirty |= result.outcome != SEQUENCE_DUPLICATE && uuid->clock != 0;
 	if (result.anomaly)
-		ereport(LOG, (errmsg("sequence anomaly in journal \"%s\" of stream \"%s\" at offset %lld",
-							 batch->journal->name, batch->stream, (long long) given->document.offset)));
+		ereport(LOG,
+				(errmsg("sequence anomaly in journal \"%s\" of stream \"%s\" at offset %lld",
+						batch->journal->name, batch->stream, (long long) given->document.offset)));
 	if (result.discards_pending)
 		drop_pending(batch, producer);
 	switch (result.outcome)
@@ -516,8 +519,10 @@ sophia_batch_run(const char *stream, Shape *shape, Journal *journal)
 	sophia_arena_reset(&line_arena);
 	sophia_arena_reset(&staged_arena);
 	sophia_transaction_begin("applying documents");
-	batch.context = AllocSetContextCreate(CurrentMemoryContext, "sophia_stack batch", ALLOCSET_DEFAULT_SIZES);
-	batch.slice = AllocSetContextCreate(batch.context, "sophia_stack slice", ALLOCSET_DEFAULT_SIZES);
+	batch.context =
+		AllocSetContextCreate(CurrentMemoryContext, "sophia_stack batch", ALLOCSET_DEFAULT_SIZES);
+	batch.slice =
+		AllocSetContextCreate(batch.context, "sophia_stack slice", ALLOCSET_DEFAULT_SIZES);
 	batch.apply.context = batch.slice;
 	result = run_locked(&batch, &taken);
 	if (result != BATCH_APPLIED)

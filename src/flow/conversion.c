@@ -63,15 +63,15 @@ sophia_json_to_text(const JsonNode *node, size_t *length)
 				DirectFunctionCall1(numeric_out, NumericGetDatum(sophia_json_numeric(node))));
 			break;
 		default:
-			{
-				StringInfoData encoded;
-				Jsonb *jsonb;
+		{
+			StringInfoData encoded;
+			Jsonb *jsonb;
 
-				initStringInfo(&encoded);
-				jsonb = sophia_jsonb_encode(&encoded, node);
-				text = jsonb == NULL ? pstrdup("") : JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
-				pfree(encoded.data);
-			}
+			initStringInfo(&encoded);
+			jsonb = sophia_jsonb_encode(&encoded, node);
+			text = jsonb == NULL ? pstrdup("") : JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+			pfree(encoded.data);
+		}
 	}
 	*length = strlen(text);
 	return text;
@@ -100,7 +100,8 @@ scalar_text(const JsonNode *const *values, int n, const char **text, size_t *len
 }
 
 static bool
-convert_text(ConversionContext *context, const JsonNode *const *values, int n, Datum *value, bool *null)
+convert_text(ConversionContext *context, const JsonNode *const *values, int n, Datum *value,
+			 bool *null)
 {
 	const JsonNode *node = first_value(values, n);
 
@@ -145,7 +146,8 @@ convert_timestamptz(ConversionContext *context, const JsonNode *const *values, i
 }
 
 static bool
-convert_epoch(ConversionContext *context, const JsonNode *const *values, int n, Datum *value, bool *null)
+convert_epoch(ConversionContext *context, const JsonNode *const *values, int n, Datum *value,
+			  bool *null)
 {
 	const char *text;
 	size_t length;
@@ -264,7 +266,8 @@ convert_integer(ConversionContext *context, const JsonNode *const *values, int n
 }
 
 static bool
-convert_int4(ConversionContext *context, const JsonNode *const *values, int n, Datum *value, bool *null)
+convert_int4(ConversionContext *context, const JsonNode *const *values, int n, Datum *value,
+			 bool *null)
 {
 	int64 result = 0;
 
@@ -275,7 +278,8 @@ convert_int4(ConversionContext *context, const JsonNode *const *values, int n, D
 }
 
 static bool
-convert_int8(ConversionContext *context, const JsonNode *const *values, int n, Datum *value, bool *null)
+convert_int8(ConversionContext *context, const JsonNode *const *values, int n, Datum *value,
+			 bool *null)
 {
 	int64 result = 0;
 
@@ -286,7 +290,8 @@ convert_int8(ConversionContext *context, const JsonNode *const *values, int n, D
 }
 
 static bool
-convert_jsonb(ConversionContext *context, const JsonNode *const *values, int n, Datum *value, bool *null)
+convert_jsonb(ConversionContext *context, const JsonNode *const *values, int n, Datum *value,
+			  bool *null)
 {
 	const JsonNode *node = first_value(values, n);
 	StringInfoData encoded;
@@ -345,7 +350,8 @@ add_distinct(DistinctTexts *texts, const char *p, const char *end)
 }
 
 static bool
-convert_list(ConversionContext *context, const JsonNode *const *values, int n, Datum *value, bool *null)
+convert_list(ConversionContext *context, const JsonNode *const *values, int n, Datum *value,
+			 bool *null)
 {
 	const JsonNode *node = first_value(values, n);
 	DistinctTexts texts;
@@ -408,19 +414,22 @@ convert_normalized(TextNormalizer normalizer, const JsonNode *const *values, int
 }
 
 static bool
-convert_email(ConversionContext *context, const JsonNode *const *values, int n, Datum *value, bool *null)
+convert_email(ConversionContext *context, const JsonNode *const *values, int n, Datum *value,
+			  bool *null)
 {
 	return convert_normalized(email_normalizer, values, n, value, null);
 }
 
 static bool
-convert_phone(ConversionContext *context, const JsonNode *const *values, int n, Datum *value, bool *null)
+convert_phone(ConversionContext *context, const JsonNode *const *values, int n, Datum *value,
+			  bool *null)
 {
 	return convert_normalized(phone_normalizer, values, n, value, null);
 }
 
 static bool
-convert_html(ConversionContext *context, const JsonNode *const *values, int n, Datum *value, bool *null)
+convert_html(ConversionContext *context, const JsonNode *const *values, int n, Datum *value,
+			 bool *null)
 {
 	return convert_normalized(html_normalizer, values, n, value, null);
 }
@@ -503,8 +512,8 @@ text_equals(const JsonNode *object, const char *name, const char *wanted)
 
 /* objectId of the Contact among the objects that the party is linked to in HubSpot. */
 static bool
-convert_hubspot_contact(ConversionContext *context, const JsonNode *const *values, int n, Datum *value,
-						bool *null)
+convert_hubspot_contact(ConversionContext *context, const JsonNode *const *values, int n,
+						Datum *value, bool *null)
 {
 	const JsonNode *systems = first_value(values, n);
 
@@ -572,15 +581,15 @@ convert_sentence_time(ConversionContext *context, const JsonNode *const *values,
 }
 
 static bool
-convert_sentences_start(ConversionContext *context, const JsonNode *const *values, int n, Datum *value,
-						bool *null)
+convert_sentences_start(ConversionContext *context, const JsonNode *const *values, int n,
+						Datum *value, bool *null)
 {
 	return convert_sentence_time(context, values, n, false, "start", value, null);
 }
 
 static bool
-convert_sentences_end(ConversionContext *context, const JsonNode *const *values, int n, Datum *value,
-					  bool *null)
+convert_sentences_end(ConversionContext *context, const JsonNode *const *values, int n,
+					  Datum *value, bool *null)
 {
 	return convert_sentence_time(context, values, n, true, "end", value, null);
 }

@@ -19,7 +19,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
-#define INPUT_SIZE   (128 * 1024)
+#define INPUT_SIZE	 (128 * 1024)
 #define SCRATCH_SIZE ((int64_t) 256 * 1024)
 
 /* 15 bits of window, and gzip headers only. */
@@ -28,20 +28,20 @@
 struct FragmentFile
 {
 	int fd;
-	int64_t length;   /* of the content, by the name */
+	int64_t length;	  /* of the content, by the name */
 	int64_t position; /* content bytes decoded so far */
-	int64_t skip;     /* content bytes still to be discarded before the first one wanted */
+	int64_t skip;	  /* content bytes still to be discarded before the first one wanted */
 	uint8_t sha1[FRAGMENT_SHA1_SIZE];
 	FragmentIdentity identity;
 	bool gzip;
-	bool inflating;    /* stream is initialised */
-	bool in_member;    /* a gzip member was begun and did not end yet */
+	bool inflating;	   /* stream is initialised */
+	bool in_member;	   /* a gzip member was begun and did not end yet */
 	bool end_of_input; /* the file has no more bytes */
 	z_stream stream;
 	EVP_MD_CTX *digest;
-	unsigned char *input;   /* compressed bytes; NULL for raw files */
+	unsigned char *input;	/* compressed bytes; NULL for raw files */
 	unsigned char *scratch; /* content that is not kept */
-	size_t scratch_size;    /* more than the content, if that is small */
+	size_t scratch_size;	/* more than the content, if that is small */
 	char error[256];
 };
 
@@ -60,7 +60,7 @@ static FragmentStatus
 fail_system(FragmentFile *f, const char *what)
 {
 	return fail(f, errno == ENOENT ? FRAGMENT_MISSING : FRAGMENT_UNREADABLE, "%s: %s", what,
-	            strerror(errno));
+				strerror(errno));
 }
 
 /* ---- opening ---- */
@@ -78,7 +78,7 @@ bool
 sophia_fragment_same(const FragmentIdentity *a, const FragmentIdentity *b)
 {
 	return a->device == b->device && a->inode == b->inode && a->size == b->size &&
-	       a->mtime_ns == b->mtime_ns;
+		   a->mtime_ns == b->mtime_ns;
 }
 
 /* A file that its reader decompressed while copying has no gzip header, and JSON never starts like one. */
@@ -88,7 +88,7 @@ starts_as_gzip(int fd)
 	unsigned char magic[2];
 
 	return pread(fd, magic, sizeof(magic), 0) == (ssize_t) sizeof(magic) && magic[0] == 0x1f &&
-	       magic[1] == 0x8b;
+		   magic[1] == 0x8b;
 }
 
 static FragmentStatus
@@ -130,7 +130,7 @@ prepare_decoder(FragmentFile *f, FragmentCodec codec)
 
 FragmentStatus
 sophia_fragment_open(int folder, const char *file, const FragmentName *name, FragmentFile **out,
-                     FragmentIdentity *identity, char *error, size_t error_size)
+					 FragmentIdentity *identity, char *error, size_t error_size)
 {
 	FragmentFile *f = calloc(1, sizeof(FragmentFile));
 
@@ -159,7 +159,7 @@ sophia_fragment_open(int folder, const char *file, const FragmentName *name, Fra
 
 FragmentStatus
 sophia_fragment_identify(int folder, const char *file, FragmentIdentity *identity, char *error,
-                         size_t error_size)
+						 size_t error_size)
 {
 	struct stat st;
 
@@ -240,7 +240,7 @@ inflate_step(FragmentFile *f)
 		return fail(f, FRAGMENT_NO_MEMORY, "out of memory");
 	else if (rc != Z_OK && rc != Z_BUF_ERROR)
 		return fail(f, FRAGMENT_DAMAGED, "gzip data is damaged: %s",
-		            f->stream.msg ? f->stream.msg : "unexpected data");
+					f->stream.msg ? f->stream.msg : "unexpected data");
 	return FRAGMENT_MORE;
 }
 
@@ -288,7 +288,7 @@ decode(FragmentFile *f, void *out, size_t size, size_t *got)
 	*got = 0;
 
 	FragmentStatus status =
-	    f->gzip ? decode_gzip(f, out, size, got) : decode_raw(f, out, size, got);
+		f->gzip ? decode_gzip(f, out, size, got) : decode_raw(f, out, size, got);
 
 	if (status == FRAGMENT_MORE)
 		f->position += (int64_t) *got;
@@ -314,7 +314,7 @@ check_length(FragmentFile *f, int64_t length)
 {
 	if (length != f->length)
 		return fail(f, FRAGMENT_DAMAGED,
-		            "its content has %" PRId64 " bytes, its name says %" PRId64, length, f->length);
+					"its content has %" PRId64 " bytes, its name says %" PRId64, length, f->length);
 	return FRAGMENT_DONE;
 }
 
@@ -360,8 +360,8 @@ sophia_fragment_verify(FragmentFile *f, size_t budget)
 			return fail(f, FRAGMENT_UNREADABLE, "the crypto library failed");
 		if (f->position > f->length)
 			return fail(f, FRAGMENT_DAMAGED,
-			            "its content has more than the %" PRId64 " bytes that its name says",
-			            f->length);
+						"its content has more than the %" PRId64 " bytes that its name says",
+						f->length);
 		if (got < f->scratch_size)
 			return finish_verify(f);
 	}

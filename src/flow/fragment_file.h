@@ -13,9 +13,9 @@
 
 typedef enum FragmentStatus
 {
-	FRAGMENT_MORE,       /* the slice is done, there is more */
-	FRAGMENT_DONE,       /* verified; or read to the end */
-	FRAGMENT_MISSING,    /* no such file */
+	FRAGMENT_MORE,		 /* the slice is done, there is more */
+	FRAGMENT_DONE,		 /* verified; or read to the end */
+	FRAGMENT_MISSING,	 /* no such file */
 	FRAGMENT_UNREADABLE, /* the operating system refuses */
 	FRAGMENT_DAMAGED, /* length, SHA-1 or compression do not agree with the name, or the file changed */
 	FRAGMENT_NO_MEMORY
@@ -39,13 +39,13 @@ typedef struct FragmentFile FragmentFile;
  * FRAGMENT_DONE: *out is open, and *identity says which state of the file.
  */
 extern FragmentStatus sophia_fragment_open(int folder, const char *file, const FragmentName *name,
-                                           FragmentFile **out, FragmentIdentity *identity,
-                                           char *error, size_t error_size);
+										   FragmentFile **out, FragmentIdentity *identity,
+										   char *error, size_t error_size);
 
 /* The identity of a file that is not open; FRAGMENT_DONE or the failure. */
 extern FragmentStatus sophia_fragment_identify(int folder, const char *file,
-                                               FragmentIdentity *identity, char *error,
-                                               size_t error_size);
+											   FragmentIdentity *identity, char *error,
+											   size_t error_size);
 
 /*
  * Checks about `budget` more bytes of content.  FRAGMENT_DONE: length and SHA-1 agree, and the file stands at its

@@ -23,10 +23,10 @@
 
 typedef enum FolderKind
 {
-	FOLDER_OTHER,      /* above the collection; with no collection wanted, any above a pivot */
+	FOLDER_OTHER,	   /* above the collection; with no collection wanted, any above a pivot */
 	FOLDER_COLLECTION, /* a generation, fields or a pivot follow */
 	FOLDER_PARTITION,  /* fields or a pivot follow */
-	FOLDER_JOURNAL     /* a pivot, or any below it */
+	FOLDER_JOURNAL	   /* a pivot, or any below it */
 } FolderKind;
 
 typedef struct FolderKey
@@ -40,7 +40,7 @@ struct StoreFolder
 	FolderKey key;
 	FolderKind kind;
 	IndexedJournal *journal; /* of kind FOLDER_JOURNAL */
-	int references;          /* entries that point here */
+	int references;			 /* entries that point here */
 	uint64 seen;
 };
 
@@ -153,9 +153,9 @@ sophia_index_create(MemoryContext context, Source *source)
 {
 	FragmentIndex *index = MemoryContextAllocZero(context, sizeof(FragmentIndex));
 	HASHCTL folders = {
-	    .keysize = sizeof(FolderKey), .entrysize = sizeof(StoreFolder), .hcxt = context};
+		.keysize = sizeof(FolderKey), .entrysize = sizeof(StoreFolder), .hcxt = context};
 	HASHCTL fragments = {
-	    .keysize = sizeof(FragmentKey), .entrysize = sizeof(Fragment), .hcxt = context};
+		.keysize = sizeof(FragmentKey), .entrysize = sizeof(Fragment), .hcxt = context};
 	int flags = HASH_ELEM | HASH_BLOBS | HASH_CONTEXT;
 
 	index->context = context;
@@ -176,7 +176,7 @@ sophia_index_journal(FragmentIndex *index, const char *name)
 {
 	ListCell *cell;
 
-	foreach (cell, index->journals)
+	foreach(cell, index->journals)
 	{
 		IndexedJournal *journal = lfirst(cell);
 
@@ -246,7 +246,7 @@ list_fragment(FragmentIndex *index, IndexedJournal *journal, Fragment *fragment)
 		Size size = mul_size(capacity, sizeof(Fragment *));
 
 		journal->fragments = journal->fragments == NULL ? MemoryContextAlloc(index->context, size)
-		                                                : repalloc_huge(journal->fragments, size);
+														: repalloc_huge(journal->fragments, size);
 		journal->capacity = capacity;
 	}
 	journal->fragments[journal->count++] = fragment;
@@ -295,18 +295,17 @@ scan_failed(FragmentIndex *index, const StoreFolder *folder)
 	if (index->failed)
 		return;
 	index->failed = true;
-	*index->sqlstate = saved == ENOENT   ? ERRCODE_UNDEFINED_FILE
-	                   : saved == EACCES ? ERRCODE_INSUFFICIENT_PRIVILEGE
-	                                     : ERRCODE_IO_ERROR;
+	*index->sqlstate = saved == ENOENT	 ? ERRCODE_UNDEFINED_FILE
+					   : saved == EACCES ? ERRCODE_INSUFFICIENT_PRIVILEGE
+										 : ERRCODE_IO_ERROR;
 	folder_path(folder, path, sizeof(path));
 	snprintf(index->error, index->error_size, "could not read folder \"%s%s%s\": %s",
-	         index->source->address, path[0] != '\0' ? "/" : "", path, strerror(saved));
+			 index->source->address, path[0] != '\0' ? "/" : "", path, strerror(saved));
 }
 
 /* Whether a folder of that name below `folder` is looked at, and as what. */
 static bool
-child_kind(const FragmentIndex *index, const StoreFolder *folder, const char *name,
-           FolderKind *kind)
+child_kind(const FragmentIndex *index, const StoreFolder *folder, const char *name, FolderKind *kind)
 {
 	FragmentFolder meaning = sophia_fragment_folder(name);
 
@@ -330,7 +329,7 @@ child_kind(const FragmentIndex *index, const StoreFolder *folder, const char *na
 	}
 	*kind = FOLDER_PARTITION;
 	return meaning == FRAGMENT_FOLDER_FIELD ||
-	       (meaning == FRAGMENT_FOLDER_GENERATION && folder->kind == FOLDER_COLLECTION);
+		   (meaning == FRAGMENT_FOLDER_GENERATION && folder->kind == FOLDER_COLLECTION);
 }
 
 static void
@@ -349,7 +348,7 @@ note_folder(FragmentIndex *index, int parent, StoreFolder *folder, const char *n
 		child->kind = kind;
 		if (kind == FOLDER_JOURNAL)
 			child->journal =
-			    folder->kind == FOLDER_JOURNAL ? folder->journal : enter_journal(index, child);
+				folder->kind == FOLDER_JOURNAL ? folder->journal : enter_journal(index, child);
 	}
 	child->seen = index->generation;
 	index->folders_found++;
@@ -426,8 +425,8 @@ static void
 scan_folder(FragmentIndex *index, int parent, StoreFolder *folder, int depth)
 {
 	int fd = parent < 0 ? open_folder(index, folder)
-	                    : openat(parent, folder->key.name,
-	                             O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+						: openat(parent, folder->key.name,
+								 O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 
 	if (dir == NULL)
@@ -499,12 +498,12 @@ sophia_index_scan(FragmentIndex *index, int *sqlstate, char *error, size_t error
 	index->sqlstate = sqlstate;
 	index->error = error;
 	index->error_size = error_size;
-	foreach (cell, index->journals)
+	foreach(cell, index->journals)
 		((IndexedJournal *) lfirst(cell))->found = 0;
 
 	scan_folder(index, -1, index->start, 0);
 
-	foreach (cell, index->journals)
+	foreach(cell, index->journals)
 		settle_journal(index, lfirst(cell));
 	if (!index->failed && index->folders_found < hash_get_num_entries(index->folders))
 		drop_folders(index);

@@ -23,7 +23,7 @@ typedef enum FragmentState
 {
 	FRAGMENT_UNCHECKED,
 	FRAGMENT_VERIFIED, /* as long as the file has `identity` */
-	FRAGMENT_FAILED    /* as long as the file has `identity`, and until retry_at */
+	FRAGMENT_FAILED	   /* as long as the file has `identity`, and until retry_at */
 } FragmentState;
 
 /* What tells fragments apart; compared as bytes. */
@@ -38,7 +38,7 @@ typedef struct Fragment
 	FragmentKey key;
 	uint64 seen;  /* the last scan that found it */
 	int64 reach;  /* largest end of this one and all before it in the journal */
-	int pins;     /* readers that hold on to this entry */
+	int pins;	  /* readers that hold on to this entry */
 	bool listed;  /* stands in its journal */
 	int failures; /* in a row */
 	FragmentState state;
@@ -52,7 +52,7 @@ typedef struct IndexedJournal
 	Fragment **fragments; /* by begin */
 	int count;
 	int capacity;
-	int found;   /* by the scan that runs */
+	int found;	 /* by the scan that runs */
 	uint64 seen; /* the last scan that found the journal's folder */
 	bool changed;
 } IndexedJournal;

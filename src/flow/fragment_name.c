@@ -10,9 +10,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define OFFSET_DIGITS     16
+#define OFFSET_DIGITS	  16
 #define GENERATION_DIGITS 16
-#define PIVOT_PREFIX      "pivot="
+#define PIVOT_PREFIX	  "pivot="
 #define PIVOT_MAX_DIGITS  8
 
 static const struct
@@ -20,15 +20,15 @@ static const struct
 	const char *text;
 	FragmentCodec codec;
 } extensions[] = {
-    {".raw", FRAGMENT_RAW},
-    {".gz", FRAGMENT_GZIP},
-    {".gzip", FRAGMENT_GZIP},
-    {"", FRAGMENT_GZIP_OFFLOAD},
-    {".gzod", FRAGMENT_GZIP_OFFLOAD},
-    {".zst", FRAGMENT_UNSUPPORTED},
-    {".zstandard", FRAGMENT_UNSUPPORTED},
-    {".sz", FRAGMENT_UNSUPPORTED},
-    {".snappy", FRAGMENT_UNSUPPORTED},
+	{".raw", FRAGMENT_RAW},
+	{".gz", FRAGMENT_GZIP},
+	{".gzip", FRAGMENT_GZIP},
+	{"", FRAGMENT_GZIP_OFFLOAD},
+	{".gzod", FRAGMENT_GZIP_OFFLOAD},
+	{".zst", FRAGMENT_UNSUPPORTED},
+	{".zstandard", FRAGMENT_UNSUPPORTED},
+	{".sz", FRAGMENT_UNSUPPORTED},
+	{".snappy", FRAGMENT_UNSUPPORTED},
 };
 
 #define EXTENSION_COUNT ((int) (sizeof(extensions) / sizeof(extensions[0])))
@@ -111,12 +111,12 @@ sophia_fragment_name_parse(const char *file, FragmentName *out)
 void
 sophia_fragment_name_print(const FragmentName *name, char file[FRAGMENT_NAME_SIZE])
 {
-	char *p = file;
+	char sum[2 * FRAGMENT_SHA1_SIZE + 1];
 
-	p += sprintf(p, "%016" PRIx64 "-%016" PRIx64 "-", (uint64_t) name->begin, (uint64_t) name->end);
 	for (int i = 0; i < FRAGMENT_SHA1_SIZE; i++)
-		p += sprintf(p, "%02x", name->sha1[i]);
-	strcpy(p, extensions[name->extension].text);
+		snprintf(sum + 2 * i, 3, "%02x", name->sha1[i]);
+	snprintf(file, FRAGMENT_NAME_SIZE, "%016" PRIx64 "-%016" PRIx64 "-%s%s", (uint64_t) name->begin,
+			 (uint64_t) name->end, sum, extensions[name->extension].text);
 }
 
 FragmentCodec
@@ -134,8 +134,8 @@ component_kind(const char *name, size_t len)
 	if (len == GENERATION_DIGITS && hex_span(name, len) == len)
 		return FRAGMENT_FOLDER_GENERATION;
 	if (len > prefix && len <= prefix + PIVOT_MAX_DIGITS &&
-	    strncmp(name, PIVOT_PREFIX, prefix) == 0 &&
-	    hex_span(name + prefix, len - prefix) == len - prefix)
+		strncmp(name, PIVOT_PREFIX, prefix) == 0 &&
+		hex_span(name + prefix, len - prefix) == len - prefix)
 		return FRAGMENT_FOLDER_PIVOT;
 	if (len > 0 && name[0] != '=' && memchr(name, '=', len) != NULL)
 		return FRAGMENT_FOLDER_FIELD;

@@ -30,10 +30,10 @@ typedef enum FragmentCodec
 
 typedef struct FragmentName
 {
-	int64_t begin;                    /* journal offset of the first byte of content */
-	int64_t end;                      /* offset past the last byte */
+	int64_t begin;					  /* journal offset of the first byte of content */
+	int64_t end;					  /* offset past the last byte */
 	uint8_t sha1[FRAGMENT_SHA1_SIZE]; /* of the content, decompressed; zeros when it is empty */
-	int extension;                    /* index of the known ones */
+	int extension;					  /* index of the known ones */
 } FragmentName;
 
 /* Reads a file name; false when it is not a fragment's. */
@@ -49,8 +49,8 @@ typedef enum FragmentFolder
 {
 	FRAGMENT_FOLDER_OTHER,
 	FRAGMENT_FOLDER_GENERATION, /* 16 hexadecimal digits */
-	FRAGMENT_FOLDER_FIELD,      /* <field>=<value>, a logical partition */
-	FRAGMENT_FOLDER_PIVOT       /* pivot=<hex>: a journal's name ends here */
+	FRAGMENT_FOLDER_FIELD,		/* <field>=<value>, a logical partition */
+	FRAGMENT_FOLDER_PIVOT		/* pivot=<hex>: a journal's name ends here */
 } FragmentFolder;
 
 extern FragmentFolder sophia_fragment_folder(const char *name);

@@ -74,7 +74,8 @@ static bool
 same_key(const Shape *shape, text *const *a, text *const *b)
 {
 	for (int i = 0; i < shape->n_keys; i++)
-		if (VARSIZE(a[i]) != VARSIZE(b[i]) || memcmp(VARDATA(a[i]), VARDATA(b[i]), VARSIZE(a[i]) - VARHDRSZ) != 0)
+		if (VARSIZE(a[i]) != VARSIZE(b[i]) ||
+			memcmp(VARDATA(a[i]), VARDATA(b[i]), VARSIZE(a[i]) - VARHDRSZ) != 0)
 			return false;
 	return true;
 }

@@ -23,13 +23,13 @@ typedef struct KeyGroup
 	GroupMember *first;
 	GroupMember *last;
 	int members;
-	bool tombstones;	   /* some member is one */
+	bool tombstones; /* some member is one */
 	RowState row;
 	const JsonNode *newest; /* the last document applied, NULL = none */
-	bool stored;		   /* a row of that key was in the table */
-	bool changed;		   /* the row must be written */
-	Datum journal;		   /* of the last document applied to the stored row, 0 = unknown */
-	Datum collection;	   /* what the stored row says of its collection, 0 = nothing */
+	bool stored;			/* a row of that key was in the table */
+	bool changed;			/* the row must be written */
+	Datum journal;			/* of the last document applied to the stored row, 0 = unknown */
+	Datum collection;		/* what the stored row says of its collection, 0 = nothing */
 
 	/* What becomes of the elements, which a document without their array leaves as they are. */
 	bool array_given;	   /* a document that took effect brought their array */

@@ -36,16 +36,16 @@ take_producer(void *owner, const StoredProducer *stored)
 }
 
 Journal *
-sophia_journal_open(MemoryContext context, Source *source, SourceJournal *listed, const char *stream,
-					int64 start)
+sophia_journal_open(MemoryContext context, Source *source, SourceJournal *listed,
+					const char *stream, int64 start)
 {
 	HASHCTL control = {.keysize = sizeof(uint64), .entrysize = sizeof(Producer), .hcxt = context};
 	Journal *journal = MemoryContextAllocZero(context, sizeof(Journal));
 
 	journal->name = MemoryContextStrdup(context, listed->name);
 	journal->listed = listed;
-	journal->producers = hash_create("sophia_stack producers", 16, &control,
-									 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	journal->producers =
+		hash_create("sophia_stack producers", 16, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	journal->next_offset = sophia_checkpoint_open(stream, listed->name, start);
 	journal->stored_head = -1;
 	sophia_backoff_init(&journal->backoff, (uint64) (uintptr_t) journal);

@@ -27,13 +27,13 @@ typedef struct Journal
 	const char *name;
 	SourceJournal *listed;
 	Reader *reader;
-	HTAB *producers;	/* of Producer, by id */
-	int64 next_offset;	/* committed */
-	int64 stored_head;	/* write head as stored with the checkpoint */
+	HTAB *producers;	 /* of Producer, by id */
+	int64 next_offset;	 /* committed */
+	int64 stored_head;	 /* write head as stored with the checkpoint */
 	int64 head_saved_at; /* sophia_clock_ms() */
-	int64 read_end;		/* offset past the reader's content when that was last seen to grow */
-	int64 read_at;		/* when that was, by sophia_clock_ms() */
-	bool careful;		/* the next batch finds out which document the last one failed on */
+	int64 read_end;		 /* offset past the reader's content when that was last seen to grow */
+	int64 read_at;		 /* when that was, by sophia_clock_ms() */
+	bool careful;		 /* the next batch finds out which document the last one failed on */
 	Backoff backoff;
 	int64 retry_at; /* sophia_clock_ms() before which no batch is tried */
 } Journal;

@@ -21,27 +21,27 @@ typedef struct Document
 {
 	JsonNode root;
 	uint64_t clock;
-	int64_t offset;		/* of its first byte in its journal */
-	bool tombstone;		/* /_meta/op is "d" */
+	int64_t offset; /* of its first byte in its journal */
+	bool tombstone; /* /_meta/op is "d" */
 } Document;
 
 /* A row as the documents see it. */
 typedef struct RowState
 {
-	bool exists;		/* something is known of the key */
+	bool exists; /* something is known of the key */
 	bool deleted;
-	bool ordered;		/* clock and offset are known: a document made the row what it is */
-	bool same_journal;	/* ... and it came from the journal now being applied */
+	bool ordered;	   /* clock and offset are known: a document made the row what it is */
+	bool same_journal; /* ... and it came from the journal now being applied */
 	uint64_t clock;
 	int64_t offset;
-	JsonNode doc;		/* reduced so far */
+	JsonNode doc; /* reduced so far */
 } RowState;
 
 typedef enum ReduceEffect
 {
 	REDUCE_NO_MEMORY,
-	REDUCE_NOTHING,		/* older than the row, or already applied */
-	REDUCE_FILLED,		/* older; added members that the row lacked */
+	REDUCE_NOTHING, /* older than the row, or already applied */
+	REDUCE_FILLED,	/* older; added members that the row lacked */
 	REDUCE_APPLIED
 } ReduceEffect;
 

@@ -77,7 +77,7 @@ find_stream(List *streams, const char *name)
 {
 	ListCell *cell;
 
-	foreach (cell, streams)
+	foreach(cell, streams)
 	{
 		Stream *stream = lfirst(cell);
 
@@ -94,7 +94,7 @@ set_goals(ActiveRequest *waiting, Stream *stream)
 	MemoryContext old = MemoryContextSwitchTo(waiting->context);
 	ListCell *cell;
 
-	foreach (cell, stream->source->journals)
+	foreach(cell, stream->source->journals)
 	{
 		SourceJournal *listed = lfirst(cell);
 		Goal *goal;
@@ -116,12 +116,12 @@ goals_reached(const ActiveRequest *waiting, const Stream *stream)
 	ListCell *goal_cell;
 	ListCell *cell;
 
-	foreach (goal_cell, waiting->goals)
+	foreach(goal_cell, waiting->goals)
 	{
 		Goal *goal = lfirst(goal_cell);
 		bool reached = false;
 
-		foreach (cell, stream->journals)
+		foreach(cell, stream->journals)
 		{
 			Journal *journal = lfirst(cell);
 
@@ -146,9 +146,8 @@ typedef struct Absence
 static void
 find_absence(void *argument)
 {
-	static Statement statement = {"SELECT state, last_error FROM sophia.stream_status WHERE stream = $1",
-								  1,
-								  {TEXTOID}};
+	static Statement statement = {
+		"SELECT state, last_error FROM sophia.stream_status WHERE stream = $1", 1, {TEXTOID}};
 	Absence *absence = argument;
 	MemoryContext context = CurrentMemoryContext;
 
@@ -166,8 +165,8 @@ find_absence(void *argument)
 		char *error = sophia_result_text(0, 2);
 
 		absence->starting = strcmp(state, "starting") == 0 || strcmp(state, "running") == 0;
-		snprintf(absence->message, sizeof(absence->message), "stream \"%s\" is %s%s%s", absence->stream,
-				 state, error != NULL ? ": " : "", error != NULL ? error : "");
+		snprintf(absence->message, sizeof(absence->message), "stream \"%s\" is %s%s%s",
+				 absence->stream, state, error != NULL ? ": " : "", error != NULL ? error : "");
 	}
 	sophia_transaction_commit(context);
 }
@@ -219,7 +218,8 @@ open_endpoint(void *argument)
 	char *token;
 
 	sophia_transaction_begin("answering a request");
-	if (sophia_statement_run(&statement, (Datum[]){CStringGetTextDatum(waiting->request.name)}, NULL) == 0)
+	if (sophia_statement_run(&statement, (Datum[]){CStringGetTextDatum(waiting->request.name)},
+							 NULL) == 0)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("endpoint \"%s\" does not exist", waiting->request.name)));
 	kind = sophia_source_kind(sophia_result_text(0, 1));
@@ -229,8 +229,9 @@ open_endpoint(void *argument)
 	MemoryContextSwitchTo(old);
 	sophia_transaction_commit(context);
 	if (kind == NULL)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("the kind of endpoint \"%s\" is not supported", waiting->request.name)));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the kind of endpoint \"%s\" is not supported", waiting->request.name)));
 	kind->check_address(address);
 	waiting->source = sophia_source_open(waiting->context, kind, address, token, NULL);
 	waiting->refresh = ++waiting->source->refresh_wanted;
@@ -243,7 +244,7 @@ gather_collections(const Source *source)
 	List *collections = NIL;
 	ListCell *cell;
 
-	foreach (cell, source->journals)
+	foreach(cell, source->journals)
 	{
 		SourceJournal *journal = lfirst(cell);
 		size_t length = sophia_collection_length(journal->name);
@@ -257,7 +258,7 @@ gather_collections(const Source *source)
 			ListCell *other;
 
 			collection = NULL;
-			foreach (other, collections)
+			foreach(other, collections)
 			{
 				SourceCollection *known = lfirst(other);
 
@@ -293,11 +294,12 @@ answer_endpoint(ActiveRequest *waiting)
 	else
 	{
 		appendStringInfoChar(&text, '[');
-		foreach (cell, collections)
+		foreach(cell, collections)
 		{
 			SourceCollection *collection = lfirst(cell);
 
-			appendStringInfoString(&text, text.len > 1 ? ", {\"collection\": " : "{\"collection\": ");
+			appendStringInfoString(&text,
+								   text.len > 1 ? ", {\"collection\": " : "{\"collection\": ");
 			escape_json(&text, collection->name);
 			appendStringInfo(&text, ", \"journals\": %lld, \"bytes\": %lld}",
 							 (long long) collection->journals, (long long) collection->bytes);
@@ -341,7 +343,7 @@ sophia_requests_turn(List *streams)
 	ListCell *cell;
 
 	waiting_ones = list_copy(active);
-	foreach (cell, waiting_ones)
+	foreach(cell, waiting_ones)
 	{
 		ActiveRequest *waiting = lfirst(cell);
 
@@ -362,7 +364,7 @@ sophia_requests_wake_at(void)
 	int64 wake = now + 3600 * 1000;
 	ListCell *cell;
 
-	foreach (cell, active)
+	foreach(cell, active)
 	{
 		ActiveRequest *waiting = lfirst(cell);
 

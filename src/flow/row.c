@@ -18,7 +18,7 @@
 #define ROW_MAX_POINTERS 8
 
 /* Gong's extensive form keeps a call's own members below this one. */
-#define METADATA "metaData"
+#define METADATA		"metaData"
 #define METADATA_LENGTH (sizeof(METADATA) - 1)
 
 void
@@ -106,9 +106,9 @@ put_source(RowBuilder *builder, const KeyGroup *group, const RowState *row, cons
 	}
 	memset(nulls, false, SOURCE_COLUMNS);
 	values[SOURCE_DOC] = JsonbPGetDatum(jsonb);
-	values[SOURCE_PUBLISHED_AT] = TimestampTzGetDatum(
-		sophia_clock_unix_us(row->clock) -
-		(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
+	values[SOURCE_PUBLISHED_AT] =
+		TimestampTzGetDatum(sophia_clock_unix_us(row->clock) -
+							(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
 	values[SOURCE_IS_DELETED] = BoolGetDatum(row->deleted);
 	values[SOURCE_CLOCK] = Int64GetDatum((int64) row->clock);
 	/* an older document that only filled members leaves the origin as it was */
@@ -145,10 +145,10 @@ sophia_row_put(RowBuilder *builder, BatchTable *batch, const KeyGroup *group, Mi
 	Datum *values = palloc(sizeof(Datum) * table->desc->natts);
 	bool *nulls = palloc(sizeof(bool) * table->desc->natts);
 	ConversionContext context = group_context(builder, group);
-	bool fits = convert_columns(table, &context, &group->row.doc, has_metadata(group->newest), values,
-								nulls, misfit) &&
-				put_source(builder, group, &group->row, &group->row.doc,
-						   values + table->n_columns, nulls + table->n_columns, misfit);
+	bool fits = convert_columns(table, &context, &group->row.doc, has_metadata(group->newest),
+								values, nulls, misfit) &&
+				put_source(builder, group, &group->row, &group->row.doc, values + table->n_columns,
+						   nulls + table->n_columns, misfit);
 
 	if (fits)
 		sophia_batch_table_put(batch, values, nulls);
@@ -203,8 +203,8 @@ id_is_taken(const TargetTable *table, const JsonNode *array, uint32 at)
 
 /* The elements of `document`, into `batch` unless that is NULL. */
 static bool
-put_elements(RowBuilder *builder, BatchTable *batch, const KeyGroup *group, const JsonNode *document,
-			 Misfit *misfit)
+put_elements(RowBuilder *builder, BatchTable *batch, const KeyGroup *group,
+			 const JsonNode *document, Misfit *misfit)
 {
 	const TargetTable *table = builder->shape->elements;
 	bool fits;
@@ -232,7 +232,8 @@ put_elements(RowBuilder *builder, BatchTable *batch, const KeyGroup *group, cons
 }
 
 bool
-sophia_row_put_elements(RowBuilder *builder, BatchTable *batch, const KeyGroup *group, Misfit *misfit)
+sophia_row_put_elements(RowBuilder *builder, BatchTable *batch, const KeyGroup *group,
+						Misfit *misfit)
 {
 	return put_elements(builder, batch, group, &group->elements.doc, misfit);
 }

@@ -33,7 +33,8 @@ extern void sophia_row_builder_init(RowBuilder *builder, const Shape *shape, con
  * Adds the row of a group to a batch of its main table.  `newest` is the document whose form decides between alternative
  * pointers.  False: a value fits no column, *misfit says why, and nothing was added.
  */
-extern bool sophia_row_put(RowBuilder *builder, BatchTable *batch, const KeyGroup *group, Misfit *misfit);
+extern bool sophia_row_put(RowBuilder *builder, BatchTable *batch, const KeyGroup *group,
+						   Misfit *misfit);
 
 /*
  * Adds a row for each element of the group's array to a batch of the elements' table, or only checks them where `batch` is

@@ -17,28 +17,27 @@
 /* Start from a zeroed one with begin = -1; `known` is false until its first document with a clock. */
 typedef struct ProducerState
 {
-	uint64_t last_ack;  /* documents up to this clock are committed or rolled back */
+	uint64_t last_ack;	/* documents up to this clock are committed or rolled back */
 	uint64_t max_clock; /* largest clock of a pending document; last_ack when there is none */
-	int64_t begin;      /* offset of the first pending document, -1 = none */
+	int64_t begin;		/* offset of the first pending document, -1 = none */
 	bool known;
 } ProducerState;
 
 typedef enum SequenceOutcome
 {
 	SEQUENCE_DUPLICATE, /* seen before: drop */
-	SEQUENCE_COMMIT,    /* commits by itself */
-	SEQUENCE_PENDING,   /* stage until the acknowledgement */
+	SEQUENCE_COMMIT,	/* commits by itself */
+	SEQUENCE_PENDING,	/* stage until the acknowledgement */
 	SEQUENCE_ACK_COMMIT, /* pending documents with commit_after < clock <= this clock commit, others are dropped */
 	SEQUENCE_ACK_EMPTY, /* acknowledges nothing that is pending here */
-	SEQUENCE_ROLLBACK   /* pending documents are dropped */
+	SEQUENCE_ROLLBACK	/* pending documents are dropped */
 } SequenceOutcome;
 
 typedef struct SequenceResult
 {
 	SequenceOutcome outcome;
-	bool
-	    discards_pending; /* with SEQUENCE_COMMIT: an open transaction was met and its documents are dropped */
-	bool anomaly;          /* the producer lost documents or repeated some: count it and log it */
+	bool discards_pending; /* with SEQUENCE_COMMIT: an open transaction was met and its documents are dropped */
+	bool anomaly;		   /* the producer lost documents or repeated some: count it and log it */
 	uint64_t commit_after; /* with SEQUENCE_ACK_COMMIT: exclusive lower clock */
 } SequenceResult;
 

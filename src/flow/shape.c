@@ -55,8 +55,8 @@ batch_descriptor(const TargetTable *table)
 		const char *name;
 		Oid type;
 	} source[SOURCE_COLUMNS] = {
-		{"doc", JSONBOID},			   {"source_published_at", TIMESTAMPTZOID},
-		{"is_deleted", BOOLOID},	   {"source_clock", INT8OID},
+		{"doc", JSONBOID},			 {"source_published_at", TIMESTAMPTZOID},
+		{"is_deleted", BOOLOID},	 {"source_clock", INT8OID},
 		{"source_journal", TEXTOID}, {"source_offset", INT8OID},
 	};
 	TupleDesc desc = CreateTemplateTupleDesc(table->n_columns + SOURCE_COLUMNS);
@@ -81,7 +81,8 @@ read_column(Shape *shape, TargetColumn *column, int row)
 		elog(ERROR, "unknown conversion \"%s\" of column \"%s\"", conversion, column->name);
 	column->own_id = strcmp(conversion, "party_id") == 0;
 	column->n_pointers = row_texts(shape, row, 2, &pointers);
-	column->pointers = MemoryContextAlloc(shape->context, sizeof(JsonPointer) * Max(column->n_pointers, 1));
+	column->pointers =
+		MemoryContextAlloc(shape->context, sizeof(JsonPointer) * Max(column->n_pointers, 1));
 	for (int i = 0; i < column->n_pointers; i++)
 		read_pointer(shape, &column->pointers[i], pointers[i]);
 }
@@ -98,12 +99,13 @@ load_table(Shape *shape, const char *schema, const char *name)
 	table->schema = MemoryContextStrdup(shape->context, schema);
 	table->name = MemoryContextStrdup(shape->context, name);
 	if (SPI_execute_with_args(sql, 2, (Oid[]){TEXTOID, TEXTOID},
-							  (Datum[]){CStringGetTextDatum(schema), CStringGetTextDatum(name)}, NULL,
-							  true, 0) != SPI_OK_SELECT ||
+							  (Datum[]){CStringGetTextDatum(schema), CStringGetTextDatum(name)},
+							  NULL, true, 0) != SPI_OK_SELECT ||
 		SPI_processed == 0)
 		elog(ERROR, "no columns are defined for table \"%s.%s\"", schema, name);
 	table->n_columns = SPI_processed;
-	table->columns = MemoryContextAllocZero(shape->context, sizeof(TargetColumn) * table->n_columns);
+	table->columns =
+		MemoryContextAllocZero(shape->context, sizeof(TargetColumn) * table->n_columns);
 	for (int i = 0; i < table->n_columns; i++)
 		read_column(shape, &table->columns[i], i);
 	old = MemoryContextSwitchTo(shape->context);
@@ -147,7 +149,8 @@ sophia_shape_load(MemoryContext parent, const char *name, const char *collection
 	static const char *const sql =
 		"SELECT target_schema, target_table, key, key_columns, reduce, array_pointer, array_table"
 		" FROM sophia.shapes WHERE shape = $1";
-	MemoryContext context = AllocSetContextCreate(parent, "sophia_stack shape", ALLOCSET_SMALL_SIZES);
+	MemoryContext context =
+		AllocSetContextCreate(parent, "sophia_stack shape", ALLOCSET_SMALL_SIZES);
 	Shape *shape = MemoryContextAllocZero(context, sizeof(Shape));
 
 	shape->context = context;
@@ -159,7 +162,8 @@ sophia_shape_load(MemoryContext parent, const char *name, const char *collection
 	if (SPI_execute_with_args(sql, 1, (Oid[]){TEXTOID}, (Datum[]){CStringGetTextDatum(name)}, NULL,
 							  true, 0) != SPI_OK_SELECT ||
 		SPI_processed != 1)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("shape \"%s\" does not exist", name)));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("shape \"%s\" does not exist", name)));
 	load_definition(shape);
 	SPI_finish();
 	return shape;

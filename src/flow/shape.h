@@ -36,12 +36,12 @@ typedef struct TargetTable
 	TupleDesc desc;
 
 	/* Prepared on first use, kept until the stream is closed. */
-	SPIPlanPtr fetch;		/* rows of given keys */
-	SPIPlanPtr insert;		/* batch rows into the table, where no row has their keys */
-	SPIPlanPtr upsert;		/* batch rows into the table */
-	SPIPlanPtr remove;		/* rows of given keys */
+	SPIPlanPtr fetch;		 /* rows of given keys */
+	SPIPlanPtr insert;		 /* batch rows into the table, where no row has their keys */
+	SPIPlanPtr upsert;		 /* batch rows into the table */
+	SPIPlanPtr remove;		 /* rows of given keys */
 	SPIPlanPtr mark_deleted; /* elements of given documents */
-	SPIPlanPtr surplus;		/* elements of documents in the batch that are not in it */
+	SPIPlanPtr surplus;		 /* elements of documents in the batch that are not in it */
 } TargetTable;
 
 /* What stands behind a table's own columns in a batch row. */

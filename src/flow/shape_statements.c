@@ -86,8 +86,10 @@ sophia_shape_fetch(Shape *shape)
 	append_keys(&sql, shape);
 	appendStringInfo(&sql, " JOIN %s AS t ON ", qualified(table));
 	append_key_match(&sql, shape);
-	appendStringInfoString(&sql, shape->main != NULL ? " FOR UPDATE OF t"
-													 : " ORDER BY k.n, t.source_clock < 0 DESC NULLS LAST, t.source_clock DESC");
+	appendStringInfoString(
+		&sql, shape->main != NULL
+				  ? " FOR UPDATE OF t"
+				  : " ORDER BY k.n, t.source_clock < 0 DESC NULLS LAST, t.source_clock DESC");
 	table->fetch = prepare(sql.data, shape->n_keys);
 	return table->fetch;
 }
@@ -179,12 +181,13 @@ append_batch(StringInfo sql, const Shape *shape, const TargetTable *table)
 {
 	appendStringInfoString(sql, " SELECT ");
 	append_columns(sql, table, "b.");
-	appendStringInfo(sql, ", pg_catalog.pg_current_xact_id()%s FROM " BATCH_ROWS " AS b",
-					 keeps_sentiment(shape, table) ? ", o.sentiment, o.sentiment_score, o.sentiment_model"
-												   : "");
+	appendStringInfo(
+		sql, ", pg_catalog.pg_current_xact_id()%s FROM " BATCH_ROWS " AS b",
+		keeps_sentiment(shape, table) ? ", o.sentiment, o.sentiment_score, o.sentiment_model" : "");
 	if (keeps_sentiment(shape, table))
 		appendStringInfo(sql,
-						 " LEFT JOIN LATERAL (SELECT " SENTIMENT " FROM %s AS s WHERE s.call_id = b.call_id"
+						 " LEFT JOIN LATERAL (SELECT " SENTIMENT
+						 " FROM %s AS s WHERE s.call_id = b.call_id"
 						 " AND s.speaker_id IS NOT DISTINCT FROM b.speaker_id"
 						 " AND s.text IS NOT DISTINCT FROM b.text"
 						 " ORDER BY s.seq <> b.seq, s.seq LIMIT 1) AS o ON true",
@@ -245,14 +248,15 @@ sophia_shape_upsert(Shape *shape, TargetTable *table)
 						 quote_identifier(table->columns[1].name));
 	else
 		for (int i = 0; i < shape->n_keys; i++)
-			appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "", quote_identifier(shape->key_columns[i]));
+			appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "",
+							 quote_identifier(shape->key_columns[i]));
 	appendStringInfoString(&sql, ") DO UPDATE SET (");
 	append_columns(&sql, table, "");
 	appendStringInfo(&sql, ", changed_xid, ingested_at%s) = ROW(", sentiment ? ", " SENTIMENT : "");
 	append_columns(&sql, table, "EXCLUDED.");
-	appendStringInfo(&sql, ", EXCLUDED.changed_xid, pg_catalog.now()%s)",
-					 sentiment ? ", EXCLUDED.sentiment, EXCLUDED.sentiment_score, EXCLUDED.sentiment_model"
-							   : "");
+	appendStringInfo(
+		&sql, ", EXCLUDED.changed_xid, pg_catalog.now()%s)",
+		sentiment ? ", EXCLUDED.sentiment, EXCLUDED.sentiment_score, EXCLUDED.sentiment_model" : "");
 	if (elements)
 		append_changed(&sql, table);
 	table->upsert = prepare(sql.data, 0);

@@ -28,9 +28,9 @@
 /* One journal of the collection, as last listed; elements of Source.journals. */
 typedef struct SourceJournal
 {
-	char	   *name;			/* full journal name */
-	int64		write_head;		/* offset past the last byte; -1 while unknown */
-	bool		removed;		/* was listed once and is gone now */
+	char *name;		  /* full journal name */
+	int64 write_head; /* offset past the last byte; -1 while unknown */
+	bool removed;	  /* was listed once and is gone now */
 } SourceJournal;
 
 /*
@@ -40,67 +40,67 @@ typedef struct SourceJournal
 typedef struct Reader
 {
 	struct Source *source;
-	char	   *journal;
-	int64		offset;			/* journal offset of the first byte in content */
-	ByteBuffer		content;
-	size_t		limit;			/* the source stops appending at this many bytes; the worker raises it for a
+	char *journal;
+	int64 offset; /* journal offset of the first byte in content */
+	ByteBuffer content;
+	size_t limit;	  /* the source stops appending at this many bytes; the worker raises it for a
 								 * longer line */
-	int64		write_head;		/* newest write head seen while reading, -1 = unknown */
-	bool		paused;			/* the source holds back: content reached limit, or must be
+	int64 write_head; /* newest write head seen while reading, -1 = unknown */
+	bool paused;	  /* the source holds back: content reached limit, or must be
 								 * empty before the source goes on behind a hole */
-	void	   *private;		/* of the kind */
+	void *private;	  /* of the kind */
 } Reader;
 
 typedef struct Source
 {
 	const struct SourceKind *kind;
-	MemoryContext context;		/* everything palloc'ed for this source; deleted by sophia_source_close */
-	char	   *address;
-	char	   *token;			/* secret reference 'env:NAME' or 'file:name', or NULL */
-	char	   *collection;		/* NULL: no collection; only list_collections is used */
-	List	   *journals;		/* of SourceJournal *; grows, entries never move */
-	List	   *readers;		/* of Reader * */
+	MemoryContext context; /* everything palloc'ed for this source; deleted by sophia_source_close */
+	char *address;
+	char *token;	  /* secret reference 'env:NAME' or 'file:name', or NULL */
+	char *collection; /* NULL: no collection; only list_collections is used */
+	List *journals;	  /* of SourceJournal *; grows, entries never move */
+	List *readers;	  /* of Reader * */
 
 	/*
 	 * Refreshing: list the journals and read every head anew.  The worker sets refresh_wanted to a number larger
 	 * than refresh_done; the source starts a refresh after that moment, and when it has listed and has every head
 	 * sets refresh_done to the refresh_wanted that it had seen when it started.
 	 */
-	uint64		refresh_wanted;
-	uint64		refresh_done;
+	uint64 refresh_wanted;
+	uint64 refresh_done;
 
-	TimestampTz wake_at;		/* pump() wants to be called no later than this; 0 = only on socket events */
+	TimestampTz wake_at; /* pump() wants to be called no later than this; 0 = only on socket events */
 
 	/* The last failure; message '' = none.  Cleared by the source when the failing thing works again. */
-	char		error_message[512];
-	int			error_sqlstate;
-	bool		error_permanent;
+	char error_message[512];
+	int error_sqlstate;
+	bool error_permanent;
 
-	void	   *private;		/* of the kind */
+	void *private; /* of the kind */
 } Source;
 
 typedef struct SourceKind
 {
-	const char *name;			/* 'fragments', 'broker' */
+	const char *name; /* 'fragments', 'broker' */
 
 	/* Raises 22023 (42501 where a setting forbids it) when the address cannot be right; used in any backend. */
-	void		(*check_address) (const char *address);
+	void (*check_address)(const char *address);
 
-	void		(*open) (Source *source);
-	void		(*pump) (Source *source);
+	void (*open)(Source *source);
+	void (*pump)(Source *source);
 
 	/* Starts reading `reader->journal` at `reader->offset`. */
-	void		(*open_reader) (Reader *reader);
-	void		(*close_reader) (Reader *reader);
-	void		(*close) (Source *source);
+	void (*open_reader)(Reader *reader);
+	void (*close_reader)(Reader *reader);
+	void (*close)(Source *source);
 } SourceKind;
 
 /* A collection that an endpoint holds; answers of sophia_collections_take. */
 typedef struct SourceCollection
 {
-	char	   *name;
-	int64		journals;
-	int64		bytes;			/* sum of the write heads */
+	char *name;
+	int64 journals;
+	int64 bytes; /* sum of the write heads */
 } SourceCollection;
 
 extern const SourceKind sophia_source_fragments;
@@ -122,11 +122,11 @@ extern void sophia_reader_close(Reader *reader);
 extern void sophia_reader_consume(Reader *reader, size_t n);
 
 /* For kinds: records a failure (message is formatted, cut to fit). */
-extern void sophia_source_fail(Source *source, int sqlstate, bool permanent, const char *format,...)
-			pg_attribute_printf(4, 5);
+extern void sophia_source_fail(Source *source, int sqlstate, bool permanent, const char *format,
+							   ...) pg_attribute_printf(4, 5);
 extern void sophia_source_clear_error(Source *source);
 
 /* For kinds: the entry of that name, added (write_head -1) when it is new. */
 extern SourceJournal *sophia_source_journal(Source *source, const char *name);
 
-#endif							/* SOPHIA_SOURCE_H */
+#endif /* SOPHIA_SOURCE_H */

@@ -25,7 +25,7 @@
 #include "utils/timestamp.h"
 
 /* Content that one pump handles for one reader, and how long it goes on with further readers. */
-#define SLICE_SIZE   (4 * 1024 * 1024)
+#define SLICE_SIZE	 (4 * 1024 * 1024)
 #define PUMP_TIME_MS 50
 
 /* What opening a file counts, so that a slice is also so many small files at most. */
@@ -57,14 +57,14 @@ typedef struct FragmentsState
 	TimestampTz next_scan;
 	int64 scan_interval_ms;
 	uint64 refresh_tried; /* the refresh_wanted of the last scan */
-	int next_reader;      /* who is served first next time */
-	Problem problem;      /* with the folder as a whole */
+	int next_reader;	  /* who is served first next time */
+	Problem problem;	  /* with the folder as a whole */
 } FragmentsState;
 
 typedef struct FragmentsReader
 {
 	IndexedJournal *journal; /* NULL while no scan has seen it */
-	Fragment *fragment;      /* pinned while its file is open */
+	Fragment *fragment;		 /* pinned while its file is open */
 	FragmentFile *file;
 	bool verified;
 	uint64 idle; /* the scan after which there was nothing to do */
@@ -74,7 +74,7 @@ typedef struct FragmentsReader
 /* ---- problems ---- */
 
 static void pg_attribute_printf(4, 5)
-    set_problem(Problem *problem, int sqlstate, bool permanent, const char *format, ...)
+	set_problem(Problem *problem, int sqlstate, bool permanent, const char *format, ...)
 {
 	va_list args;
 
@@ -115,12 +115,12 @@ worst_problem(Source *source)
 	const Problem *worst = &state->problem;
 	ListCell *cell;
 
-	foreach (cell, source->readers)
+	foreach(cell, source->readers)
 	{
 		const Problem *problem = &((FragmentsReader *) ((Reader *) lfirst(cell))->private)->problem;
 
 		if (problem->message[0] != '\0' &&
-		    (worst->message[0] == '\0' || (problem->permanent && !worst->permanent)))
+			(worst->message[0] == '\0' || (problem->permanent && !worst->permanent)))
 			worst = problem;
 	}
 	return worst;
@@ -196,7 +196,7 @@ address_present(Source *source)
 	if (fd < 0)
 	{
 		set_problem(&state->problem, errno == ENOENT ? ERRCODE_UNDEFINED_FILE : ERRCODE_IO_ERROR,
-		            false, "could not read folder \"%s\": %s", source->address, strerror(errno));
+					false, "could not read folder \"%s\": %s", source->address, strerror(errno));
 		return false;
 	}
 	close(fd);
@@ -216,7 +216,7 @@ scan(Source *source)
 
 	problem->permanent = false;
 	if (!sophia_index_scan(state->index, &problem->sqlstate, problem->message,
-	                       sizeof(problem->message)))
+						   sizeof(problem->message)))
 		return false;
 	clear_problem(problem);
 	return true;
@@ -231,7 +231,7 @@ scan_if_due(Source *source, TimestampTz now)
 
 	/* A clock that was set back must not stop the scans. */
 	if (!refresh && now < state->next_scan &&
-	    state->next_scan <= TimestampTzPlusMilliseconds(now, state->scan_interval_ms))
+		state->next_scan <= TimestampTzPlusMilliseconds(now, state->scan_interval_ms))
 		return;
 
 	state->refresh_tried = wanted;
@@ -241,7 +241,7 @@ scan_if_due(Source *source, TimestampTz now)
 	TimestampTz end = GetCurrentTimestamp();
 
 	state->scan_interval_ms =
-	    Max(SCAN_INTERVAL_MS, SCAN_TIME_FACTOR * TimestampDifferenceMilliseconds(now, end));
+		Max(SCAN_INTERVAL_MS, SCAN_TIME_FACTOR * TimestampDifferenceMilliseconds(now, end));
 	state->next_scan = TimestampTzPlusMilliseconds(end, state->scan_interval_ms);
 }
 
@@ -282,7 +282,7 @@ fail_file(Reader *reader, Fragment *fragment, FragmentStatus status, const char 
 	fragment->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
 	sophia_index_path(fragment, path);
 	set_problem(&own->problem, status_sqlstate(status), false, "could not read fragment \"%s\": %s",
-	            path, error);
+				path, error);
 }
 
 /* The identity of a file that is not open, or a failure of the reader. */
@@ -298,7 +298,7 @@ identify(Reader *reader, Fragment *fragment, FragmentIdentity *identity)
 	if (folder < 0)
 	{
 		fail_file(reader, fragment, errno == ENOENT ? FRAGMENT_MISSING : FRAGMENT_UNREADABLE,
-		          strerror(errno));
+				  strerror(errno));
 		return false;
 	}
 	sophia_fragment_name_print(&fragment->key.name, file);
@@ -317,7 +317,7 @@ retry_due(Reader *reader, Fragment *fragment)
 	FragmentIdentity identity;
 
 	if (fragment->state != FRAGMENT_FAILED || own->problem.message[0] == '\0' ||
-	    GetCurrentTimestamp() >= fragment->retry_at)
+		GetCurrentTimestamp() >= fragment->retry_at)
 		return true;
 	if (!identify(reader, fragment, &identity))
 		return false;
@@ -329,7 +329,7 @@ retry_due(Reader *reader, Fragment *fragment)
 
 static FragmentStatus
 open_in_folder(Reader *reader, Fragment *fragment, FragmentIdentity *identity, char *error,
-               size_t error_size)
+			   size_t error_size)
 {
 	FragmentsState *state = reader->source->private;
 	FragmentsReader *own = reader->private;
@@ -344,7 +344,7 @@ open_in_folder(Reader *reader, Fragment *fragment, FragmentIdentity *identity, c
 	sophia_fragment_name_print(&fragment->key.name, file);
 
 	FragmentStatus status = sophia_fragment_open(folder, file, &fragment->key.name, &own->file,
-	                                             identity, error, error_size);
+												 identity, error, error_size);
 
 	close(folder);
 	return status;
@@ -360,7 +360,7 @@ open_file(Reader *reader, Fragment *fragment)
 	if (!AcquireExternalFD())
 	{
 		set_problem(&own->problem, ERRCODE_INSUFFICIENT_RESOURCES, false,
-		            "too many files are open to read journal \"%s\"", reader->journal);
+					"too many files are open to read journal \"%s\"", reader->journal);
 		return false;
 	}
 
@@ -375,7 +375,7 @@ open_file(Reader *reader, Fragment *fragment)
 	own->fragment = fragment;
 	sophia_index_pin(fragment);
 	own->verified = fragment->state == FRAGMENT_VERIFIED &&
-	                sophia_fragment_same(&identity, &fragment->identity);
+					sophia_fragment_same(&identity, &fragment->identity);
 	fragment->identity = identity;
 	if (own->verified)
 		sophia_fragment_skip(own->file, reader_position(reader) - fragment->key.name.begin);
@@ -389,7 +389,7 @@ hole_is_final(Reader *reader, Fragment *next)
 	FragmentIdentity identity;
 
 	return buffer_size(&reader->content) == 0 && identify(reader, next, &identity) &&
-	       time(NULL) - identity.mtime_ns / INT64CONST(1000000000) > HOLE_AGE_SECONDS;
+		   time(NULL) - identity.mtime_ns / INT64CONST(1000000000) > HOLE_AGE_SECONDS;
 }
 
 /* No fragment holds the next byte.  True when the reader went on behind a hole. */
@@ -403,16 +403,16 @@ pass_hole(Reader *reader, Fragment *next)
 	if (hole_is_final(reader, next))
 	{
 		ereport(
-		    LOG,
-		    (errmsg("bytes %lld to %lld of journal \"%s\" are missing, reading goes on after them",
-		            from, to, reader->journal),
-		     errdetail("The fragment after them is more than six hours old.")));
+			LOG,
+			(errmsg("bytes %lld to %lld of journal \"%s\" are missing, reading goes on after them",
+					from, to, reader->journal),
+			 errdetail("The fragment after them is more than six hours old.")));
 		reader->offset = next->key.name.begin;
 		return true;
 	}
 	set_problem(&own->problem, ERRCODE_UNDEFINED_FILE, false,
-	            "no fragment holds bytes %lld to %lld of journal \"%s\"", from, to,
-	            reader->journal);
+				"no fragment holds bytes %lld to %lld of journal \"%s\"", from, to,
+				reader->journal);
 	return false;
 }
 
@@ -441,7 +441,7 @@ begin_file(Reader *reader)
 
 		sophia_index_path(fragment, path);
 		set_problem(&own->problem, ERRCODE_FEATURE_NOT_SUPPORTED, true,
-		            "the compression of fragment \"%s\" is not supported", path);
+					"the compression of fragment \"%s\" is not supported", path);
 		return false;
 	}
 	return retry_due(reader, fragment) && open_file(reader, fragment);
@@ -493,7 +493,7 @@ advance_file(Reader *reader, size_t budget)
 {
 	FragmentsReader *own = reader->private;
 	FragmentStatus status =
-	    own->verified ? read_slice(reader, budget) : verify_slice(reader, budget);
+		own->verified ? read_slice(reader, budget) : verify_slice(reader, budget);
 
 	if (status == FRAGMENT_MORE)
 		return;
@@ -585,7 +585,7 @@ create_index(Source *source)
 {
 	FragmentsState *state = source->private;
 	MemoryContext context =
-	    AllocSetContextCreate(source->context, "sophia fragment index", ALLOCSET_DEFAULT_SIZES);
+		AllocSetContextCreate(source->context, "sophia fragment index", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextCallback *gone = MemoryContextAllocZero(context, sizeof(MemoryContextCallback));
 
 	state->index = sophia_index_create(context, source);
@@ -602,12 +602,12 @@ fragments_open(Source *source)
 	source->private = state;
 	state->scan_interval_ms = SCAN_INTERVAL_MS;
 	state->scratch =
-	    AllocSetContextCreate(source->context, "sophia fragments scratch", ALLOCSET_SMALL_SIZES);
+		AllocSetContextCreate(source->context, "sophia fragments scratch", ALLOCSET_SMALL_SIZES);
 	if (source->collection == NULL || collection_valid(source->collection))
 		create_index(source);
 	else
 		sophia_source_fail(source, ERRCODE_INVALID_PARAMETER_VALUE, true,
-		                   "\"%s\" is not the name of a collection", source->collection);
+						   "\"%s\" is not the name of a collection", source->collection);
 }
 
 static void
@@ -650,11 +650,11 @@ fragments_close(Source *source)
 }
 
 const SourceKind sophia_source_fragments = {
-    .name = "fragments",
-    .check_address = sophia_check_fragments_address,
-    .open = fragments_open,
-    .pump = fragments_pump,
-    .open_reader = fragments_open_reader,
-    .close_reader = fragments_close_reader,
-    .close = fragments_close,
+	.name = "fragments",
+	.check_address = sophia_check_fragments_address,
+	.open = fragments_open,
+	.pump = fragments_pump,
+	.open_reader = fragments_open_reader,
+	.close_reader = fragments_close_reader,
+	.close = fragments_close,
 };

@@ -30,7 +30,8 @@ Stream *
 sophia_stream_open(MemoryContext parent, const StreamDefinition *definition, const char *state,
 				   const char *last_error)
 {
-	MemoryContext context = AllocSetContextCreate(parent, "sophia_stack stream", ALLOCSET_SMALL_SIZES);
+	MemoryContext context =
+		AllocSetContextCreate(parent, "sophia_stack stream", ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	Stream *stream = palloc0(sizeof(Stream));
 
@@ -54,7 +55,7 @@ close_journals(List **journals)
 {
 	ListCell *cell;
 
-	foreach (cell, *journals)
+	foreach(cell, *journals)
 		sophia_journal_close(lfirst(cell));
 	list_free(*journals);
 	*journals = NIL;
@@ -88,7 +89,8 @@ sophia_stream_stored(Stream *stream, const char *state, const char *last_error)
 	stream->state = MemoryContextStrdup(stream->context, state);
 	if (stream->last_error != NULL)
 		pfree(stream->last_error);
-	stream->last_error = last_error != NULL ? MemoryContextStrdup(stream->context, last_error) : NULL;
+	stream->last_error =
+		last_error != NULL ? MemoryContextStrdup(stream->context, last_error) : NULL;
 }
 
 static bool
@@ -103,7 +105,8 @@ sophia_stream_matches(const Stream *stream, const StreamDefinition *definition)
 	const StreamDefinition *mine = &stream->definition;
 
 	return same_text(mine->stream, definition->stream) && same_text(mine->kind, definition->kind) &&
-		   same_text(mine->address, definition->address) && same_text(mine->token, definition->token) &&
+		   same_text(mine->address, definition->address) &&
+		   same_text(mine->token, definition->token) &&
 		   same_text(mine->collection, definition->collection) &&
 		   same_text(mine->shape, definition->shape) &&
 		   mine->created_at == definition->created_at &&
@@ -194,8 +197,8 @@ open_source(void *argument)
 									  definition->hard_delete);
 	sophia_transaction_commit(context);
 	kind->check_address(definition->address);
-	stream->source = sophia_source_open(stream->context, kind, definition->address, definition->token,
-										definition->collection);
+	stream->source = sophia_source_open(stream->context, kind, definition->address,
+										definition->token, definition->collection);
 	stream->source_number = ++sources_opened;
 	sophia_stream_refresh(stream);
 }
@@ -213,7 +216,7 @@ find_journal(Stream *stream, const char *name)
 {
 	ListCell *cell;
 
-	foreach (cell, stream->journals)
+	foreach(cell, stream->journals)
 	{
 		Journal *journal = lfirst(cell);
 
@@ -238,7 +241,7 @@ open_listed(Stream *stream)
 
 	if (!sophia_guard_extension() || !sophia_checkpoint_stream_active(stream->definition.stream))
 		return false;
-	foreach (cell, stream->source->journals)
+	foreach(cell, stream->source->journals)
 	{
 		SourceJournal *listed = lfirst(cell);
 		int64 start = 0;
@@ -292,7 +295,7 @@ has_unopened_journals(Stream *stream)
 {
 	ListCell *cell;
 
-	foreach (cell, stream->source->journals)
+	foreach(cell, stream->source->journals)
 	{
 		SourceJournal *listed = lfirst(cell);
 
@@ -444,7 +447,7 @@ turn_journals(Stream *stream, int64 now)
 	List *journals = list_copy(stream->journals); /* reopening changes the list */
 	ListCell *cell;
 
-	foreach (cell, journals)
+	foreach(cell, journals)
 	{
 		Journal *journal = lfirst(cell);
 
@@ -481,7 +484,7 @@ has_whole_line(const Stream *stream)
 {
 	ListCell *cell;
 
-	foreach (cell, stream->journals)
+	foreach(cell, stream->journals)
 	{
 		const ByteBuffer *content = &((Journal *) lfirst(cell))->reader->content;
 		size_t size = buffer_size(content);
@@ -546,7 +549,8 @@ sophia_stream_turn(Stream *stream)
 	set_state(stream, stream->listed ? "running" : "starting", error[0] != '\0' ? error : NULL);
 	if (stream->source != NULL && stream->source->wake_at != 0)
 	{
-		int64 wait = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), stream->source->wake_at);
+		int64 wait =
+			TimestampDifferenceMilliseconds(GetCurrentTimestamp(), stream->source->wake_at);
 
 		next = Min(next, now + wait);
 	}

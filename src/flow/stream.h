@@ -39,7 +39,7 @@ typedef struct Stream
 	uint64 source_number; /* tells this source from those that this and other streams had before */
 	List *journals;		  /* of Journal * */
 	List *opening;		  /* of Journal *: in a transaction that is not committed yet */
-	int64 retry_at; /* sophia_clock_ms() before which opening is not tried again */
+	int64 retry_at;		  /* sophia_clock_ms() before which opening is not tried again */
 	Backoff backoff;
 	char batch_error[512]; /* the last transient failure of a transaction, '' = none */
 } Stream;

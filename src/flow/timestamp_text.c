@@ -82,8 +82,8 @@ parse_iso(const char *p, const char *end, TimestampTz *result)
 		return false;
 	if (p < end)
 	{
-		if ((*p != 'T' && *p != 't' && *p != ' ') || (p++, !digits(&p, end, 2, &hour)) || p >= end ||
-			*p++ != ':' || !digits(&p, end, 2, &minute))
+		if ((*p != 'T' && *p != 't' && *p != ' ') || (p++, !digits(&p, end, 2, &hour)) ||
+			p >= end || *p++ != ':' || !digits(&p, end, 2, &minute))
 			return false;
 		if (p < end && *p == ':' && (p++, !digits(&p, end, 2, &second)))
 			return false;
@@ -131,7 +131,8 @@ parse_any(const char *text, size_t length, TimestampTz *result)
 		return false;
 	memcpy(copy, text, length);
 	copy[length] = '\0';
-	return ParseDateTime(copy, work, sizeof(work), field, field_type, MAXDATEFIELDS, &fields) == 0 &&
+	return ParseDateTime(copy, work, sizeof(work), field, field_type, MAXDATEFIELDS, &fields) ==
+			   0 &&
 		   !names_a_day(field, field_type, fields) &&
 		   DecodeDateTime(field, field_type, fields, &kind, &tm, &fsec, &zone_seconds) == 0 &&
 		   kind == DTK_DATE && tm2timestamp(&tm, fsec, &zone_seconds, result) == 0;
@@ -175,8 +176,8 @@ sophia_timestamp_from_epoch(const char *text, size_t length, bool milliseconds, 
 		return false;
 	if (negative)
 		whole = -whole;
-	if (pg_sub_s64_overflow(whole, (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY,
-							result))
+	if (pg_sub_s64_overflow(
+			whole, (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY, result))
 		return false;
 	return IS_VALID_TIMESTAMP(*result);
 }

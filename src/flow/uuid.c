@@ -7,7 +7,7 @@
 #include "flow/uuid.h"
 
 #define UUID_TEXT_LENGTH 36
-#define UUID_BYTES       16
+#define UUID_BYTES		 16
 
 /* 100 ns from 1582-10-15 to 1970-01-01. */
 #define UNIX_EPOCH_TICKS INT64_C(122192928000000000)
@@ -72,7 +72,7 @@ sophia_uuid_parse(const char *text, size_t len, DocumentUuid *out)
 
 	/* The version, in the upper half of b6, is shifted out of the 64 bits. */
 	out->clock = big_endian(b, 4) << 4 | big_endian(b + 4, 2) << 36 | big_endian(b + 6, 2) << 52 |
-	             ((b[8] >> 2) & 0xf);
+				 ((b[8] >> 2) & 0xf);
 	out->flags = (b[8] & 0x3) << 8 | b[9];
 	out->producer = big_endian(b + 10, 6);
 	return true;

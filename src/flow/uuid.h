@@ -13,10 +13,9 @@
 
 typedef struct DocumentUuid
 {
-	uint64_t
-	    clock; /* 60 bits of 100 ns since 1582-10-15, then a counter of 4 bits; unsigned order */
+	uint64_t clock; /* 60 bits of 100 ns since 1582-10-15, then a counter of 4 bits; unsigned order */
 	uint64_t producer; /* 48 bits */
-	int flags;         /* 10 bits; the low ones are DOCUMENT_FLAG_... */
+	int flags;		   /* 10 bits; the low ones are DOCUMENT_FLAG_... */
 } DocumentUuid;
 
 /* Bits of DocumentUuid.flags; with neither of the first two a document commits by itself. */

@@ -82,7 +82,7 @@ find_stream(const StreamDefinition *definition)
 {
 	ListCell *cell;
 
-	foreach (cell, streams)
+	foreach(cell, streams)
 	{
 		Stream *stream = lfirst(cell);
 
@@ -104,10 +104,10 @@ take_configuration(void)
 		" AND s.database_oid = $2 ORDER BY s.stream",
 		2,
 		{INT8OID, OIDOID}};
-	uint64 n = sophia_statement_run(&statement,
-									(Datum[]){Int64GetDatum((int64) GetSystemIdentifier()),
-											  ObjectIdGetDatum(MyDatabaseId)},
-									NULL);
+	uint64 n = sophia_statement_run(
+		&statement,
+		(Datum[]){Int64GetDatum((int64) GetSystemIdentifier()), ObjectIdGetDatum(MyDatabaseId)},
+		NULL);
 	List *kept = NIL;
 	ListCell *cell;
 
@@ -145,7 +145,7 @@ take_configuration(void)
 		kept = lappend(kept, stream);
 		MemoryContextSwitchTo(old);
 	}
-	foreach (cell, streams)
+	foreach(cell, streams)
 		sophia_stream_close(lfirst(cell));
 	list_free(streams);
 	streams = kept;
@@ -156,7 +156,7 @@ drop_streams(void)
 {
 	ListCell *cell;
 
-	foreach (cell, streams)
+	foreach(cell, streams)
 		sophia_stream_close(lfirst(cell));
 	list_free(streams);
 	streams = NIL;
@@ -183,7 +183,7 @@ turn_streams(void)
 	int64 next = sophia_clock_ms() + RECHECK_MS;
 	ListCell *cell;
 
-	foreach (cell, streams)
+	foreach(cell, streams)
 	{
 		Stream *stream = lfirst(cell);
 

@@ -81,13 +81,15 @@ sophia_checkpoint_open(const char *stream, const char *journal, int64 start)
 		" ON CONFLICT (stream, journal) DO NOTHING",
 		3,
 		{TEXTOID, TEXTOID, INT8OID}};
-	Datum values[] = {CStringGetTextDatum(stream), CStringGetTextDatum(journal), Int64GetDatum(start)};
+	Datum values[] = {CStringGetTextDatum(stream), CStringGetTextDatum(journal),
+					  Int64GetDatum(start)};
 	bool null;
 
 	if (sophia_statement_run(&find, values, NULL) > 0)
 		return DatumGetInt64(sophia_result(0, 1, &null));
 	/* another worker, which has not heard yet that the stream is not its own, may have been faster */
-	if (sophia_statement_run(&add, values, NULL) == 0 && sophia_statement_run(&find, values, NULL) > 0)
+	if (sophia_statement_run(&add, values, NULL) == 0 &&
+		sophia_statement_run(&find, values, NULL) > 0)
 		return DatumGetInt64(sophia_result(0, 1, &null));
 	return start;
 }
@@ -136,10 +138,11 @@ void
 sophia_checkpoint_producers(const char *stream, const char *journal,
 							void (*take)(void *owner, const StoredProducer *producer), void *owner)
 {
-	static Statement statement = {"SELECT producer, last_ack, max_clock, begin_offset FROM sophia.producers"
-								  " WHERE stream = $1 AND journal = $2",
-								  2,
-								  {TEXTOID, TEXTOID}};
+	static Statement statement = {
+		"SELECT producer, last_ack, max_clock, begin_offset FROM sophia.producers"
+		" WHERE stream = $1 AND journal = $2",
+		2,
+		{TEXTOID, TEXTOID}};
 	uint64 n = sophia_statement_run(
 		&statement, (Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal)}, NULL);
 
@@ -169,12 +172,13 @@ sophia_checkpoint_save_producer(const char *stream, const char *journal,
 		6,
 		{TEXTOID, TEXTOID, BYTEAOID, INT8OID, INT8OID, INT8OID}};
 
-	sophia_statement_run(
-		&statement,
-		(Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal),
-				  producer_datum(producer->producer), Int64GetDatum((int64) producer->last_ack),
-				  Int64GetDatum((int64) producer->max_clock), Int64GetDatum(producer->begin_offset)},
-		NULL);
+	sophia_statement_run(&statement,
+						 (Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal),
+								   producer_datum(producer->producer),
+								   Int64GetDatum((int64) producer->last_ack),
+								   Int64GetDatum((int64) producer->max_clock),
+								   Int64GetDatum(producer->begin_offset)},
+						 NULL);
 }
 
 void
@@ -211,14 +215,15 @@ sophia_checkpoint_unstage(const char *stream, const char *journal, uint64 produc
 struct PortalData *
 sophia_checkpoint_staged(const char *stream, const char *journal, uint64 producer)
 {
-	return SPI_cursor_open_with_args(NULL,
-									 "SELECT begin_offset, clock, document FROM sophia.staged_documents"
-									 " WHERE stream = $1 AND journal = $2 AND producer = $3"
-									 " ORDER BY begin_offset",
-									 3, (Oid[]){TEXTOID, TEXTOID, BYTEAOID},
-									 (Datum[]){CStringGetTextDatum(stream),
-											   CStringGetTextDatum(journal), producer_datum(producer)},
-									 NULL, true, 0);
+	return SPI_cursor_open_with_args(
+		NULL,
+		"SELECT begin_offset, clock, document FROM sophia.staged_documents"
+		" WHERE stream = $1 AND journal = $2 AND producer = $3"
+		" ORDER BY begin_offset",
+		3, (Oid[]){TEXTOID, TEXTOID, BYTEAOID},
+		(Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal),
+				  producer_datum(producer)},
+		NULL, true, 0);
 }
 
 bool

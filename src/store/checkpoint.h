@@ -59,7 +59,8 @@ extern void sophia_checkpoint_save_producer(const char *stream, const char *jour
 											const StoredProducer *producer);
 
 extern void sophia_checkpoint_stage(const char *stream, const char *journal, uint64 producer,
-									int64 offset, uint64 clock, const char *document, size_t length);
+									int64 offset, uint64 clock, const char *document,
+									size_t length);
 extern void sophia_checkpoint_unstage(const char *stream, const char *journal, uint64 producer);
 
 /* A cursor over the staged documents of a producer in the order of their offsets: (begin_offset, clock, document). */

@@ -174,16 +174,16 @@ encode_value(StringInfo out, const JsonNode *node, JEntry *entry)
 			break;
 		case JSON_NUMBER:
 		case JSON_DECIMAL:
-			{
-				Numeric number = sophia_json_numeric(node);
+		{
+			Numeric number = sophia_json_numeric(node);
 
-				type = JENTRY_ISNUMERIC;
-				pad(out);
-				appendBinaryStringInfoNT(out, (char *) number, VARSIZE_ANY(number));
-				if (node->kind == JSON_NUMBER)
-					pfree(number);
-				break;
-			}
+			type = JENTRY_ISNUMERIC;
+			pad(out);
+			appendBinaryStringInfoNT(out, (char *) number, VARSIZE_ANY(number));
+			if (node->kind == JSON_NUMBER)
+				pfree(number);
+			break;
+		}
 		case JSON_ARRAY:
 			type = JENTRY_ISCONTAINER;
 			check_stack_depth();

@@ -13,7 +13,7 @@
 #include "tap.h"
 
 #define CONTENT_SIZE 1000000
-#define BEGIN        4096
+#define BEGIN		 4096
 
 static char content[CONTENT_SIZE];
 static int folder;
@@ -108,7 +108,7 @@ reads(FragmentFile *f, const char *expected, size_t n, int64_t skip, size_t slic
 	} while (status == FRAGMENT_MORE && used <= n);
 
 	bool same = status == FRAGMENT_DONE && used == n - (size_t) skip &&
-	            memcmp(out, expected + skip, used) == 0;
+				memcmp(out, expected + skip, used) == 0;
 
 	free(out);
 	return same;
@@ -135,8 +135,8 @@ expect_good(const char *what, const char *extension, size_t n)
 		if (reading[i].skip >= (int64_t) n)
 			continue;
 		if (!ok(sophia_fragment_open(folder, "f", &name, &f, &identity, error, sizeof(error)) ==
-		            FRAGMENT_DONE,
-		        "%s: opens %s", what, error))
+					FRAGMENT_DONE,
+				"%s: opens %s", what, error))
 			continue;
 		ok(verify(f, 300000, &slices) == FRAGMENT_DONE, "%s: verified in %d slices: %s", what,
 		   slices, sophia_fragment_error(f));
@@ -158,8 +158,8 @@ expect_damaged(const char *what, const FragmentName *name, const char *reason)
 
 	store();
 	if (!ok(sophia_fragment_open(folder, "f", name, &f, &identity, error, sizeof(error)) ==
-	            FRAGMENT_DONE,
-	        "%s: opens", what))
+				FRAGMENT_DONE,
+			"%s: opens", what))
 		return;
 	ok(verify(f, 300000, &slices) == FRAGMENT_DAMAGED && strstr(sophia_fragment_error(f), reason),
 	   "%s: %s", what, sophia_fragment_error(f));
@@ -245,7 +245,7 @@ try_open(const char *path)
 	FragmentFile *f;
 	char error[256];
 	FragmentStatus status =
-	    sophia_fragment_open(folder, path, &name, &f, &identity, error, sizeof(error));
+		sophia_fragment_open(folder, path, &name, &f, &identity, error, sizeof(error));
 
 	if (status == FRAGMENT_DONE)
 		sophia_fragment_close(f);
@@ -267,7 +267,7 @@ test_open(void)
 	mkfifoat(folder, "fifo", 0600);
 	ok(try_open("fifo") == FRAGMENT_UNREADABLE, "a pipe does not block");
 	ok(sophia_fragment_identify(folder, "missing", &identity, error, sizeof(error)) ==
-	       FRAGMENT_MISSING,
+		   FRAGMENT_MISSING,
 	   "identity of a missing file: %s", error);
 	unlinkat(folder, "link", 0);
 	unlinkat(folder, "fifo", 0);

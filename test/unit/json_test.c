@@ -182,11 +182,13 @@ static const struct
 } merges[] = {
 	{"{\"a\":1}", "{\"b\":2}", NULL, "{a:1,b:2}"},
 	{"{\"a\":1,\"b\":1}", "{\"b\":null}", NULL, "{a:1,b:null}"},
-	{"{\"a\":{\"x\":1,\"y\":{\"z\":1}}}", "{\"a\":{\"y\":{\"w\":2}}}", NULL, "{a:{x:1,y:{w:2,z:1}}}"},
+	{"{\"a\":{\"x\":1,\"y\":{\"z\":1}}}", "{\"a\":{\"y\":{\"w\":2}}}", NULL,
+	 "{a:{x:1,y:{w:2,z:1}}}"},
 	{"{\"a\":[1,2,3]}", "{\"a\":[4]}", NULL, "{a:[4]}"},
 	{"{\"a\":{\"x\":1}}", "{\"a\":5}", NULL, "{a:5}"},
 	{"{\"a\":5}", "{\"a\":{\"x\":1}}", NULL, "{a:{x:1}}"},
-	{"{\"m\":{\"x\":1},\"n\":{\"x\":1}}", "{\"m\":{\"y\":2},\"n\":{\"y\":2}}", "m", "{m:{y:2},n:{x:1,y:2}}"},
+	{"{\"m\":{\"x\":1},\"n\":{\"x\":1}}", "{\"m\":{\"y\":2},\"n\":{\"y\":2}}", "m",
+	 "{m:{y:2},n:{x:1,y:2}}"},
 	{"{\"n\":{\"m\":{\"x\":1}}}", "{\"n\":{\"m\":{\"y\":2}}}", "m", "{n:{m:{x:1,y:2}}}"},
 };
 
@@ -206,9 +208,9 @@ test_parsing(void)
 	for (size_t i = 0; i < COUNT(uuids); i++)
 	{
 		parse(uuids[i].text, strlen(uuids[i].text));
-		ok(uuids[i].uuid == NULL
-			   ? parser.uuid.kind == JSON_NULL
-			   : parser.uuid.kind == JSON_STRING && strcmp(text_of(&parser.uuid), uuids[i].uuid) == 0,
+		ok(uuids[i].uuid == NULL ? parser.uuid.kind == JSON_NULL
+								 : parser.uuid.kind == JSON_STRING &&
+									   strcmp(text_of(&parser.uuid), uuids[i].uuid) == 0,
 		   "uuid of text %zu", i);
 	}
 }
@@ -226,10 +228,10 @@ test_skimming(void)
 		parser.skim = true;
 		parse(uuids[i].text, strlen(uuids[i].text));
 		parser.skim = false;
-		ok(parser.problem == problem && (uuids[i].uuid == NULL
-											 ? parser.uuid.kind == JSON_NULL
-											 : parser.uuid.kind == JSON_STRING &&
-												   strcmp(text_of(&parser.uuid), uuids[i].uuid) == 0),
+		ok(parser.problem == problem &&
+			   (uuids[i].uuid == NULL ? parser.uuid.kind == JSON_NULL
+									  : parser.uuid.kind == JSON_STRING &&
+											strcmp(text_of(&parser.uuid), uuids[i].uuid) == 0),
 		   "uuid of skimmed text %zu", i);
 	}
 }
@@ -279,15 +281,16 @@ test_many_members(void)
 
 	text[length++] = '{';
 	for (int i = 0; i < 6000; i++)
-		length += snprintf(text + length, 32, "%s\"k%d\":%d", i > 0 ? "," : "", (i * 7919) % 3000, i);
+		length +=
+			snprintf(text + length, 32, "%s\"k%d\":%d", i > 0 ? "," : "", (i * 7919) % 3000, i);
 	text[length++] = '}';
 	ok(parse(text, length) && parser.root.length == 3000, "equal names count once");
 	for (uint32_t i = 0; i < parser.root.length; i++)
 	{
 		const JsonMember *member = &parser.root.u.members[i];
 
-		sorted &= i == 0 || sophia_json_compare_names(member[-1].name, member[-1].length, member->name,
-													  member->length) < 0;
+		sorted &= i == 0 || sophia_json_compare_names(member[-1].name, member[-1].length,
+													  member->name, member->length) < 0;
 		last &= strtol(member->value.u.text, NULL, 10) >= 3000;
 	}
 	ok(sorted, "members are in order");
@@ -306,14 +309,18 @@ test_pointers(void)
 
 	parse(text, strlen(text));
 	ok(sophia_json_pointer(&pointer, &arena, "/a/b~1c/~0d") && pointer.steps == 3 &&
-		   (node = sophia_json_find(&parser.root, &pointer)) != NULL && strcmp(text_of(node), "7") == 0,
+		   (node = sophia_json_find(&parser.root, &pointer)) != NULL &&
+		   strcmp(text_of(node), "7") == 0,
 	   "a pointer with escapes");
-	ok(sophia_json_pointer(&pointer, &arena, "") && sophia_json_find(&parser.root, &pointer) == &parser.root,
+	ok(sophia_json_pointer(&pointer, &arena, "") &&
+		   sophia_json_find(&parser.root, &pointer) == &parser.root,
 	   "the empty pointer is the root");
-	ok(sophia_json_pointer(&pointer, &arena, "/e/0") && sophia_json_find(&parser.root, &pointer) == NULL,
+	ok(sophia_json_pointer(&pointer, &arena, "/e/0") &&
+		   sophia_json_find(&parser.root, &pointer) == NULL,
 	   "array positions are not followed");
 	ok(!sophia_json_pointer(&pointer, &arena, "a"), "a pointer starts with a slash");
-	ok(!sophia_json_pointer(&pointer, &arena, "/1/2/3/4/5/6/7/8/9"), "a pointer has at most eight steps");
+	ok(!sophia_json_pointer(&pointer, &arena, "/1/2/3/4/5/6/7/8/9"),
+	   "a pointer has at most eight steps");
 }
 
 static void
@@ -339,7 +346,8 @@ static void
 test_noise(void)
 {
 	static const char pool[] = "{}[]\",:\\u0dtrefalsn1.-+eE \xc3\xa4\xf0\x9f\x98\x80\xff\x01";
-	const char *sample = "{\"_meta\":{\"uuid\":\"a\"},\"x\":[1,2.5e3,\"\\ud83d\\ude00\",{\"y\":null}]}";
+	const char *sample =
+		"{\"_meta\":{\"uuid\":\"a\"},\"x\":[1,2.5e3,\"\\ud83d\\ude00\",{\"y\":null}]}";
 	char text[128];
 	int fine = 0;
 

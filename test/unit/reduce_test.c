@@ -84,12 +84,14 @@ test_other_journal(void)
 
 	ok(sophia_reduce(&state, &older, REDUCE_MERGE, &arena) == REDUCE_FILLED,
 	   "an older document of another journal fills");
-	ok(number(&state.doc, "a") == 1 && number(&state.doc, "n") == -1 && number(&state.doc, "b") == 2 &&
+	ok(number(&state.doc, "a") == 1 && number(&state.doc, "n") == -1 &&
+		   number(&state.doc, "b") == 2 &&
 		   number(sophia_json_member(&state.doc, "_meta", 5), "u") == 1,
 	   "it adds what the row lacks and changes nothing else");
 	ok(state.clock == 100 && state.offset == 7 && !state.same_journal,
 	   "the row still stands for its newest document");
-	ok(sophia_reduce(&state, &newer, REDUCE_MERGE, &arena) == REDUCE_APPLIED && number(&state.doc, "a") == 3,
+	ok(sophia_reduce(&state, &newer, REDUCE_MERGE, &arena) == REDUCE_APPLIED &&
+		   number(&state.doc, "a") == 3,
 	   "a newer one of another journal is applied");
 
 	state = row("{\"a\":1}", 100, 7, false);
@@ -124,14 +126,16 @@ test_tombstones(void)
 	   "a later document starts from an empty one");
 
 	state = row("{\"id\":1,\"a\":1}", 10, 0, true);
-	ok(sophia_reduce(&state, &gone, REDUCE_LAST_WRITE_WINS, &arena) == REDUCE_APPLIED && state.deleted &&
-		   number(&state.doc, "a") == 1 && sophia_json_member(&state.doc, "_meta", 5) != NULL,
+	ok(sophia_reduce(&state, &gone, REDUCE_LAST_WRITE_WINS, &arena) == REDUCE_APPLIED &&
+		   state.deleted && number(&state.doc, "a") == 1 &&
+		   sophia_json_member(&state.doc, "_meta", 5) != NULL,
 	   "a tombstone keeps the row under lastWriteWins too");
 	state = row("{\"id\":1}", 100, 0, false);
 	ok(sophia_reduce(&state, &gone, REDUCE_MERGE, &arena) == REDUCE_NOTHING && !state.deleted,
 	   "an older tombstone of another journal deletes nothing");
 	state = (RowState){0};
-	ok(sophia_reduce(&state, &gone, REDUCE_MERGE, &arena) == REDUCE_APPLIED && state.exists && state.deleted,
+	ok(sophia_reduce(&state, &gone, REDUCE_MERGE, &arena) == REDUCE_APPLIED && state.exists &&
+		   state.deleted,
 	   "a tombstone of an unknown key is remembered");
 }
 
