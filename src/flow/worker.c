@@ -35,6 +35,9 @@
 /* Looks for changes that nobody announced (a restored dump, an extension just created) this often. */
 #define RECHECK_MS 5000
 
+/* Comes back to a configuration that somebody is changing. */
+#define RETRY_MS 200
+
 static List *streams; /* of Stream *, in TopMemoryContext */
 
 /* Settings of the process: whatever the database or the role has set, the worker's own statements run the same. */
@@ -162,18 +165,26 @@ drop_streams(void)
 	streams = NIL;
 }
 
-/* Reads the configuration; without the extension there is nothing to follow. */
-static void
+/*
+ * Reads the configuration; without the extension there is nothing to follow.  False when somebody is about to alter or
+ * drop the extension, so that it must be read again soon.
+ */
+static bool
 read_configuration(void)
 {
 	MemoryContext context = CurrentMemoryContext;
+	bool exists;
+	bool held;
 
 	sophia_transaction_begin("reading the configuration");
-	if (sophia_guard_extension())
+	exists = OidIsValid(get_extension_oid("sophia_stack", true));
+	held = exists && sophia_guard_extension();
+	if (held)
 		take_configuration();
-	else if (!OidIsValid(get_extension_oid("sophia_stack", true)))
+	else if (!exists)
 		drop_streams();
 	sophia_transaction_commit(context);
+	return held || !exists;
 }
 
 /* Every stream once; returns when to come again. */
@@ -229,8 +240,9 @@ work_until_told_to_end(void)
 			sophia_requests_take();
 			if (sophia_registry_config_changed() || now >= recheck_at)
 			{
-				read_configuration();
-				recheck_at = sophia_clock_ms() + RECHECK_MS;
+				bool read = read_configuration();
+
+				recheck_at = sophia_clock_ms() + (read ? RECHECK_MS : RETRY_MS);
 			}
 			next = Min(recheck_at, turn_streams());
 			sophia_requests_turn(streams);
