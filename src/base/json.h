@@ -1,10 +1,7 @@
 /*
  * json.h
- *		Documents as trees: parsing, looking up and merging.
- *
- * The parser is the hot path of the ingest, so it is ours: it never throws, names what is wrong with a document
- * instead, goes on after what only spoils a text (so that the document's uuid can still be read), keeps every digit
- * of a number, and leaves strings without escapes where they are in the input.
+ *		Documents as trees: looking up and merging.  base/json_parse.h makes them from text, store/jsonb.h from and to
+ *		the server's jsonb.
  *
  * Trees live in an Arena and point into the parsed bytes: both must outlive the tree.  Nodes are never changed once
  * built; merging shares what it can.
@@ -51,52 +48,12 @@ typedef struct JsonMember
 	JsonNode value;
 } JsonMember;
 
-/* What is wrong with a text.  All but the first three leave the rest of the document readable. */
-typedef enum JsonProblem
-{
-	JSON_FINE,
-	JSON_NO_MEMORY,
-	JSON_SYNTAX,
-	JSON_TOO_DEEP,
-	JSON_BAD_ENCODING,	 /* bytes that are no UTF-8 */
-	JSON_NUL,			 /* \u0000 */
-	JSON_LONE_SURROGATE, /* \ud800 without its other half */
-	JSON_NUMBER_RANGE	 /* more digits or a larger exponent than the server's numeric holds */
-} JsonProblem;
-
-/* Reusable: zero it before the first use, sophia_json_parser_free() at the end. */
-typedef struct JsonParser
-{
-	/* Result of the last parse. */
-	JsonProblem problem; /* the first one met */
-	size_t problem_at;	 /* byte position of it */
-	JsonNode root;		 /* valid unless the problem is one of JSON_NO_MEMORY .. JSON_TOO_DEEP */
-	JsonNode uuid; /* /_meta/uuid, also of a document that breaks off behind it; JSON_NULL = none */
-
-	/* Set before a parse: only the uuid and the problems are wanted, so that no tree is built; root is then empty. */
-	bool skim;
-
-	/* Internal. */
-	Arena *arena;
-	const char *start;
-	const char *next;
-	const char *end;
-	int depth;
-	bool in_meta;
-	struct JsonMember *stack; /* members and items of the containers that are open */
-	size_t stack_size;
-	size_t stack_top;
-} JsonParser;
-
-#define JSON_MAX_DEPTH 1000
-
-/* Parses one JSON text of `length` bytes into parser->root; true when there is no problem at all. */
-extern bool sophia_json_parse(JsonParser *parser, Arena *arena, const char *text, size_t length);
-extern void sophia_json_parser_free(JsonParser *parser);
-
 /* Order of the members of an object: shorter names first, then by bytes (the order of PostgreSQL's jsonb). */
 extern int sophia_json_compare_names(const char *a, uint32_t a_length, const char *b,
 									 uint32_t b_length);
+
+/* Sorts members by name; equal names keep their order.  `scratch` has room for n of them. */
+extern void sophia_json_sort_members(JsonMember *members, size_t n, JsonMember *scratch);
 
 /* The member of that name, or NULL (also when the node is no object). */
 extern const JsonNode *sophia_json_member(const JsonNode *node, const char *name, uint32_t length);

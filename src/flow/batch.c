@@ -13,6 +13,7 @@
 
 #include "access/xact.h"
 #include "base/guard.h"
+#include "base/json_parse.h"
 #include "base/settings.h"
 #include "catalog/namespace.h"
 #include "flow/apply.h"

@@ -1,10 +1,10 @@
 /*
- * Unit tests of base/json.c: what is accepted, what is named as wrong, what merging makes of two documents.
+ * Unit tests of base/json_parse.c and base/json.c: what is accepted, what is named as wrong, what merging makes of two documents.
  */
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/json.h"
+#include "base/json_parse.h"
 #include "tap.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))

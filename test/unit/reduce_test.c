@@ -3,6 +3,7 @@
  */
 #include <string.h>
 
+#include "base/json_parse.h"
 #include "flow/reduce.h"
 #include "tap.h"
 
