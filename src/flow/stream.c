@@ -13,6 +13,7 @@
 #include "base/guard.h"
 #include "flow/apply.h"
 #include "flow/attempt.h"
+#include "flow/stream_journals.h"
 #include "store/checkpoint.h"
 #include "store/statement.h"
 #include "utils/memutils.h"
@@ -50,22 +51,11 @@ sophia_stream_open(MemoryContext parent, const StreamDefinition *definition, con
 	return stream;
 }
 
-static void
-close_journals(List **journals)
-{
-	ListCell *cell;
-
-	foreach(cell, *journals)
-		sophia_journal_close(lfirst(cell));
-	list_free(*journals);
-	*journals = NIL;
-}
-
 /* Back to where nothing is open. */
 static void
 close_source(Stream *stream)
 {
-	close_journals(&stream->journals);
+	sophia_stream_close_journals(&stream->journals);
 	stream->listed = false;
 	if (stream->source != NULL)
 		sophia_source_close(stream->source);
@@ -211,100 +201,6 @@ pump_source(void *argument)
 	source->kind->pump(source);
 }
 
-static Journal *
-find_journal(Stream *stream, const char *name)
-{
-	ListCell *cell;
-
-	foreach(cell, stream->journals)
-	{
-		Journal *journal = lfirst(cell);
-
-		if (strcmp(journal->name, name) == 0)
-			return journal;
-	}
-	return NULL;
-}
-
-/* True while the stream has never listed its journals, so that option start_from says where they begin. */
-static bool
-is_first_listing(const Stream *stream)
-{
-	return !stream->listed && !stream->any_before && strcmp(stream->state, "starting") == 0;
-}
-
-/* The part of open_journals() inside the transaction; false when it is not the time for it. */
-static bool
-open_listed(Stream *stream)
-{
-	ListCell *cell;
-
-	if (!sophia_guard_extension() || !sophia_checkpoint_stream_active(stream->definition.stream))
-		return false;
-	foreach(cell, stream->source->journals)
-	{
-		SourceJournal *listed = lfirst(cell);
-		int64 start = 0;
-		Journal *journal;
-		MemoryContext old;
-
-		if (listed->removed || find_journal(stream, listed->name) != NULL)
-			continue;
-		if (stream->definition.from_end && is_first_listing(stream))
-			start = Max(listed->write_head, 0);
-		journal = sophia_journal_open(stream->context, stream->source, listed,
-									  stream->definition.stream, start);
-		/* SPI has left its own context current, which ends with the transaction */
-		old = MemoryContextSwitchTo(stream->context);
-		stream->opening = lappend(stream->opening, journal);
-		MemoryContextSwitchTo(old);
-	}
-	return true;
-}
-
-static void
-open_in_transaction(void *argument)
-{
-	Stream *stream = argument;
-	MemoryContext context = CurrentMemoryContext;
-	bool opened;
-
-	sophia_transaction_begin("opening journals");
-	opened = open_listed(stream);
-	sophia_transaction_commit(context);
-	context = MemoryContextSwitchTo(stream->context);
-	stream->journals = list_concat(stream->journals, stream->opening);
-	MemoryContextSwitchTo(context);
-	list_free(stream->opening);
-	stream->opening = NIL;
-	stream->listed |= opened;
-}
-
-/* Opens the journals that were listed and are not open, all of them in one transaction. */
-static bool
-open_journals(Stream *stream, Failure *failure)
-{
-	if (sophia_attempt(open_in_transaction, stream, failure))
-		return true;
-	close_journals(&stream->opening);
-	return false;
-}
-
-static bool
-has_unopened_journals(Stream *stream)
-{
-	ListCell *cell;
-
-	foreach(cell, stream->source->journals)
-	{
-		SourceJournal *listed = lfirst(cell);
-
-		if (!listed->removed && find_journal(stream, listed->name) == NULL)
-			return true;
-	}
-	return false;
-}
-
 /* Arguments of run_batch(). */
 typedef struct BatchCall
 {
@@ -333,12 +229,12 @@ reopen_journal(Stream *stream, Journal *journal, bool careful)
 
 	stream->journals = list_delete_ptr(stream->journals, journal);
 	sophia_journal_close(journal);
-	if (!open_journals(stream, &failure))
+	if (!sophia_stream_open_journals(stream, &failure))
 	{
 		take_failure(stream, &failure);
 		return;
 	}
-	journal = find_journal(stream, listed->name);
+	journal = sophia_stream_find_journal(stream, listed->name);
 	if (journal == NULL)
 		return;
 	journal->careful = careful;
@@ -524,7 +420,8 @@ prepare(Stream *stream, int64 now)
 	}
 	if (stream->source->refresh_done == 0)
 		return false;
-	if ((!stream->listed || has_unopened_journals(stream)) && !open_journals(stream, &failure))
+	if ((!stream->listed || sophia_stream_has_unopened_journals(stream)) &&
+		!sophia_stream_open_journals(stream, &failure))
 	{
 		take_failure(stream, &failure);
 		return false;
