@@ -2,7 +2,7 @@
  * source_fragments.c
  *		The source kind 'fragments': a folder in the layout of Gazette's fragment stores.
  *
- * About once a second, and at once for a refresh, the folder is scanned (flow/fragment_index.h).  Each reader has at
+ * About once a second, and at once for a refresh, the folder is scanned (flow/fragment_scan.h).  Each reader has at
  * most one file open, which is proved whole before its first byte is delivered.  Every pump() gives each reader one
  * slice and ends after a while, so that the worker's other streams are never kept waiting.
  *
@@ -18,6 +18,7 @@
 
 #include "flow/address.h"
 #include "flow/fragment_index.h"
+#include "flow/fragment_scan.h"
 #include "flow/source.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
@@ -293,7 +294,7 @@ identify(Reader *reader, Fragment *fragment, FragmentIdentity *identity)
 	char file[FRAGMENT_NAME_SIZE];
 	char error[256];
 	FragmentStatus status;
-	int folder = sophia_index_open_folder(state->index, fragment);
+	int folder = sophia_index_open_folder(state->index, fragment->key.folder);
 
 	if (folder < 0)
 	{
@@ -334,7 +335,7 @@ open_in_folder(Reader *reader, Fragment *fragment, FragmentIdentity *identity, c
 	FragmentsState *state = reader->source->private;
 	FragmentsReader *own = reader->private;
 	char file[FRAGMENT_NAME_SIZE];
-	int folder = sophia_index_open_folder(state->index, fragment);
+	int folder = sophia_index_open_folder(state->index, fragment->key.folder);
 
 	if (folder < 0)
 	{
