@@ -1,23 +1,51 @@
 /*
  * fragment_index.h
- *		What a folder of fragments holds: a tree of folders, the journals in it, and each journal's fragments.
+ *		What is known of a folder of fragments: a tree of folders, the journals in it, and each journal's fragments;
+ *		keeps them, and chooses the fragment to read.
  *
- * A scan reads folder entries only and opens no file, so that thousands of files cost milliseconds.  Entries are
- * kept from scan to scan, what is gone is given back: memory follows the content of the folder.  Everything is
- * palloc'ed in the context given.  No symbolic link below the address is followed.
- * Failures of the file system are text in the index; nothing is thrown for them.
+ * fragment_scan.c fills it.  Entries are kept from scan to scan, what is gone is given back: memory follows the
+ * content of the folder.  Everything is palloc'ed in the context given.  No symbolic link below the address is
+ * followed.
  */
 #ifndef SOPHIA_FRAGMENT_INDEX_H
 #define SOPHIA_FRAGMENT_INDEX_H
 
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "datatype/timestamp.h"
 #include "flow/fragment_file.h"
 #include "flow/source.h"
+#include "utils/hsearch.h"
+
+typedef enum FolderKind
+{
+	FOLDER_OTHER,	   /* above the collection; with no collection wanted, any above a pivot */
+	FOLDER_COLLECTION, /* a generation, fields or a pivot follow */
+	FOLDER_PARTITION,  /* fields or a pivot follow */
+	FOLDER_JOURNAL	   /* a pivot, or any below it */
+} FolderKind;
+
+typedef struct StoreFolder StoreFolder;
+typedef struct IndexedJournal IndexedJournal;
+
+/* What tells folders apart; compared as bytes. */
+typedef struct FolderKey
+{
+	StoreFolder *parent;
+	char name[NAME_MAX + 1];
+} FolderKey;
 
 /* A folder of the tree; its names from the root on make a path. */
-typedef struct StoreFolder StoreFolder;
+struct StoreFolder
+{
+	FolderKey key;
+	FolderKind kind;
+	IndexedJournal *journal; /* of kind FOLDER_JOURNAL */
+	int references;			 /* entries that point here */
+	uint64 seen;
+};
 
 typedef enum FragmentState
 {
@@ -46,7 +74,7 @@ typedef struct Fragment
 	TimestampTz retry_at;
 } Fragment;
 
-typedef struct IndexedJournal
+struct IndexedJournal
 {
 	SourceJournal *entry;
 	Fragment **fragments; /* by begin */
@@ -55,18 +83,23 @@ typedef struct IndexedJournal
 	int found;	 /* by the scan that runs */
 	uint64 seen; /* the last scan that found the journal's folder */
 	bool changed;
-} IndexedJournal;
+};
 
-typedef struct FragmentIndex FragmentIndex;
+typedef struct FragmentIndex
+{
+	MemoryContext context;
+	Source *source;
+	HTAB *folders;
+	HTAB *fragments;
+	List *journals; /* of IndexedJournal * */
+	StoreFolder root;
+	StoreFolder *start; /* where scans begin: the collection's folder, or the root */
+	uint64 generation;
+	long fixed_folders; /* the collection's own, in no scan */
+} FragmentIndex;
 
 /* `source` gives address, collection (NULL: all) and takes the journals; it and `context` outlive the index. */
 extern FragmentIndex *sophia_index_create(MemoryContext context, Source *source);
-
-/*
- * Looks at the folders anew, and at the journals' write heads.  False when some folder could not be read; the rest
- * was, nothing is forgotten, and *sqlstate and `error` tell of the first.
- */
-extern bool sophia_index_scan(FragmentIndex *index, int *sqlstate, char *error, size_t error_size);
 
 /* How many scans were made. */
 extern uint64 sophia_index_generation(const FragmentIndex *index);
@@ -85,10 +118,23 @@ extern Fragment *sophia_index_choose(IndexedJournal *journal, int64 offset, Frag
 extern void sophia_index_pin(Fragment *fragment);
 extern void sophia_index_unpin(FragmentIndex *index, Fragment *fragment);
 
-/* Opens the folder that a fragment lies in; -1 with errno. */
-extern int sophia_index_open_folder(const FragmentIndex *index, const Fragment *fragment);
+/* Gives back an entry that is neither listed nor pinned. */
+extern void sophia_index_forget(FragmentIndex *index, Fragment *fragment);
 
-/* The path relative to the address. */
+/* The folder of that name below another, added when it is new: *found says whether it was there. */
+extern StoreFolder *sophia_index_enter_folder(FragmentIndex *index, StoreFolder *parent,
+											  const char *name, bool *found);
+
+/*
+ * Opens a folder from the address down, one component at a time, so that no link among them is followed; -1 with
+ * errno.
+ */
+extern int sophia_index_open_folder(const FragmentIndex *index, const StoreFolder *folder);
+
+/* The path below the root; returns its length, which is not below `size` when it was cut. */
+extern size_t sophia_index_folder_path(const StoreFolder *folder, char *path, size_t size);
+
+/* The path of a fragment relative to the address. */
 extern void sophia_index_path(const Fragment *fragment, char path[MAXPGPATH]);
 
 #endif /* SOPHIA_FRAGMENT_INDEX_H */
