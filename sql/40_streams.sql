@@ -234,7 +234,9 @@ BEGIN
   PERFORM sophia.require_endpoint(endpoint);
   SELECT * INTO reply FROM sophia.ask_worker('check_endpoint', endpoint, seconds);
   ok := reply.answered AND reply.sqlstate IS NULL;
-  message := CASE WHEN reply.answered THEN reply.answer ELSE format('no answer within %s', timeout) END;
+  message := CASE WHEN reply.answered THEN reply.answer
+                  WHEN current_setting('sophia_stack.enabled', true) = 'off' THEN format('no answer within %s, because sophia_stack.enabled is off', timeout)
+                  ELSE format('no answer within %s', timeout) END;
   RETURN NEXT;
 END;
 $$;
@@ -251,7 +253,8 @@ BEGIN
   PERFORM sophia.require_endpoint(collections.endpoint);
   SELECT * INTO reply FROM sophia.ask_worker('collections', collections.endpoint, seconds);
   IF NOT reply.answered THEN
-    RAISE EXCEPTION 'no answer about endpoint "%" within %', collections.endpoint, collections.timeout USING ERRCODE = '58000';
+    RAISE EXCEPTION 'no answer about endpoint "%" within %', collections.endpoint, collections.timeout USING ERRCODE = '58000',
+      HINT = CASE WHEN current_setting('sophia_stack.enabled', true) = 'off' THEN 'The setting sophia_stack.enabled is off.' ELSE 'See sophia.workers.' END;
   ELSIF reply.sqlstate IS NOT NULL THEN
     RAISE EXCEPTION USING ERRCODE = reply.sqlstate, MESSAGE = reply.answer;
   END IF;
@@ -429,7 +432,8 @@ CREATE VIEW sophia.stream_status AS
          coalesce(sum(j.documents_deleted), 0)::bigint AS documents_deleted,
          coalesce(sum(j.documents_dead), 0)::bigint AS documents_dead,
          max(j.last_document_at) AS last_document_at,
-         s.last_error,
+         CASE WHEN s.state IN ('starting', 'running') AND current_setting('sophia_stack.enabled', true) = 'off' THEN 'sophia_stack.enabled is off'
+              ELSE s.last_error END AS last_error,
          CASE WHEN s.state IN ('starting', 'running') AND s.system_identifier = h.system_identifier
                    AND s.database_oid = h.database_oid THEN w.pid END AS worker_pid
   FROM sophia.streams s

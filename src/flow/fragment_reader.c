@@ -167,6 +167,20 @@ open_in_folder(Reader *reader, Fragment *fragment, FragmentIdentity *identity, c
 	return status;
 }
 
+/*
+ * Makes a verified file ready to be read at the reader's position.  Where reading begins within a fragment, the byte before
+ * is read too: it must end a line, or the journal is not the one that was read before.
+ */
+static void
+skip_to_position(Reader *reader)
+{
+	FragmentsReader *own = reader->private;
+	int64 skipped = reader_position(reader) - own->fragment->key.name.begin;
+
+	own->doubted = skipped > 0 && buffer_size(&reader->content) == 0;
+	sophia_fragment_skip(own->file, own->doubted ? skipped - 1 : skipped);
+}
+
 static bool
 open_file(Reader *reader, Fragment *fragment)
 {
@@ -196,7 +210,7 @@ open_file(Reader *reader, Fragment *fragment)
 					sophia_fragment_same(&identity, &fragment->identity);
 	fragment->identity = identity;
 	if (own->verified)
-		sophia_fragment_skip(own->file, reader_position(reader) - fragment->key.name.begin);
+		skip_to_position(reader);
 	return true;
 }
 
@@ -234,6 +248,22 @@ pass_hole(Reader *reader, Fragment *next)
 	return false;
 }
 
+/* All fragments that there are were read.  When the last of them ends before that, they are not those that were read. */
+static void
+check_head(Reader *reader)
+{
+	FragmentsReader *own = reader->private;
+	int64 head = own->journal->entry->write_head;
+
+	if (head > 0 && head < reader_position(reader))
+		sophia_fragments_set_problem(&own->problem, ERRCODE_DATA_CORRUPTED, false,
+									 "journal \"%s\" ends at offset %lld, but was read up to %lld",
+									 reader->journal, (long long) head,
+									 (long long) reader_position(reader));
+	else
+		sophia_fragments_clear_problem(&own->problem);
+}
+
 /* Opens the file that holds the next byte.  False when there is nothing to do until the next scan. */
 static bool
 begin_file(Reader *reader)
@@ -250,7 +280,7 @@ begin_file(Reader *reader)
 	}
 	if (fragment == NULL)
 	{
-		sophia_fragments_clear_problem(&own->problem);
+		check_head(reader);
 		return false;
 	}
 	if (sophia_fragment_name_codec(&fragment->key.name) == FRAGMENT_UNSUPPORTED)
@@ -278,7 +308,7 @@ verify_slice(Reader *reader, size_t budget)
 	own->verified = true;
 	own->fragment->state = FRAGMENT_VERIFIED;
 	own->fragment->failures = 0;
-	sophia_fragment_skip(own->file, reader_position(reader) - own->fragment->key.name.begin);
+	skip_to_position(reader);
 	return FRAGMENT_MORE;
 }
 
@@ -305,14 +335,42 @@ read_slice(Reader *reader, size_t budget)
 	return status;
 }
 
+/* Reads the byte before the reader's position.  False: it ends no line, and the reader has failed for good. */
+static bool
+settle_doubt(Reader *reader, FragmentStatus *status)
+{
+	FragmentsReader *own = reader->private;
+	char before = '\0';
+	size_t got = 0;
+
+	*status = sophia_fragment_read(own->file, &before, 1, &got);
+	if (got == 0)
+		return true;
+	own->doubted = false;
+	if (before == '\n')
+		return true;
+	sophia_fragments_set_problem(
+		&own->problem, ERRCODE_DATA_CORRUPTED, true,
+		"journal \"%s\" was written anew: no line ends at offset %lld, up to "
+		"which it was read",
+		reader->journal, (long long) reader_position(reader));
+	return false;
+}
+
 /* Goes on with the open file, and closes it at its end or when it fails; then another may hold the next byte. */
 static void
 advance_file(Reader *reader, size_t budget)
 {
 	FragmentsReader *own = reader->private;
-	FragmentStatus status =
-		own->verified ? read_slice(reader, budget) : verify_slice(reader, budget);
+	FragmentStatus status = FRAGMENT_MORE;
 
+	if (own->verified && own->doubted && !settle_doubt(reader, &status))
+	{
+		close_file(reader);
+		return;
+	}
+	if (status == FRAGMENT_MORE && !own->doubted)
+		status = own->verified ? read_slice(reader, budget) : verify_slice(reader, budget);
 	if (status == FRAGMENT_MORE)
 		return;
 	if (status != FRAGMENT_DONE)

@@ -43,7 +43,8 @@ typedef struct FragmentsReader
 	Fragment *fragment;		 /* pinned while its file is open */
 	FragmentFile *file;
 	bool verified;
-	uint64 idle; /* the scan after which there was nothing to do */
+	bool doubted; /* the byte before the reader's position is read first: it must end a line */
+	uint64 idle;  /* the scan after which there was nothing to do */
 	FragmentsProblem problem;
 } FragmentsReader;
 

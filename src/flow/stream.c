@@ -145,11 +145,55 @@ set_state(Stream *stream, const char *state, const char *error)
 	/* else it is tried again at the next turn */
 }
 
+/* Arguments of save_head(). */
+typedef struct HeadCall
+{
+	Stream *stream;
+	Journal *journal;
+} HeadCall;
+
+/* Stores a write head that moved while no batch could follow it. */
+static void
+save_head(void *argument)
+{
+	HeadCall *call = argument;
+	MemoryContext context = CurrentMemoryContext;
+	CheckpointChange change = {.next_offset = call->journal->next_offset,
+							   .write_head = sophia_journal_head(call->journal)};
+	const char *stream = call->stream->definition.stream;
+
+	sophia_transaction_begin("recording a write head");
+	if (sophia_guard_extension() &&
+		sophia_checkpoint_lock(stream, call->journal->name) == change.next_offset)
+	{
+		sophia_checkpoint_save(stream, call->journal->name, &change);
+		call->journal->stored_head = change.write_head;
+	}
+	sophia_transaction_commit(context);
+}
+
+/* The same for all journals: how far a stream that fails is behind. */
+static void
+save_heads(Stream *stream)
+{
+	ListCell *cell;
+
+	foreach(cell, stream->journals)
+	{
+		HeadCall call = {stream, lfirst(cell)};
+		Failure ignored;
+
+		if (sophia_journal_head(call.journal) != call.journal->stored_head)
+			sophia_attempt(save_head, &call, &ignored);
+	}
+}
+
 /* A permanent error: the stream is disabled with its reason, and closed. */
 static void
 fail(Stream *stream, const char *message)
 {
 	ereport(LOG, (errmsg("stream \"%s\" failed: %s", stream->definition.stream, message)));
+	save_heads(stream);
 	set_state(stream, "failed", message);
 	stream->ended = true;
 }
@@ -288,33 +332,6 @@ turn_journal(Stream *stream, Journal *journal)
 			return false;
 	}
 	return false;
-}
-
-/* Arguments of save_head(). */
-typedef struct HeadCall
-{
-	Stream *stream;
-	Journal *journal;
-} HeadCall;
-
-/* Stores a write head that moved while no batch could follow it. */
-static void
-save_head(void *argument)
-{
-	HeadCall *call = argument;
-	MemoryContext context = CurrentMemoryContext;
-	CheckpointChange change = {.next_offset = call->journal->next_offset,
-							   .write_head = sophia_journal_head(call->journal)};
-	const char *stream = call->stream->definition.stream;
-
-	sophia_transaction_begin("recording a write head");
-	if (sophia_guard_extension() &&
-		sophia_checkpoint_lock(stream, call->journal->name) == change.next_offset)
-	{
-		sophia_checkpoint_save(stream, call->journal->name, &change);
-		call->journal->stored_head = change.write_head;
-	}
-	sophia_transaction_commit(context);
 }
 
 /* A line that is longer than what is read ahead gets more room, up to a limit. */

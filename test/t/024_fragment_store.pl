@@ -171,6 +171,24 @@ $node->safe_psql('postgres', "SELECT sophia.start_stream('codec')");
 ok($node->await_stream('codec'), 'it can be started again');
 is(ids('z') . '|' . $node->status('codec', 'state, last_error'), 'z1 z2|running|', 'and goes on');
 
+# ---- a store that was written anew under the same names ----
+
+foreach my $case ([ 'longer', [ map { "w$_" } 1 .. 9 ] ], [ 'shorter', ['w1'] ])
+{
+	my ($name, $ids) = @$case;
+	my $anew = $node->journal("acme/$name");
+	$anew->write(lines("$name-a", "$name-b", "$name-c"));
+	follow($name);
+	$node->safe_psql('postgres', "SELECT sophia.stop_stream('$name')");
+	unlink glob "$store/acme/$name/pivot=00/*";
+	$anew->write(lines(@$ids), begin => 0);
+	$node->safe_psql('postgres', "SELECT sophia.start_stream('$name')");
+}
+like($node->failure_of('longer'), qr/was written anew: no line ends at offset/, 'where reading went on in the middle of a line the stream fails');
+is(ids('w') . $node->status('longer', 'documents_dead'), '0', 'and nothing of it was applied');
+ok($node->poll_query_until('postgres', "SELECT last_error LIKE '%ends at offset % but was read up to %' FROM sophia.stream_status WHERE stream = 'shorter'"),
+	'a journal that ends before what was read says so');
+
 # ---- folders that are not allowed ----
 
 my $outside = PostgreSQL::Test::Utils::tempdir('outside');

@@ -216,6 +216,7 @@ ok($node->poll_query_until('postgres', "SELECT current_setting('sophia_stack.ena
 $users->write($p->outside({ id => 'u5' }));
 is($node->rows("SELECT sophia.await_stream('users', '2500 ms')"), 'f', 'a paused worker answers nobody');
 is(ids('slack_raw.users', 'u5'), '', 'and writes nothing');
+is($node->status('users', 'state, last_error'), 'running|sophia_stack.enabled is off', 'the status says why');
 $node->safe_psql('postgres', 'ALTER SYSTEM SET sophia_stack.enabled = on');
 $node->reload;
 ok($node->await_stream('users'), 'switched on, it goes on');
