@@ -3,8 +3,7 @@
  *		The statements that read and write a shape's tables.
  *
  * Names are quoted, values are parameters or batch rows.  All of them find their rows by key, so the worker plans
- * with sequential scans, hash joins and merge joins switched off: a plan made while a table is small must serve when it
- * is large.
+ * with sequential scans, hash joins and merge joins switched off and takes every table as large: plans are kept.
  */
 #include "postgres.h"
 

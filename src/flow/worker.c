@@ -25,6 +25,7 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "shared/registry.h"
+#include "store/large_tables.h"
 #include "store/statement.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
@@ -265,6 +266,7 @@ sophia_ingest_main(Datum argument)
 	/* a reload that came before the handler was there is lost otherwise */
 	ProcessConfigFile(PGC_SIGHUP);
 	pin_settings();
+	sophia_large_tables_expect();
 	sophia_loop_init();
 	work_until_told_to_end();
 }

@@ -9,8 +9,11 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 
-/* What the planner is told of every batch: its plans are kept, so they must not depend on the first batch's size. */
-#define PLANNED_ROWS 1000
+/*
+ * What the planner is told of every batch: its plans are kept, so they must not depend on the first batch's size.  As few
+ * as it takes an array of keys to have, so that rows are looked up for each.
+ */
+#define PLANNED_ROWS 10
 
 /* Rows in memory, in kB, before they go to a file, where work_mem is less: several times what a batch of documents is. */
 #define MEMORY_KB (32 * 1024)
