@@ -30,7 +30,7 @@ enlarge(PlannerInfo *root, Oid relation, bool inherits, RelOptInfo *rel)
 		next_relation_info(root, relation, inherits, rel);
 	rel->pages = Max(rel->pages, LARGE_PAGES);
 	rel->tuples = Max(rel->tuples, LARGE_ROWS);
-	foreach (cell, rel->indexlist)
+	foreach(cell, rel->indexlist)
 	{
 		IndexOptInfo *index = lfirst(cell);
 
