@@ -245,9 +245,10 @@ sophia_check_fragments_address(const char *address)
 	ListCell *cell;
 
 	if (!is_absolute_path(address) || has_parent_step(address) || strlen(address) >= MAXPGPATH)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid address of fragments: it is not the absolute path of a folder")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid address of fragments: it must be an absolute path without \"..\"")));
 
 	folder = resolve_folder(address);
 	foreach(cell, sophia_settings_fragment_directories())

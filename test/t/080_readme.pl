@@ -51,6 +51,15 @@ while ($readme =~ /^```sql\n(.*?)^```\n(?:```text\n(.*?)^```\n)?/msg)
 	is($status, 0, "README.md:$line runs") or diag($err);
 	is($out, $expected, "README.md:$line shows what it says") if defined $expected;
 }
+
+# The lines that show the form of a document are what the README says of them.
+my ($lines) = $readme =~ /^```json lines\n(.*?)^```\n/ms;
+Sophia::Documents->journal("$folder/fragments/form", 'acmeCo/form/pivot=00')->write($lines);
+$node->safe_psql('staging', "SELECT sophia.create_endpoint('form', 'fragments', '$folder/fragments/form')");
+$node->safe_psql('staging', "SELECT sophia.create_stream('form', 'form', 'acmeCo/form', 'hubspot.contacts')");
+is($node->safe_psql('staging', "SELECT sophia.await_stream('form')"), 't', 'the lines of the README are read');
+is($node->safe_psql('staging', 'SELECT id, is_deleted FROM hubspot_raw.contacts '
+	. "WHERE source_journal = 'acmeCo/form/pivot=00' ORDER BY id"), "1|t\n2|f\n3|f", 'and are what it says of them');
 $node->stop;
 $broker->stop_all;
 
