@@ -491,7 +491,9 @@ VALUES
   ('slack_raw', 'channel_members', 1, 'channel_id', 'text', 1, true, '{/channel_id}', 'text',
     'Slack id of the channel'),
   ('slack_raw', 'channel_members', 2, 'member_id', 'text', 2, true, '{/member_id}', 'text',
-    'Slack id of the member, as in users.id; departed members remain');
+    'Slack id of the member, as in users.id; departed members remain'),
+  ('slack_raw', 'channel_members', 3, 'last_seen_at', 'timestamptz', NULL, false, NULL, 'published',
+    'when the member was last listed; one that left is not listed any more');
 
 -- slack_raw.messages
 INSERT INTO sophia.table_columns
@@ -621,7 +623,9 @@ VALUES
   ('processed_data', 'unified_contacts', 26, 'first_seen_at', 'timestamptz', NULL, false, NULL,
     'time of the first interaction'),
   ('processed_data', 'unified_contacts', 27, 'last_seen_at', 'timestamptz', NULL, false, NULL,
-    'time of the last interaction');
+    'time of the last interaction'),
+  ('processed_data', 'unified_contacts', 28, 'merged_into', 'text', NULL, false, NULL,
+    'the contact that took the place of this one; empty for HubSpot, whose merged-away contacts have no row');
 
 -- processed_data.interaction_timeline: written by refresh
 INSERT INTO sophia.table_columns

@@ -22,6 +22,7 @@ CREATE TABLE sophia.refresh_log (
 );
 CREATE INDEX ON sophia.refresh_log (target, started_at);
 COMMENT ON TABLE sophia.refresh_log IS 'runs of the refresh procedures, a row a run and target; state of this database, not dumped';
+COMMENT ON SEQUENCE sophia.refresh_log_id_seq IS 'numbers the runs of refresh';
 COMMENT ON COLUMN sophia.refresh_log.id IS 'number of the row, growing with time';
 COMMENT ON COLUMN sophia.refresh_log.target IS 'table of processed_data that was refreshed; interaction_timeline includes its participants';
 COMMENT ON COLUMN sophia.refresh_log.mode IS 'mode that was asked for';

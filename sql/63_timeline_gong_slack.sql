@@ -66,7 +66,7 @@ AS $$
       WHEN pg_catalog.lower(c.scope) = 'internal' THEN 'internal'
       WHEN pg_catalog.lower(c.direction) IN ('inbound', 'outbound', 'conference') THEN pg_catalog.lower(c.direction)
       ELSE 'unknown' END,
-    c.system, NULL, c.calendar_event_id, CASE WHEN NOT c.hidden THEN sophia.value_or_null(c.title) END,
+    c.system, NULL, c.calendar_event_id, sophia.value_or_null(c.title),
     c.told, sophia.snippet(c.told), u.id,
     pg_catalog.jsonb_path_query_first(c.doc, '$.context[*] ? (@.system == "HubSpot").objects[*]
       ? (@.objectType == "Account" || @.objectType == "Company").objectId') #>> '{}',
@@ -77,7 +77,7 @@ AS $$
   FROM call AS c
   LEFT JOIN processed_data.unified_contacts AS u ON u.id = 'gong_' || c.primary_user_id
 $$;
-COMMENT ON FUNCTION sophia.interactions_from_gong() IS 'internal: rows that interaction_timeline should have for Gong calls, without their contact; a private call shows neither subject nor body';
+COMMENT ON FUNCTION sophia.interactions_from_gong() IS 'internal: rows that interaction_timeline should have for Gong calls, without their contact; a private call shows no body';
 
 CREATE FUNCTION sophia.slack_messages()
 RETURNS TABLE (channel text, ts text, user_id text, username text, message text, thread_ts text, sent_at timestamptz,
@@ -124,7 +124,7 @@ AS $$
     SELECT m.channel, m.ts, 2, pg_catalog.min(x.place), 'mentioned', x.id, pg_catalog.min(x.name)
     FROM sophia.slack_messages() AS m
     JOIN sophia.slack_mentions() AS x ON x.channel = m.channel AND x.ts = m.ts AND x.is_user
-    WHERE NOT m.is_private AND x.id IS DISTINCT FROM m.user_id
+    WHERE x.id IS DISTINCT FROM m.user_id
     GROUP BY m.channel, m.ts, x.id
   )
   SELECT 'slack_' || p.channel || '_' || p.ts,
@@ -154,7 +154,7 @@ AS $$
     WHERE x.name IS NOT NULL
     GROUP BY x.channel, x.ts
   ), message AS (
-    SELECT m.*, CASE WHEN NOT m.is_private THEN sophia.slack_text(m.message, n.names) END AS told
+    SELECT m.*, sophia.slack_text(m.message, n.names) AS told
     FROM sophia.slack_messages() AS m
     LEFT JOIN named AS n ON n.channel = m.channel AND n.ts = m.ts
   )
@@ -172,4 +172,4 @@ AS $$
   CROSS JOIN home
   LEFT JOIN processed_data.unified_contacts AS u ON u.id = 'slack_' || m.user_id
 $$;
-COMMENT ON FUNCTION sophia.interactions_from_slack() IS 'internal: rows that interaction_timeline should have for Slack messages, without their contact; one of a private channel shows no body';
+COMMENT ON FUNCTION sophia.interactions_from_slack() IS 'internal: rows that interaction_timeline should have for Slack messages, without their contact';

@@ -188,8 +188,7 @@ reduce_document(Work *work, KeyGroup *group, const ApplyDocument *given)
 	apply->applied++;
 	apply->reduced += met;
 	apply->deleted += given->document.tombstone;
-	published = sophia_clock_unix_us(given->document.clock) -
-				(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+	published = sophia_row_published(given->document.clock);
 	apply->last_document_at = Max(apply->last_document_at, published);
 	if (effect == REDUCE_NOTHING)
 		return;
@@ -362,8 +361,7 @@ mark_elements_deleted(Work *work)
 		memset(nulls + table->n_columns + SOURCE_PUBLISHED_AT, false,
 			   SOURCE_COLUMNS - SOURCE_PUBLISHED_AT);
 		source[SOURCE_PUBLISHED_AT] =
-			TimestampTzGetDatum(sophia_clock_unix_us(group->elements.clock) -
-								(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
+			TimestampTzGetDatum(sophia_row_published(group->elements.clock));
 		source[SOURCE_IS_DELETED] = BoolGetDatum(true);
 		source[SOURCE_CLOCK] = Int64GetDatum((int64) group->elements.clock);
 		source[SOURCE_JOURNAL] = work->builder.journal_text;

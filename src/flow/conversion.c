@@ -8,6 +8,7 @@
 
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 static TextNormalizer email_normalizer;
 static TextNormalizer phone_normalizer;
@@ -92,6 +93,15 @@ convert_collection(ConversionContext *context, const JsonNode *const *values, in
 }
 
 static bool
+convert_published(ConversionContext *context, const JsonNode *const *values, int n, Datum *value,
+				  bool *null)
+{
+	*null = false;
+	*value = TimestampTzGetDatum(context->published);
+	return true;
+}
+
+static bool
 convert_parent_key(ConversionContext *context, const JsonNode *const *values, int n, Datum *value,
 				   bool *null)
 {
@@ -127,6 +137,7 @@ static const Conversion conversions[] = {
 	{"parent_key", TEXTOID, convert_parent_key},
 	{"party_id", TEXTOID, sophia_convert_party_id},
 	{"phone", TEXTOID, convert_phone},
+	{"published", TIMESTAMPTZOID, convert_published},
 	{"sentences", TEXTOID, sophia_convert_sentences},
 	{"sentences_end", INT4OID, sophia_convert_sentences_end},
 	{"sentences_start", INT4OID, sophia_convert_sentences_start},

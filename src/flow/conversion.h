@@ -12,6 +12,7 @@
 
 #include "base/buffer.h"
 #include "base/json.h"
+#include "datatype/timestamp.h"
 
 /* Longest misfit reason, with its NUL. */
 #define MISFIT_REASON 256
@@ -23,7 +24,7 @@ typedef struct ConversionContext
 	const char *key;		/* first component of the document's key, NUL-terminated */
 	int ordinal;			/* 1-based position of an array's element */
 	bool taken;				/* the element's own identifier was already used by an earlier one */
-	Arena *arena;
+	TimestampTz published;	/* when the last document applied was published */
 	/* Set by a conversion that refuses a value. */
 	int misfit_sqlstate;
 	const char *misfit_reason; /* a constant, such as "is no timestamp" */

@@ -22,7 +22,7 @@
 #define RETRY_MIN_MS 5000
 #define RETRY_MAX_MS 60000
 
-/* Gazette's readers wait this long for the content of a hole, by the age of what follows it. */
+/* Gazette's readers wait this long for content that is missing, by the age of what follows it. */
 #define HOLE_AGE_SECONDS (6 * 60 * 60)
 
 /* ---- problems ---- */
@@ -214,17 +214,20 @@ open_file(Reader *reader, Fragment *fragment)
 	return true;
 }
 
-/* What follows a hole is so old that the hole will not be filled any more. */
+/* The journal begins with fragments that were deleted: nothing of it was read yet, and what there is is old. */
 static bool
 hole_is_final(Reader *reader, Fragment *next)
 {
 	FragmentIdentity identity;
 
-	return buffer_size(&reader->content) == 0 && identify(reader, next, &identity) &&
+	return reader_position(reader) == 0 && identify(reader, next, &identity) &&
 		   time(NULL) - identity.mtime_ns / INT64CONST(1000000000) > HOLE_AGE_SECONDS;
 }
 
-/* No fragment holds the next byte.  True when the reader went on behind a hole. */
+/*
+ * No fragment holds the next byte.  A hole waits for its fragment, so that nothing is lost without anybody's word; only
+ * the beginning of a journal may be gone.  True when the reader begins behind it.
+ */
 static bool
 pass_hole(Reader *reader, Fragment *next)
 {
@@ -236,9 +239,9 @@ pass_hole(Reader *reader, Fragment *next)
 	{
 		ereport(
 			LOG,
-			(errmsg("bytes %lld to %lld of journal \"%s\" are missing, reading goes on after them",
-					from, to, reader->journal),
-			 errdetail("The fragment after them is more than six hours old.")));
+			(errmsg("journal \"%s\" is read from offset %lld on, where its oldest fragment begins",
+					reader->journal, to),
+			 errdetail("The fragment is more than six hours old.")));
 		reader->offset = next->key.name.begin;
 		return true;
 	}

@@ -106,9 +106,7 @@ put_source(RowBuilder *builder, const KeyGroup *group, const RowState *row, cons
 	}
 	memset(nulls, false, SOURCE_COLUMNS);
 	values[SOURCE_DOC] = JsonbPGetDatum(jsonb);
-	values[SOURCE_PUBLISHED_AT] =
-		TimestampTzGetDatum(sophia_clock_unix_us(row->clock) -
-							(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
+	values[SOURCE_PUBLISHED_AT] = TimestampTzGetDatum(sophia_row_published(row->clock));
 	values[SOURCE_IS_DELETED] = BoolGetDatum(row->deleted);
 	values[SOURCE_CLOCK] = Int64GetDatum((int64) row->clock);
 	/* an older document that only filled members leaves the origin as it was */
@@ -127,6 +125,13 @@ has_metadata(const JsonNode *document)
 	return metadata != NULL && metadata->kind == JSON_OBJECT;
 }
 
+TimestampTz
+sophia_row_published(uint64 clock)
+{
+	return sophia_clock_unix_us(clock) -
+		   (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+}
+
 static ConversionContext
 group_context(const RowBuilder *builder, const KeyGroup *group)
 {
@@ -134,7 +139,8 @@ group_context(const RowBuilder *builder, const KeyGroup *group)
 
 	return (ConversionContext){.collection = kept ? TextDatumGetCString(group->collection)
 												  : builder->shape->collection,
-							   .key = text_to_cstring(group->key[0])};
+							   .key = text_to_cstring(group->key[0]),
+							   .published = sophia_row_published(group->row.clock)};
 }
 
 bool

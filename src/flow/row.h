@@ -27,6 +27,9 @@ typedef struct RowBuilder
 	MemoryContext scratch; /* reset after each row */
 } RowBuilder;
 
+/* When a document of that clock was published. */
+extern TimestampTz sophia_row_published(uint64 clock);
+
 extern void sophia_row_builder_init(RowBuilder *builder, const Shape *shape, const char *journal);
 
 /*

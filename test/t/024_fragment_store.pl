@@ -119,8 +119,16 @@ is(ids('h'), 'h1 h2 h3', 'it is read in order');
 $journal->skip(100);
 my $old = $journal->write(lines('h4'));
 utime time - 7 * 3600, time - 7 * 3600, $old or die "utime: $!";
-ok($node->await_stream('holes'), 'a hole before something old is passed over');
-is(ids('h') . '|' . $node->status('holes', 'applied_offset'), 'h1 h2 h3 h4|' . $journal->offset, 'and reading goes on behind it');
+is($node->rows("SELECT sophia.await_stream('holes', '1500 ms')"), 'f', 'a hole before something old waits, too');
+is(ids('h'), 'h1 h2 h3', 'and nothing behind it is applied');
+$journal = $node->journal('acme/begun');
+$journal->skip(5000);
+my $oldest = $journal->write(lines('hb1'));
+$node->follow('begun', 'acme/begun', 'hubspot.owners');
+is($node->rows("SELECT sophia.await_stream('begun', '1500 ms')"), 'f', 'a journal without its beginning waits at first');
+utime time - 7 * 3600, time - 7 * 3600, $oldest or die "utime: $!";
+ok($node->await_stream('begun'), 'when its oldest fragment is old it begins there');
+is(ids('hb') . '|' . $node->status('begun', 'applied_offset'), 'hb1|' . $journal->offset, 'with what is there');
 
 # ---- journals of a collection ----
 
