@@ -21,19 +21,6 @@
 
 static bool parse_value(JsonParser *parser, JsonNode *node);
 
-/* Remembers the first problem; those that end the parse are returned as false by the caller. */
-bool
-sophia_json_problem(JsonParser *parser, JsonProblem what)
-{
-	if (parser->problem == JSON_FINE ||
-		(what < JSON_BAD_ENCODING && parser->problem >= JSON_BAD_ENCODING))
-	{
-		parser->problem = what;
-		parser->problem_at = parser->next - parser->start;
-	}
-	return false;
-}
-
 static void
 skip_space(JsonParser *parser)
 {

@@ -8,6 +8,18 @@
 
 #include <string.h>
 
+bool
+sophia_json_problem(JsonParser *parser, JsonProblem what)
+{
+	if (parser->problem == JSON_FINE ||
+		(what < JSON_BAD_ENCODING && parser->problem >= JSON_BAD_ENCODING))
+	{
+		parser->problem = what;
+		parser->problem_at = parser->next - parser->start;
+	}
+	return false;
+}
+
 /* Bytes of the well-formed UTF-8 sequence at p (RFC 3629), 0 when it is none. */
 static int
 utf8_sequence(const unsigned char *p, const unsigned char *end)
