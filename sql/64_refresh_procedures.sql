@@ -189,6 +189,29 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN mode <> 'full' THEN 'everything is recomputed; only differences are written' END;
 COMMENT ON FUNCTION sophia.full_reason(text) IS 'internal: why a refresh runs in mode full where another one was asked for';
 
+CREATE FUNCTION sophia.write_target(target text, writer text, mode text, started_at timestamptz) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  source text;
+  written record;
+  inserted bigint := 0;
+  updated bigint := 0;
+  deleted bigint := 0;
+BEGIN
+  FOREACH source IN ARRAY ARRAY['hubspot', 'gong', 'slack'] LOOP
+    CONTINUE WHEN NOT sophia.has_source(source);
+    EXECUTE format('SELECT w.* FROM sophia.%I($1) AS w', writer) INTO written USING source;
+    inserted := inserted + written.rows_inserted;
+    updated := updated + written.rows_updated;
+    deleted := deleted + written.rows_deleted;
+  END LOOP;
+  PERFORM sophia.log_refresh(target, mode, 'full', sophia.full_reason(mode), started_at, inserted, updated, deleted);
+END
+$$;
+COMMENT ON FUNCTION sophia.write_target(text, text, text, timestamptz) IS 'internal: has a writer make the rows of every source as wanted, and logs what it counted';
+
 CREATE PROCEDURE sophia.refresh_unified_contacts(mode text DEFAULT 'incremental')
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -196,26 +219,13 @@ SET jit = off
 AS $$
 DECLARE
   started_at timestamptz;
-  source text;
-  written record;
-  inserted bigint := 0;
-  updated bigint := 0;
-  deleted bigint := 0;
 BEGIN
   PERFORM sophia.check_refresh(mode);
   started_at := clock_timestamp();
   IF sophia.has_source('hubspot') THEN
     PERFORM sophia.link_merged_contacts();
   END IF;
-  FOREACH source IN ARRAY ARRAY['hubspot', 'gong', 'slack'] LOOP
-    CONTINUE WHEN NOT sophia.has_source(source);
-    SELECT w.* INTO written FROM sophia.write_contacts(source) AS w;
-    inserted := inserted + written.rows_inserted;
-    updated := updated + written.rows_updated;
-    deleted := deleted + written.rows_deleted;
-  END LOOP;
-  PERFORM sophia.log_refresh('unified_contacts', mode, 'full', sophia.full_reason(mode), started_at,
-    inserted, updated, deleted);
+  PERFORM sophia.write_target('unified_contacts', 'write_contacts', mode, started_at);
 END
 $$;
 COMMENT ON PROCEDURE sophia.refresh_unified_contacts(text) IS 'brings unified_contacts up to date with the raw tables; writes only what differs, and its counts to refresh_log';
@@ -227,26 +237,13 @@ SET jit = off
 AS $$
 DECLARE
   started_at timestamptz;
-  source text;
-  written record;
-  inserted bigint := 0;
-  updated bigint := 0;
-  deleted bigint := 0;
 BEGIN
   PERFORM sophia.check_refresh(mode);
   started_at := clock_timestamp();
   IF sophia.has_source('gong') THEN
     PERFORM sophia.link_speakers();
   END IF;
-  FOREACH source IN ARRAY ARRAY['hubspot', 'gong', 'slack'] LOOP
-    CONTINUE WHEN NOT sophia.has_source(source);
-    SELECT w.* INTO written FROM sophia.write_interactions(source) AS w;
-    inserted := inserted + written.rows_inserted;
-    updated := updated + written.rows_updated;
-    deleted := deleted + written.rows_deleted;
-  END LOOP;
-  PERFORM sophia.log_refresh('interaction_timeline', mode, 'full', sophia.full_reason(mode), started_at,
-    inserted, updated, deleted);
+  PERFORM sophia.write_target('interaction_timeline', 'write_interactions', mode, started_at);
 END
 $$;
 COMMENT ON PROCEDURE sophia.refresh_interaction_timeline(text) IS 'brings interaction_timeline and interaction_participants up to date with the raw tables and unified_contacts; writes only what differs, and its counts to refresh_log';
