@@ -15,7 +15,6 @@
 
 #include "access/xact.h"
 #include "base/guard.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "flow/groups.h"
 #include "flow/row.h"
@@ -59,11 +58,7 @@ sophia_is_data_error(int sqlstate)
 static void
 become_owner(const TargetTable *table, GuardState *state)
 {
-	RangeVar name = {.type = T_RangeVar,
-					 .schemaname = (char *) table->schema,
-					 .relname = (char *) table->name,
-					 .relpersistence = RELPERSISTENCE_PERMANENT};
-	Oid relid = RangeVarGetRelid(&name, NoLock, false);
+	Oid relid = sophia_target_relation(table, false);
 	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	Oid owner;
 

@@ -15,7 +15,6 @@
 #include "base/guard.h"
 #include "base/json_parse.h"
 #include "base/settings.h"
-#include "catalog/namespace.h"
 #include "flow/apply.h"
 #include "flow/uuid.h"
 #include "miscadmin.h"
@@ -464,11 +463,7 @@ save_producers(Batch *batch)
 static bool
 lock_table(const TargetTable *table)
 {
-	RangeVar name = {.type = T_RangeVar,
-					 .schemaname = (char *) table->schema,
-					 .relname = (char *) table->name,
-					 .relpersistence = RELPERSISTENCE_PERMANENT};
-	Oid relid = RangeVarGetRelid(&name, NoLock, true);
+	Oid relid = sophia_target_relation(table, true);
 
 	return !OidIsValid(relid) || ConditionalLockRelationOid(relid, RowExclusiveLock);
 }

@@ -237,6 +237,14 @@ open_endpoint(void *argument)
 	waiting->refresh = ++waiting->source->refresh_wanted;
 }
 
+/* A collection that an endpoint holds. */
+typedef struct HeldCollection
+{
+	char *name;
+	int64 journals;
+	int64 bytes; /* sum of the write heads */
+} HeldCollection;
+
 /* The journals of a source by collection. */
 static List *
 gather_collections(const Source *source)
@@ -248,7 +256,7 @@ gather_collections(const Source *source)
 	{
 		SourceJournal *journal = lfirst(cell);
 		size_t length = sophia_collection_length(journal->name);
-		SourceCollection *collection = collections != NIL ? llast(collections) : NULL;
+		HeldCollection *collection = collections != NIL ? llast(collections) : NULL;
 
 		if (length == 0 || journal->removed)
 			continue;
@@ -260,7 +268,7 @@ gather_collections(const Source *source)
 			collection = NULL;
 			foreach(other, collections)
 			{
-				SourceCollection *known = lfirst(other);
+				HeldCollection *known = lfirst(other);
 
 				if (strlen(known->name) == length && memcmp(known->name, journal->name, length) == 0)
 					collection = known;
@@ -268,7 +276,7 @@ gather_collections(const Source *source)
 		}
 		if (collection == NULL)
 		{
-			collection = palloc0(sizeof(SourceCollection));
+			collection = palloc0(sizeof(HeldCollection));
 			collection->name = pnstrdup(journal->name, length);
 			collections = lappend(collections, collection);
 		}
@@ -296,7 +304,7 @@ answer_endpoint(ActiveRequest *waiting)
 		appendStringInfoChar(&text, '[');
 		foreach(cell, collections)
 		{
-			SourceCollection *collection = lfirst(cell);
+			HeldCollection *collection = lfirst(cell);
 
 			appendStringInfoString(&text,
 								   text.len > 1 ? ", {\"collection\": " : "{\"collection\": ");

@@ -7,6 +7,7 @@
 
 #include "flow/shape.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -195,4 +196,15 @@ TargetTable *
 sophia_shape_target(const Shape *shape)
 {
 	return shape->main != NULL ? shape->main : shape->elements;
+}
+
+Oid
+sophia_target_relation(const TargetTable *table, bool missing_ok)
+{
+	RangeVar name = {.type = T_RangeVar,
+					 .schemaname = (char *) table->schema,
+					 .relname = (char *) table->name,
+					 .relpersistence = RELPERSISTENCE_PERMANENT};
+
+	return RangeVarGetRelid(&name, NoLock, missing_ok);
 }

@@ -83,6 +83,9 @@ extern void sophia_shape_free(Shape *shape);
 /* The table whose owner, locks and existence matter most: main, else elements. */
 extern TargetTable *sophia_shape_target(const Shape *shape);
 
+/* The relation of that name now; when there is none, InvalidOid if `missing_ok`, else an error. */
+extern Oid sophia_target_relation(const TargetTable *table, bool missing_ok);
+
 /* The statements, prepared within the current SPI connection on first use; see TargetTable. */
 extern SPIPlanPtr sophia_shape_fetch(Shape *shape);
 extern SPIPlanPtr sophia_shape_remove(Shape *shape, TargetTable *table);

@@ -95,14 +95,6 @@ typedef struct SourceKind
 	void (*close)(Source *source);
 } SourceKind;
 
-/* A collection that an endpoint holds; answers of sophia_collections_take. */
-typedef struct SourceCollection
-{
-	char *name;
-	int64 journals;
-	int64 bytes; /* sum of the write heads */
-} SourceCollection;
-
 extern const SourceKind sophia_source_fragments;
 extern const SourceKind sophia_source_broker;
 

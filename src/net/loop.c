@@ -52,12 +52,6 @@ sophia_loop_init(void)
 	}
 }
 
-int
-sophia_loop_fd(void)
-{
-	return epoll_fd;
-}
-
 bool
 sophia_loop_watch(LoopWatch *watch, int events)
 {

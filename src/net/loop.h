@@ -38,9 +38,6 @@ typedef struct LoopTimer
  */
 extern void sophia_loop_init(void);
 
-/* The one descriptor that is readable when any watched socket is; -1 before sophia_loop_init(). */
-extern int sophia_loop_fd(void);
-
 /*
  * Waits for the latch, a watched socket, a timer or the end of timeout_ms (-1 = none), whichever
  * comes first; then runs the callbacks of what is ready and due.  Raises what CHECK_FOR_INTERRUPTS
