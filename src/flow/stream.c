@@ -211,6 +211,17 @@ take_failure(Stream *stream, const Failure *failure)
 	stream->retry_at = sophia_clock_ms() + sophia_backoff_next(&stream->backoff);
 }
 
+/* What take_failure() noted is over: everything is open. */
+static void
+forget_failure(Stream *stream)
+{
+	if (stream->retry_at == 0)
+		return;
+	stream->retry_at = 0;
+	stream->batch_error[0] = '\0';
+	sophia_backoff_reset(&stream->backoff);
+}
+
 static uint64 sources_opened;
 
 /* Loads the shape and opens the source. */
@@ -443,6 +454,7 @@ prepare(Stream *stream, int64 now)
 		take_failure(stream, &failure);
 		return false;
 	}
+	forget_failure(stream);
 	return true;
 }
 

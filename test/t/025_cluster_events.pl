@@ -124,6 +124,17 @@ for my $statement ('LOCK TABLE hubspot_raw.contacts IN ACCESS EXCLUSIVE MODE', '
 	is(ids('hubspot_raw.contacts', $id), $id, 'with what had to wait');
 	ok($node->wait_for_status('contacts', 'last_error IS NULL', 't'), 'and no error stays');
 }
+# A stream that could not be opened for a while, and then has nothing to apply.
+$node->safe_psql('postgres', "SELECT sophia.stop_stream('users')");
+my $opening = $node->beside('BEGIN; LOCK TABLE sophia.shapes IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(1000)');
+$node->poll_query_until('postgres', "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'", 1);
+$node->safe_psql('postgres', "SELECT sophia.start_stream('users')");
+ok($node->wait_for_status('users', "state || (last_error LIKE '%lock timeout%')", 'startingtrue'), 'a stream that cannot be opened says so');
+$node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
+$opening->{run}->finish;
+ok($node->await_stream('users'), 'it is opened later');
+ok($node->wait_for_status('users', 'state || (last_error IS NULL)', 'runningtrue'), 'and the error goes though nothing is to be applied');
+
 $node->safe_psql('postgres', "UPDATE hubspot_raw.contacts SET archived = true; TRUNCATE hubspot_raw.contacts");
 $contacts->write($p->outside({ id => 'c1', url => 'new' }));
 ok($node->await_stream('contacts'), 'caught up');
