@@ -52,6 +52,29 @@ COMMENT ON COLUMN sophia.table_columns.pointers IS 'JSON pointers tried in order
 COMMENT ON COLUMN sophia.table_columns.conversion IS 'how the ingest makes the column of the value; NULL where no value of the document fills it';
 COMMENT ON COLUMN sophia.table_columns.comment IS 'comment of the column';
 
+-- Columns that came later or belong to tables of the user; of the same form, but state rather than definition.
+CREATE TABLE sophia.fields (
+  table_schema text NOT NULL,
+  table_name text NOT NULL,
+  column_name text NOT NULL,
+  column_type text NOT NULL,
+  pointers text[] NOT NULL,
+  conversion text NOT NULL,
+  origin text NOT NULL,
+  added_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (table_schema, table_name, column_name)
+);
+COMMENT ON TABLE sophia.fields IS 'columns beyond those of sophia.table_columns that the ingest fills: added fields, and columns of tables of the user';
+COMMENT ON COLUMN sophia.fields.table_schema IS 'schema of the data table';
+COMMENT ON COLUMN sophia.fields.table_name IS 'name of the data table';
+COMMENT ON COLUMN sophia.fields.column_name IS 'name of the column';
+COMMENT ON COLUMN sophia.fields.column_type IS 'SQL type of the column';
+COMMENT ON COLUMN sophia.fields.pointers IS 'JSON pointers tried in order until a value is not null';
+COMMENT ON COLUMN sophia.fields.conversion IS 'how the ingest makes the column of the value';
+COMMENT ON COLUMN sophia.fields.origin IS 'what added the column';
+COMMENT ON COLUMN sophia.fields.added_at IS 'when the column was added';
+SELECT pg_catalog.pg_extension_config_dump('sophia.fields', '');
+
 GRANT SELECT ON sophia.shapes, sophia.table_columns TO PUBLIC;
 
 INSERT INTO sophia.shapes

@@ -92,8 +92,11 @@ static TargetTable *
 load_table(Shape *shape, const char *schema, const char *name)
 {
 	static const char *const sql =
-		"SELECT column_name, pointers, conversion FROM sophia.table_columns"
-		" WHERE table_schema = $1 AND table_name = $2 AND conversion IS NOT NULL ORDER BY ordinal";
+		"SELECT c.column_name, c.pointers, c.conversion FROM ("
+		"SELECT ordinal, column_name, pointers, conversion FROM sophia.table_columns"
+		" WHERE table_schema = $1 AND table_name = $2 AND conversion IS NOT NULL UNION ALL"
+		" SELECT 1000, column_name, pointers, conversion FROM sophia.fields"
+		" WHERE table_schema = $1 AND table_name = $2) AS c ORDER BY c.ordinal, c.column_name";
 	TargetTable *table = MemoryContextAllocZero(shape->context, sizeof(TargetTable));
 	MemoryContext old;
 
