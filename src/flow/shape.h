@@ -21,6 +21,7 @@ typedef struct TargetColumn
 {
 	const char *name;
 	const Conversion *conversion;
+	const char *cast; /* type whose input function reads the converted text; NULL = none needed */
 	int n_pointers;
 	JsonPointer *pointers;
 	bool own_id; /* tells the elements of one array apart */

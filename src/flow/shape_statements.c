@@ -174,12 +174,26 @@ keeps_sentiment(const Shape *shape, const TargetTable *table)
 
 #define SENTIMENT "sentiment, sentiment_score, sentiment_model"
 
+/* The batch's columns as the table's have them. */
+static void
+append_values(StringInfo sql, const TargetTable *table)
+{
+	for (int i = 0; i < table->desc->natts; i++)
+	{
+		const char *cast = i < table->n_columns ? table->columns[i].cast : NULL;
+
+		appendStringInfo(sql, "%sb.%s%s%s", i > 0 ? ", " : "",
+						 quote_identifier(NameStr(TupleDescAttr(table->desc, i)->attname)),
+						 cast != NULL ? "::" : "", cast != NULL ? cast : "");
+	}
+}
+
 /* Where the batch's rows come from; those of a transcript bring along the sentiment of the same words by the same speaker. */
 static void
 append_batch(StringInfo sql, const Shape *shape, const TargetTable *table)
 {
 	appendStringInfoString(sql, " SELECT ");
-	append_columns(sql, table, "b.");
+	append_values(sql, table);
 	appendStringInfo(
 		sql, ", pg_catalog.pg_current_xact_id()%s FROM " BATCH_ROWS " AS b",
 		keeps_sentiment(shape, table) ? ", o.sentiment, o.sentiment_score, o.sentiment_model" : "");
