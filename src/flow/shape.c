@@ -150,6 +150,9 @@ load_definition(Shape *shape)
 		read_pointer(shape, &shape->keys[i], keys[i]);
 		shape->key_columns[i] = key_columns[i];
 	}
+	shape->ignores_tombstones = strcmp(row_text(0, 8), "t") == 0;
+	shape->n_kept = row_texts(shape, 0, 9, &shape->kept);
+	shape->n_kept_while = row_texts(shape, 0, 10, &shape->kept_while);
 	shape->strategy = strcmp(row_text(0, 5), "merge") == 0 ? REDUCE_MERGE : REDUCE_LAST_WRITE_WINS;
 	if (array != NULL)
 		read_pointer(shape, &shape->array, array);
@@ -163,7 +166,8 @@ Shape *
 sophia_shape_load(MemoryContext parent, const char *name, const char *collection, bool hard_delete)
 {
 	static const char *const sql =
-		"SELECT target_schema, target_table, key, key_columns, reduce, array_pointer, array_table"
+		"SELECT target_schema, target_table, key, key_columns, reduce, array_pointer, array_table,"
+		" ignores_tombstones, kept_columns, kept_while"
 		" FROM sophia.shapes WHERE shape = $1";
 	MemoryContext context =
 		AllocSetContextCreate(parent, "sophia_stack shape", ALLOCSET_SMALL_SIZES);
@@ -173,7 +177,6 @@ sophia_shape_load(MemoryContext parent, const char *name, const char *collection
 	shape->name = MemoryContextStrdup(context, name);
 	shape->collection = MemoryContextStrdup(context, collection);
 	shape->hard_delete = hard_delete;
-	shape->ignores_tombstones = strcmp(name, "hubspot.owners") == 0;
 	SPI_connect();
 	if (SPI_execute_with_args(sql, 1, (Oid[]){TEXTOID}, (Datum[]){CStringGetTextDatum(name)}, NULL,
 							  true, 0) != SPI_OK_SELECT ||

@@ -72,6 +72,11 @@ typedef struct Shape
 	TargetTable *main;	   /* NULL: only elements */
 	TargetTable *elements; /* NULL: only main */
 	JsonPointer array;
+	/* Columns of elements that a new array takes over from rows that agree in those of kept_while. */
+	int n_kept;
+	char **kept;
+	int n_kept_while;
+	char **kept_while;
 } Shape;
 
 /*
