@@ -18,16 +18,19 @@ PG_FUNCTION_INFO_V1(sophia_add_field);
 static const TargetTable *
 table_of_stream(const char *stream)
 {
-	if (SPI_execute_with_args("SELECT shape, collection FROM sophia.streams WHERE stream = $1"
-							  " FOR KEY SHARE",
-							  1, (Oid[]){TEXTOID}, (Datum[]){CStringGetTextDatum(stream)}, NULL,
-							  false, 0) != SPI_OK_SELECT ||
+	static const char *const sql = "SELECT shape, options, collection FROM sophia.streams"
+								   " WHERE stream = $1 FOR KEY SHARE";
+	char *columns[3];
+
+	if (SPI_execute_with_args(sql, 1, (Oid[]){TEXTOID}, (Datum[]){CStringGetTextDatum(stream)},
+							  NULL, false, 0) != SPI_OK_SELECT ||
 		SPI_processed != 1)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("stream \"%s\" does not exist", stream)));
-	return sophia_shape_target(sophia_shape_load(
-		CurrentMemoryContext, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1),
-		SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2), false));
+	for (int i = 0; i < 3; i++)
+		columns[i] = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1);
+	return sophia_shape_target(
+		sophia_shape_load(CurrentMemoryContext, columns[0], columns[1], columns[2], false));
 }
 
 static void

@@ -140,42 +140,53 @@ take_columns(Fill *fill)
 	return n > 0;
 }
 
+/* The columns by which the rows are gone through: the primary key, or the key of the shape where the table has none. */
 static void
 take_keys(Fill *fill)
 {
 	static Statement statement = {
 		"SELECT a.attname::text, pg_catalog.format_type(a.atttypid, NULL)"
-		" FROM pg_catalog.pg_index AS i"
-		" CROSS JOIN LATERAL pg_catalog.unnest(i.indkey) WITH ORDINALITY AS k (attnum, place)"
-		" JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum"
-		" WHERE i.indrelid = $1 AND i.indisprimary AND i.indisvalid AND k.place <= i.indnkeyatts"
+		" FROM pg_catalog.pg_attribute AS a LEFT JOIN pg_catalog.pg_index AS i"
+		" ON i.indrelid = a.attrelid AND i.indisprimary AND i.indisvalid"
+		" CROSS JOIN LATERAL (SELECT CASE WHEN i.indrelid IS NULL"
+		" THEN pg_catalog.array_position($2, a.attname::text)"
+		" ELSE pg_catalog.array_position(i.indkey::smallint[], a.attnum) END AS place) AS k"
+		" WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND k.place IS NOT NULL"
 		" ORDER BY k.place",
-		1,
-		{OIDOID}};
-	int n = sophia_statement_run(&statement, (Datum[]){ObjectIdGetDatum(fill->table->relid)}, NULL);
+		2,
+		{OIDOID, TEXTARRAYOID}};
+	const Shape *shape = fill->shape;
+	Datum *own = palloc(sizeof(Datum) * Max(shape->n_keys, 1));
 
-	if (n == 0)
+	for (int i = 0; i < shape->n_keys; i++)
+		own[i] = CStringGetTextDatum(shape->key_columns[i]);
+	fill->n_keys = sophia_statement_run(
+		&statement,
+		(Datum[]){ObjectIdGetDatum(fill->table->relid),
+				  PointerGetDatum(construct_array(own, shape->n_keys, TEXTOID, -1, false,
+												  TYPALIGN_INT))},
+		NULL);
+	if (fill->n_keys == 0)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("table \"%s.%s\" has no primary key to fill it by",
-							   fill->table->schema, fill->table->name)));
-	fill->n_keys = n;
-	fill->keys = palloc(sizeof(char *) * n);
-	fill->types = palloc(sizeof(char *) * n);
-	for (int i = 0; i < n; i++)
+						errmsg("table \"%s.%s\" has no key to fill it by", fill->table->schema,
+							   fill->table->name)));
+	fill->keys = palloc(sizeof(char *) * fill->n_keys);
+	fill->types = palloc(sizeof(char *) * fill->n_keys);
+	for (int i = 0; i < fill->n_keys; i++)
 	{
 		fill->keys[i] = pstrdup(quote_identifier(sophia_result_text(i, 1)));
 		fill->types[i] = sophia_result_text(i, 2);
 	}
 }
 
-/* "SELECT t.ctid, t.doc, t.a::text FROM t WHERE (t.a) > (CAST($1[1] AS type)) ORDER BY t.a LIMIT n FOR NO KEY UPDATE OF t" */
+/* "SELECT t.tableoid, t.ctid, t.doc, t.a::text FROM t WHERE (t.a) > (CAST($1[1] AS type)) ORDER BY t.a LIMIT n FOR NO KEY UPDATE OF t" */
 static char *
 page_statement(const Fill *fill)
 {
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT t.ctid, t.doc");
+	appendStringInfoString(&sql, "SELECT t.tableoid, t.ctid, t.doc");
 	for (int i = 0; i < fill->n_keys; i++)
 		appendStringInfo(&sql, ", t.%s::text", fill->keys[i]);
 	appendStringInfo(&sql, " FROM %s AS t",
@@ -195,7 +206,7 @@ page_statement(const Fill *fill)
 	return sql.data;
 }
 
-/* "UPDATE t SET a = b.a, ... FROM batch AS b WHERE t.ctid = b.row_id AND (t.a, ...) IS DISTINCT FROM (b.a, ...)" */
+/* "UPDATE t SET a = b.a, ... FROM batch AS b WHERE t.tableoid = b.row_table AND t.ctid = b.row_id AND (t.a, ...) IS DISTINCT FROM (b.a, ...)" */
 static char *
 update_statement(const Fill *fill)
 {
@@ -209,7 +220,8 @@ update_statement(const Fill *fill)
 						 quote_identifier(fill->columns[i].column->name), i, fill->columns[i].type);
 	if (fill->stamped)
 		appendStringInfoString(&sql, ", changed_xid = pg_catalog.pg_current_xact_id()");
-	appendStringInfoString(&sql, " FROM " BATCH_ROWS " AS b WHERE t.ctid = b.row_id AND (");
+	appendStringInfoString(&sql, " FROM " BATCH_ROWS " AS b WHERE t.tableoid = b.row_table"
+								 " AND t.ctid = b.row_id AND (");
 	for (int i = 0; i < fill->n; i++)
 		appendStringInfo(&sql, "%st.%s IS DISTINCT FROM CAST(b.v%d AS %s)", i > 0 ? " OR " : "",
 						 quote_identifier(fill->columns[i].column->name), i, fill->columns[i].type);
@@ -220,23 +232,26 @@ update_statement(const Fill *fill)
 static TupleDesc
 row_descriptor(const Fill *fill)
 {
-	TupleDesc desc = CreateTemplateTupleDesc(fill->n + 1);
+	TupleDesc desc = CreateTemplateTupleDesc(fill->n + 2);
 
-	TupleDescInitEntry(desc, 1, "row_id", TIDOID, -1, 0);
+	TupleDescInitEntry(desc, 1, "row_table", OIDOID, -1, 0);
+	TupleDescInitEntry(desc, 2, "row_id", TIDOID, -1, 0);
 	for (int i = 0; i < fill->n; i++)
-		TupleDescInitEntry(desc, i + 2, psprintf("v%d", i),
+		TupleDescInitEntry(desc, i + 3, psprintf("v%d", i),
 						   fill->columns[i].column->conversion->type, -1, 0);
 	return desc;
 }
 
 /* The values of one row; false when a column must be wider first. */
 static bool
-put_row(Fill *fill, BatchTable *batch, Datum row_id, const JsonNode *doc, const char *key)
+put_row(Fill *fill, BatchTable *batch, HeapTuple tuple, TupleDesc desc, const JsonNode *doc)
 {
-	Datum values[FILL_COLUMNS + 1];
-	bool nulls[FILL_COLUMNS + 1] = {false};
+	Datum values[FILL_COLUMNS + 2];
+	bool nulls[FILL_COLUMNS + 2];
+	const char *key = SPI_getvalue(tuple, desc, 4);
 
-	values[0] = row_id;
+	values[0] = SPI_getbinval(tuple, desc, 1, &nulls[0]);
+	values[1] = SPI_getbinval(tuple, desc, 2, &nulls[1]);
 	for (int i = 0; i < fill->n; i++)
 	{
 		ConversionContext context = {.collection = fill->shape->collection, .key = key};
@@ -244,11 +259,11 @@ put_row(Fill *fill, BatchTable *batch, Datum row_id, const JsonNode *doc, const 
 		Misfit misfit;
 
 		if (sophia_row_convert(filled->column, &context, doc, sophia_row_has_metadata(doc),
-							   &values[i + 1], &nulls[i + 1], &misfit))
+							   &values[i + 2], &nulls[i + 2], &misfit))
 			continue;
 		if (sophia_evolution_widens(fill->shape, &misfit, NULL, 0))
 			return false;
-		nulls[i + 1] = true;
+		nulls[i + 2] = true;
 		filled->misfits++;
 		if (filled->reason == NULL)
 			filled->reason = psprintf("%s (row %s)", misfit.reason, key);
@@ -264,7 +279,7 @@ key_of(const Fill *fill, HeapTuple tuple, TupleDesc desc)
 	Datum *items = palloc(sizeof(Datum) * fill->n_keys);
 
 	for (int i = 0; i < fill->n_keys; i++)
-		items[i] = CStringGetTextDatum(SPI_getvalue(tuple, desc, 3 + i));
+		items[i] = CStringGetTextDatum(SPI_getvalue(tuple, desc, 4 + i));
 	return construct_array(items, fill->n_keys, TEXTOID, -1, false, TYPALIGN_INT);
 }
 
@@ -280,15 +295,14 @@ take_rows(Fill *fill, BatchTable *batch)
 		HeapTuple tuple = table->vals[i];
 		JsonNode doc = {.kind = JSON_NULL};
 		bool null;
-		Datum value = SPI_getbinval(tuple, table->tupdesc, 2, &null);
+		Datum value = SPI_getbinval(tuple, table->tupdesc, 3, &null);
 		Jsonb *jsonb = null ? NULL : DatumGetJsonbP(value);
 
 		CHECK_FOR_INTERRUPTS();
 		sophia_arena_reset(&arena);
 		if (jsonb != NULL && !sophia_jsonb_decode(&doc, &arena, jsonb))
 			ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-		fill->widen = !put_row(fill, batch, SPI_getbinval(tuple, table->tupdesc, 1, &null), &doc,
-							   SPI_getvalue(tuple, table->tupdesc, 3));
+		fill->widen = !put_row(fill, batch, tuple, table->tupdesc, &doc);
 		bytes += jsonb != NULL ? VARSIZE(jsonb) : 0;
 		fill->position = key_of(fill, tuple, table->tupdesc);
 		fill->rows++;

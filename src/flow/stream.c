@@ -49,6 +49,7 @@ sophia_stream_open(MemoryContext parent, const StreamDefinition *definition, con
 	stream->definition.misfit = definition->misfit != NULL ? pstrdup(definition->misfit) : NULL;
 	stream->evolution = sophia_evolution_create(context, stream->definition.stream,
 												definition->evolves, stream->definition.misfit);
+	stream->definition.options = pstrdup(definition->options);
 	stream->state = pstrdup(state);
 	stream->last_error = last_error != NULL ? pstrdup(last_error) : NULL;
 	sophia_backoff_init(&stream->backoff, (uint64) (uintptr_t) stream);
@@ -105,7 +106,7 @@ sophia_stream_matches(const Stream *stream, const StreamDefinition *definition)
 		   same_text(mine->token, definition->token) &&
 		   same_text(mine->collection, definition->collection) &&
 		   same_text(mine->shape, definition->shape) &&
-		   same_text(mine->misfit, definition->misfit) && mine->evolves == definition->evolves &&
+		   same_text(mine->options, definition->options) &&
 		   mine->created_at == definition->created_at &&
 		   mine->hard_delete == definition->hard_delete;
 }

@@ -20,6 +20,7 @@ typedef struct StreamDefinition
 	const char *token; /* NULL: none */
 	const char *collection;
 	const char *shape;
+	const char *options; /* a JSON text */
 	bool hard_delete;
 	bool evolves;		/* option evolve = auto */
 	const char *misfit; /* option misfit, NULL: not given */

@@ -19,8 +19,8 @@ void
 sophia_stream_load_shape(Stream *stream)
 {
 	const StreamDefinition *definition = &stream->definition;
-	Shape *shape = sophia_shape_load(stream->context, definition->shape, definition->collection,
-									 definition->hard_delete);
+	Shape *shape = sophia_shape_load(stream->context, definition->shape, definition->options,
+									 definition->collection, definition->hard_delete);
 
 	if (stream->shape != NULL)
 		sophia_shape_free(stream->shape);
