@@ -107,7 +107,7 @@ CREATE FUNCTION sophia.check_stream_options(options jsonb) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   allowed constant jsonb := '{"start": [true, false], "start_from": ["beginning", "end"], "delete": ["soft", "hard"],
-                              "evolve": ["off"], "misfit": ["dead_letter"],
+                              "evolve": ["off", "auto"], "misfit": ["dead_letter", "widen"],
                               "reduce": ["lastWriteWins", "merge", "none"]}';
   -- These are looked at with the shape.
   free constant text[] := '{table,key,schema}';

@@ -9,11 +9,14 @@
 
 #include "base/json_parse.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 
 /* A text column of the current SPI row in the current context, NULL for null. */
 static char *
@@ -95,6 +98,10 @@ read_column(Shape *shape, TargetColumn *column, int row)
 	if (strcmp(conversion, SOPHIA_CONVERSION_INPUT) == 0)
 		column->cast = type_name(shape, row_text(row, 4));
 	column->own_id = strcmp(conversion, "party_id") == 0;
+	column->may_widen = strcmp(row_text(row, 5), "t") == 0;
+	for (int i = 0; i < shape->n_keys; i++)
+		column->may_widen &= strcmp(shape->key_columns[i], column->name) != 0;
+	column->evolved = strcmp(row_text(row, 6), "evolve") == 0;
 	column->n_pointers = row_texts(shape, row, 2, &pointers);
 	column->pointers =
 		MemoryContextAlloc(shape->context, sizeof(JsonPointer) * Max(column->n_pointers, 1));
@@ -102,26 +109,34 @@ read_column(Shape *shape, TargetColumn *column, int row)
 		read_pointer(shape, &column->pointers[i], pointers[i]);
 }
 
-static TargetTable *
-load_table(Shape *shape, const char *schema, const char *name)
+/* Puts the table at its place in the shape at once, so that a change while it is read is noted there. */
+static void
+load_table(Shape *shape, TargetTable **place, const char *schema, const char *name)
 {
 	static const char *const sql =
-		"SELECT c.column_name, c.pointers, c.conversion, c.column_type FROM ("
-		"SELECT ordinal, column_name, pointers, conversion, column_type FROM sophia.table_columns"
-		" WHERE table_schema = $1 AND table_name = $2 AND conversion IS NOT NULL UNION ALL"
-		" SELECT 1000, column_name, pointers, conversion, column_type FROM sophia.fields AS f"
-		" WHERE table_schema = $1 AND table_name = $2"
-		" AND EXISTS (SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attname = f.column_name"
-		" AND NOT a.attisdropped AND a.attrelid ="
-		" pg_catalog.to_regclass(pg_catalog.format('%I.%I', $1, $2)))) AS c ORDER BY c.ordinal, c.column_name";
+		"SELECT c.column_name, c.pointers, c.conversion, c.column_type, c.may_widen, c.origin FROM ("
+		"SELECT w.ordinal, w.column_name, w.pointers, coalesce(f.conversion, w.conversion) AS conversion,"
+		" coalesce(f.column_type, w.column_type) AS column_type, w.may_widen, coalesce(f.origin, '') AS origin FROM sophia.table_columns AS w"
+		" LEFT JOIN sophia.fields AS f USING (table_schema, table_name, column_name)"
+		" WHERE w.table_schema = $1 AND w.table_name = $2 AND w.conversion IS NOT NULL UNION ALL"
+		/* a column that the user dropped is not missed */
+		" SELECT 1000, f.column_name, f.pointers, f.conversion, f.column_type, true, f.origin"
+		" FROM sophia.fields AS f"
+		" JOIN pg_catalog.pg_attribute AS a ON a.attrelid = $3 AND a.attname = f.column_name::name"
+		" AND NOT a.attisdropped WHERE f.table_schema = $1 AND f.table_name = $2 AND NOT EXISTS ("
+		"SELECT FROM sophia.table_columns AS w WHERE w.table_schema = $1 AND w.table_name = $2"
+		" AND w.column_name = f.column_name)) AS c ORDER BY c.ordinal, c.column_name";
 	TargetTable *table = MemoryContextAllocZero(shape->context, sizeof(TargetTable));
 	MemoryContext old;
 
 	table->schema = MemoryContextStrdup(shape->context, schema);
 	table->name = MemoryContextStrdup(shape->context, name);
-	if (SPI_execute_with_args(sql, 2, (Oid[]){TEXTOID, TEXTOID},
-							  (Datum[]){CStringGetTextDatum(schema), CStringGetTextDatum(name)},
-							  NULL, true, 0) != SPI_OK_SELECT ||
+	table->relid = sophia_target_relation(table, true);
+	*place = table;
+	if (SPI_execute_with_args(sql, 3, (Oid[]){TEXTOID, TEXTOID, OIDOID},
+							  (Datum[]){CStringGetTextDatum(schema), CStringGetTextDatum(name),
+										ObjectIdGetDatum(table->relid)},
+							  NULL, false, 0) != SPI_OK_SELECT ||
 		SPI_processed == 0)
 		elog(ERROR, "no columns are defined for table \"%s.%s\"", schema, name);
 	table->n_columns = SPI_processed;
@@ -132,7 +147,53 @@ load_table(Shape *shape, const char *schema, const char *name)
 	old = MemoryContextSwitchTo(shape->context);
 	table->desc = batch_descriptor(table);
 	MemoryContextSwitchTo(old);
-	return table;
+}
+
+/* The shapes that are loaded in this process. */
+static dlist_head loaded_shapes = DLIST_STATIC_INIT(loaded_shapes);
+
+/* A relation was altered, or any (InvalidOid). */
+static void
+note_change(Datum argument, Oid relid)
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, &loaded_shapes)
+	{
+		Shape *shape = dlist_container(Shape, loaded, iter.cur);
+
+		if (!OidIsValid(relid) || (shape->main != NULL && shape->main->relid == relid) ||
+			(shape->elements != NULL && shape->elements->relid == relid))
+			shape->outdated = true;
+	}
+}
+
+/* The memory of a shape goes. */
+static void
+forget_shape(void *argument)
+{
+	Shape *shape = argument;
+
+	dlist_delete(&shape->loaded);
+	sophia_arena_free(&shape->arena);
+}
+
+static Shape *
+make_shape(MemoryContext context)
+{
+	static bool listening = false;
+	Shape *shape = MemoryContextAllocZero(context, sizeof(Shape));
+	MemoryContextCallback *callback = MemoryContextAlloc(context, sizeof(MemoryContextCallback));
+
+	if (!listening)
+		CacheRegisterRelcacheCallback(note_change, (Datum) 0);
+	listening = true;
+	shape->context = context;
+	dlist_push_tail(&loaded_shapes, &shape->loaded);
+	callback->func = forget_shape;
+	callback->arg = shape;
+	MemoryContextRegisterResetCallback(context, callback);
+	return shape;
 }
 
 /* What SQL says of where documents merge, as a tree in the shape's arena. */
@@ -210,9 +271,9 @@ load_definition(Shape *shape)
 	if (array != NULL)
 		read_pointer(shape, &shape->array, array);
 	if (array_table == NULL || strcmp(array_table, target) != 0)
-		shape->main = load_table(shape, schema, target);
+		load_table(shape, &shape->main, schema, target);
 	if (array_table != NULL)
-		shape->elements = load_table(shape, schema, array_table);
+		load_table(shape, &shape->elements, schema, array_table);
 	for (int i = 0; shape->generic && i < shape->n_keys; i++)
 		read_key_type(shape, &shape->key_types[i], shape->key_columns[i]);
 }
@@ -225,11 +286,11 @@ sophia_shape_load(MemoryContext parent, const char *name, const char *options,
 		"SELECT target_schema, target_table, key, key_columns, reduce, array_pointer, array_table,"
 		" ignores_tombstones, kept_columns, kept_while, plan"
 		" FROM sophia.shape_definition($1, $2::pg_catalog.jsonb)";
+	/* moved to `parent` at the end: a failure leaves nothing behind */
 	MemoryContext context =
-		AllocSetContextCreate(parent, "sophia_stack shape", ALLOCSET_SMALL_SIZES);
-	Shape *shape = MemoryContextAllocZero(context, sizeof(Shape));
+		AllocSetContextCreate(CurTransactionContext, "sophia_stack shape", ALLOCSET_SMALL_SIZES);
+	Shape *shape = make_shape(context);
 
-	shape->context = context;
 	shape->name = MemoryContextStrdup(context, name);
 	shape->collection = MemoryContextStrdup(context, collection);
 	shape->generic = strcmp(name, "generic") == 0;
@@ -243,6 +304,7 @@ sophia_shape_load(MemoryContext parent, const char *name, const char *options,
 				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("shape \"%s\" does not exist", name)));
 	load_definition(shape);
 	SPI_finish();
+	MemoryContextSetParent(context, parent);
 	return shape;
 }
 
@@ -264,7 +326,6 @@ sophia_shape_free(Shape *shape)
 		free_plans(shape->main);
 	if (shape->elements != NULL)
 		free_plans(shape->elements);
-	sophia_arena_free(&shape->arena);
 	MemoryContextDelete(shape->context);
 }
 
@@ -283,4 +344,19 @@ sophia_target_relation(const TargetTable *table, bool missing_ok)
 					 .relpersistence = RELPERSISTENCE_PERMANENT};
 
 	return RangeVarGetRelid(&name, NoLock, missing_ok);
+}
+
+void
+sophia_target_become_owner(const TargetTable *table, GuardState *state)
+{
+	Oid relid = sophia_target_relation(table, false);
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid owner;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("relation \"%s.%s\" does not exist", table->schema, table->name)));
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	sophia_guard_become(owner, state);
 }

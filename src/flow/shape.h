@@ -11,11 +11,15 @@
 #include "postgres.h"
 
 #include "access/tupdesc.h"
+#include "base/guard.h"
 #include "executor/spi.h"
 #include "flow/conversion.h"
 #include "flow/reduce.h"
+#include "lib/ilist.h"
 
 #define SHAPE_MAX_KEYS 8
+
+struct Evolution;
 
 typedef struct TargetColumn
 {
@@ -24,7 +28,9 @@ typedef struct TargetColumn
 	const char *cast; /* type whose input function reads the converted text; NULL = none needed */
 	int n_pointers;
 	JsonPointer *pointers;
-	bool own_id; /* tells the elements of one array apart */
+	bool own_id;	/* tells the elements of one array apart */
+	bool may_widen; /* its type may follow the values that come */
+	bool evolved;	/* option evolve added it */
 } TargetColumn;
 
 /* A table that a shape writes.  Batch rows hold its columns, then the SourceColumns. */
@@ -32,6 +38,7 @@ typedef struct TargetTable
 {
 	const char *schema;
 	const char *name;
+	Oid relid; /* when the shape was read; InvalidOid: there was none */
 	int n_columns;
 	TargetColumn *columns;
 	TupleDesc desc;
@@ -67,8 +74,11 @@ typedef struct KeyType
 
 typedef struct Shape
 {
-	MemoryContext context; /* everything here; deleted by sophia_shape_free */
-	Arena arena;		   /* names of pointers */
+	MemoryContext context;		 /* everything here; deleted by sophia_shape_free */
+	dlist_node loaded;			 /* among the shapes of this process */
+	bool outdated;				 /* a table of it changed since it was read */
+	struct Evolution *evolution; /* what documents may change in the tables; NULL: nothing */
+	Arena arena;				 /* names of pointers */
 	const char *name;
 	const char *collection;
 	ReduceStrategy strategy;
@@ -95,6 +105,8 @@ typedef struct Shape
  * Reads a shape in the current transaction; the result lives in a child of `parent`.  `options` are those of the stream, a
  * JSON text: of the shape "generic" they say everything.  Raises 42704 for an unknown shape, and what
  * sophia.shape_definition() raises.
+ * From then on `outdated` tells when one of its tables was altered: as its lock is taken, at the latest, so that who
+ * holds one knows the columns.
  */
 extern Shape *sophia_shape_load(MemoryContext parent, const char *name, const char *options,
 								const char *collection, bool hard_delete);
@@ -105,6 +117,9 @@ extern TargetTable *sophia_shape_target(const Shape *shape);
 
 /* The relation of that name now; when there is none, InvalidOid if `missing_ok`, else an error. */
 extern Oid sophia_target_relation(const TargetTable *table, bool missing_ok);
+
+/* Becomes the owner of a table until sophia_guard_restore(). */
+extern void sophia_target_become_owner(const TargetTable *table, GuardState *state);
 
 /* The statements, prepared within the current SPI connection on first use; see TargetTable. */
 extern SPIPlanPtr sophia_shape_fetch(Shape *shape);

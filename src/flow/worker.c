@@ -103,7 +103,8 @@ take_configuration(void)
 	static Statement statement = {
 		"SELECT s.stream, e.kind, e.address, e.options ->> 'token', s.collection, s.shape,"
 		" s.options ->> 'delete', s.options ->> 'start_from', s.state, s.last_error, s.created_at,"
-		" s.options::pg_catalog.text, sophia.stream_table(s.shape, s.options)"
+		" s.options::pg_catalog.text, sophia.stream_table(s.shape, s.options),"
+		" s.options ->> 'evolve', s.options ->> 'misfit'"
 		" FROM sophia.streams AS s JOIN sophia.endpoints AS e USING (endpoint)"
 		" WHERE s.state IN ('starting', 'running') AND s.system_identifier = $1"
 		" AND s.database_oid = $2 ORDER BY s.stream",
@@ -120,6 +121,7 @@ take_configuration(void)
 	{
 		char *delete = sophia_result_text(i, 7);
 		char *start_from = sophia_result_text(i, 8);
+		char *evolve = sophia_result_text(i, 14);
 		StreamDefinition definition = {
 			.stream = sophia_result_text(i, 1),
 			.kind = sophia_result_text(i, 2),
@@ -129,6 +131,8 @@ take_configuration(void)
 			.shape = sophia_result_text(i, 6),
 			.options = sophia_result_text(i, 12),
 			.hard_delete = delete != NULL && strcmp(delete, "hard") == 0,
+			.evolves = evolve != NULL && strcmp(evolve, "auto") == 0,
+			.misfit = sophia_result_text(i, 15),
 			.from_end = start_from != NULL && strcmp(start_from, "end") == 0,
 		};
 		Stream *stream;
