@@ -440,7 +440,7 @@ choose_name(const TargetTable *table, const char *text, char name[FIELD_NAME], O
 	FieldPlace place = FIELD_TAKEN;
 	bool usable = sophia_json_pointer(&pointer, &arena, text);
 
-	for (int attempt = 0; usable && place == FIELD_TAKEN; attempt++)
+	for (int attempt = 0; usable && (place == FIELD_TAKEN || place == FIELD_UNKNOWN); attempt++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		sophia_field_name(name, &pointer, attempt);
