@@ -55,6 +55,7 @@ typedef struct Batch
 	int n;
 	int room;
 	size_t bytes;
+	int64 at; /* offset of the line that is taken */
 	int open; /* producers with documents that are pending in memory */
 	CheckpointChange change;
 } Batch;
@@ -194,7 +195,10 @@ commit_document(Batch *batch, const ApplyDocument *given, JsonProblem problem, s
 					? MemoryContextAlloc(batch->context, sizeof(ApplyDocument) * batch->room)
 					: repalloc_huge(batch->documents, sizeof(ApplyDocument) * batch->room);
 		}
-		batch->documents[batch->n++] = *given;
+		batch->documents[batch->n] = *given;
+		if (batch->at < batch->journal->replay_until)
+			batch->documents[batch->n].document.replay_from = batch->journal->replay_from;
+		batch->n++;
 		batch->bytes += given->length;
 	}
 }
@@ -425,6 +429,7 @@ take_lines(Batch *batch)
 		if (newline == NULL)
 			break;
 		CHECK_FOR_INTERRUPTS();
+		batch->at = reader->offset + taken;
 		take_line(batch, line, newline - line, reader->offset + taken);
 		taken += newline - line + 1;
 	}
@@ -468,6 +473,20 @@ lock_table(const TargetTable *table)
 	return !OidIsValid(relid) || ConditionalLockRelationOid(relid, RowExclusiveLock);
 }
 
+/* A journal whose beginning is gone is read again from where it begins now, as if it had been rewound to there. */
+static void
+skip_missing(Batch *batch)
+{
+	Journal *journal = batch->journal;
+	int64 offset = journal->reader->offset;
+
+	if (journal->next_offset != journal->replay_from || journal->next_offset == offset ||
+		offset >= journal->replay_until)
+		return;
+	journal->replay_from = offset;
+	sophia_checkpoint_replay_from(batch->stream, journal->name, offset);
+}
+
 /* The part inside the transaction. */
 static BatchResult
 run_locked(Batch *batch, size_t *taken)
@@ -485,6 +504,7 @@ run_locked(Batch *batch, size_t *taken)
 	if ((batch->shape->main != NULL && !lock_table(batch->shape->main)) ||
 		(batch->shape->elements != NULL && !lock_table(batch->shape->elements)))
 		return BATCH_AGAIN;
+	skip_missing(batch);
 	*taken = take_lines(batch);
 	flush(batch);
 	save_producers(batch);

@@ -179,7 +179,7 @@ sophia_source_journal(Source *source, const char *name)
 	before = MemoryContextSwitchTo(source->context);
 	journal = palloc0(sizeof(SourceJournal));
 	journal->name = pstrdup(name);
-	journal->write_head = -1;
+	journal->write_head = journal->located = -1;
 	source->journals = lappend(source->journals, journal);
 	MemoryContextSwitchTo(before);
 	return journal;

@@ -31,6 +31,7 @@ typedef struct SourceJournal
 	char *name;		  /* full journal name */
 	int64 write_head; /* offset past the last byte; -1 while unknown */
 	bool removed;	  /* was listed once and is gone now */
+	int64 located;	  /* see Source.locate_time; -1 = not known (yet) */
 } SourceJournal;
 
 /*
@@ -68,6 +69,12 @@ typedef struct Source
 	 */
 	uint64 refresh_wanted;
 	uint64 refresh_done;
+
+	/*
+	 * Where a time stands: when it is not 0, the source sets `located` of each journal to an offset such that whatever was
+	 * written at that time or later stands behind it.
+	 */
+	TimestampTz locate_time;
 
 	TimestampTz wake_at; /* pump() wants to be called no later than this; 0 = only on socket events */
 

@@ -44,6 +44,7 @@ sophia_stream_open(MemoryContext parent, const StreamDefinition *definition, con
 	stream->definition.token = definition->token != NULL ? pstrdup(definition->token) : NULL;
 	stream->definition.collection = pstrdup(definition->collection);
 	stream->definition.shape = pstrdup(definition->shape);
+	stream->definition.options = pstrdup(definition->options);
 	stream->state = pstrdup(state);
 	stream->last_error = last_error != NULL ? pstrdup(last_error) : NULL;
 	sophia_backoff_init(&stream->backoff, (uint64) (uintptr_t) stream);
@@ -99,8 +100,9 @@ sophia_stream_matches(const Stream *stream, const StreamDefinition *definition)
 		   same_text(mine->token, definition->token) &&
 		   same_text(mine->collection, definition->collection) &&
 		   same_text(mine->shape, definition->shape) &&
+		   same_text(mine->options, definition->options) &&
 		   mine->created_at == definition->created_at &&
-		   mine->hard_delete == definition->hard_delete;
+		   mine->rewound_at == definition->rewound_at;
 }
 
 uint64
@@ -245,6 +247,8 @@ open_source(void *argument)
 	stream->source = sophia_source_open(stream->context, kind, definition->address,
 										definition->token, definition->collection);
 	stream->source_number = ++sources_opened;
+	if (definition->rewinds)
+		stream->source->locate_time = definition->rewind_to;
 	sophia_stream_refresh(stream);
 }
 
@@ -446,7 +450,8 @@ prepare(Stream *stream, int64 now)
 		fail(stream, stream->source->error_message);
 		return false;
 	}
-	if (stream->source->refresh_done == 0)
+	if (stream->source->refresh_done == 0 ||
+		(stream->definition.rewinds && !sophia_stream_is_located(stream)))
 		return false;
 	if ((!stream->listed || sophia_stream_has_unopened_journals(stream)) &&
 		!sophia_stream_open_journals(stream, &failure))

@@ -22,7 +22,11 @@ typedef struct StreamDefinition
 	const char *shape;
 	bool hard_delete;
 	bool from_end;
+	const char *options;	/* all of them, as text */
 	TimestampTz created_at; /* tells a stream from an earlier one of its name */
+	TimestampTz rewound_at; /* tells a stream from what it was before its last rewind; 0 = never */
+	TimestampTz rewind_to;	/* where the worker has to rewind it to, if it has to */
+	bool rewinds;
 } StreamDefinition;
 
 typedef struct Stream

@@ -14,8 +14,8 @@
 #include "base/guard.h"
 #include "base/settings.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "commands/extension.h"
+#include "flow/assignment.h"
 #include "flow/launcher.h"
 #include "flow/requests.h"
 #include "flow/stream.h"
@@ -72,15 +72,6 @@ pin_settings(void)
 	pgstat_report_appname("sophia_stack ingest");
 }
 
-/* True for a stream that this worker follows: all that write one table go to one worker. */
-static bool
-is_mine(const char *shape)
-{
-	uint32 hash = hash_bytes((const unsigned char *) shape, strlen(shape));
-
-	return hash % (uint32) sophia_ingest_workers == (uint32) sophia_registry_worker_index();
-}
-
 static Stream *
 find_stream(const StreamDefinition *definition)
 {
@@ -96,47 +87,60 @@ find_stream(const StreamDefinition *definition)
 	return NULL;
 }
 
-/* The streams that are wanted become those that are followed. */
+/* Row `i` of the streams' query as a definition, in the current memory context. */
+static StreamDefinition
+read_definition(uint64 i)
+{
+	char *delete = sophia_result_text(i, 7);
+	char *start_from = sophia_result_text(i, 8);
+	StreamDefinition definition = {
+		.stream = sophia_result_text(i, 1),
+		.kind = sophia_result_text(i, 2),
+		.address = sophia_result_text(i, 3),
+		.token = sophia_result_text(i, 4),
+		.collection = sophia_result_text(i, 5),
+		.shape = sophia_result_text(i, 6),
+		.hard_delete = delete != NULL && strcmp(delete, "hard") == 0,
+		.from_end = start_from != NULL && strcmp(start_from, "end") == 0,
+		.options = sophia_result_text(i, 12),
+	};
+	bool null;
+
+	definition.created_at = DatumGetTimestampTz(sophia_result(i, 11, &null));
+	definition.rewound_at = DatumGetTimestampTz(sophia_result(i, 13, &null));
+	definition.rewound_at = null ? 0 : definition.rewound_at;
+	definition.rewind_to = DatumGetTimestampTz(sophia_result(i, 14, &null));
+	definition.rewinds = !null;
+	return definition;
+}
+
+/* The streams that this worker was given become those that it follows. */
 static void
 take_configuration(void)
 {
 	static Statement statement = {
 		"SELECT s.stream, e.kind, e.address, e.options ->> 'token', s.collection, s.shape,"
-		" s.options ->> 'delete', s.options ->> 'start_from', s.state, s.last_error, s.created_at"
+		" s.options ->> 'delete', s.options ->> 'start_from', s.state, s.last_error, s.created_at,"
+		" s.options::text, s.rewound_at, s.rewind_to"
 		" FROM sophia.streams AS s JOIN sophia.endpoints AS e USING (endpoint)"
 		" WHERE s.state IN ('starting', 'running') AND s.system_identifier = $1"
-		" AND s.database_oid = $2 ORDER BY s.stream",
-		2,
-		{INT8OID, OIDOID}};
+		" AND s.database_oid = $2 AND s.worker = $3 ORDER BY s.stream",
+		3,
+		{INT8OID, OIDOID, INT4OID}};
 	uint64 n = sophia_statement_run(
 		&statement,
-		(Datum[]){Int64GetDatum((int64) GetSystemIdentifier()), ObjectIdGetDatum(MyDatabaseId)},
+		(Datum[]){Int64GetDatum((int64) GetSystemIdentifier()), ObjectIdGetDatum(MyDatabaseId),
+				  Int32GetDatum(sophia_registry_worker_index())},
 		NULL);
 	List *kept = NIL;
 	ListCell *cell;
 
 	for (uint64 i = 0; i < n; i++)
 	{
-		char *delete = sophia_result_text(i, 7);
-		char *start_from = sophia_result_text(i, 8);
-		StreamDefinition definition = {
-			.stream = sophia_result_text(i, 1),
-			.kind = sophia_result_text(i, 2),
-			.address = sophia_result_text(i, 3),
-			.token = sophia_result_text(i, 4),
-			.collection = sophia_result_text(i, 5),
-			.shape = sophia_result_text(i, 6),
-			.hard_delete = delete != NULL && strcmp(delete, "hard") == 0,
-			.from_end = start_from != NULL && strcmp(start_from, "end") == 0,
-		};
-		Stream *stream;
+		StreamDefinition definition = read_definition(i);
+		Stream *stream = find_stream(&definition);
 		MemoryContext old;
-		bool null;
 
-		definition.created_at = DatumGetTimestampTz(sophia_result(i, 11, &null));
-		if (!is_mine(definition.shape))
-			continue;
-		stream = find_stream(&definition);
 		if (stream != NULL)
 		{
 			streams = list_delete_ptr(streams, stream);
@@ -176,15 +180,21 @@ read_configuration(void)
 	MemoryContext context = CurrentMemoryContext;
 	bool exists;
 	bool held;
+	bool decided = false;
 
 	sophia_transaction_begin("reading the configuration");
 	exists = OidIsValid(get_extension_oid("sophia_stack", true));
 	held = exists && sophia_guard_extension();
 	if (held)
+	{
+		decided = sophia_assignment_leads() && sophia_assignment_decide();
 		take_configuration();
+	}
 	else if (!exists)
 		drop_streams();
 	sophia_transaction_commit(context);
+	if (decided)
+		sophia_registry_tell_others();
 	return held || !exists;
 }
 
@@ -233,7 +243,7 @@ work_until_told_to_end(void)
 		if (!sophia_enabled)
 		{
 			drop_streams();
-			sophia_requests_drop();
+			sophia_requests_refuse();
 			recheck_at = 0;
 		}
 		else
