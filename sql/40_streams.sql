@@ -411,9 +411,9 @@ BEGIN
   PERFORM sophia.require_answer();
   SELECT * INTO reply FROM sophia.ask_worker('await_stream', stream, seconds);
   IF reply.sqlstate IS NOT NULL THEN
-    -- It was stopped or failed meanwhile, or the workers were paused.
-    PERFORM sophia.require_answer();
-    RAISE EXCEPTION USING ERRCODE = reply.sqlstate, MESSAGE = reply.answer;
+    RAISE EXCEPTION USING ERRCODE = reply.sqlstate, MESSAGE = reply.answer,
+      HINT = CASE reply.answer WHEN 'the workers are paused' THEN 'The setting sophia_stack.enabled is off. Set it to on and reload the configuration.'
+                               ELSE 'See sophia.stream_status.' END;
   END IF;
   RETURN reply.answered;
 END;
