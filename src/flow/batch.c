@@ -19,6 +19,7 @@
 #include "flow/uuid.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "portability/instr_time.h"
 #include "storage/lmgr.h"
 #include "store/checkpoint.h"
 #include "store/statement.h"
@@ -31,6 +32,9 @@
 
 /* More is known to be in the journal, but none came for so long: what is there is applied. */
 #define LINGER_MS 20
+
+/* What a batch takes when there is little time. */
+#define BATCH_LEAST (128 * 1024)
 
 #define STAGED_FETCH 1024
 
@@ -55,7 +59,8 @@ typedef struct Batch
 	int n;
 	int room;
 	size_t bytes;
-	int64 at; /* offset of the line that is taken */
+	size_t limit; /* bytes */
+	int64 at;	  /* offset of the line that is taken */
 	int open; /* producers with documents that are pending in memory */
 	CheckpointChange change;
 } Batch;
@@ -409,7 +414,7 @@ is_full(const Batch *batch, int lines, size_t bytes)
 {
 	int factor = batch->open > 0 ? 2 : 1;
 
-	return lines >= BATCH_DOCUMENTS * factor || bytes >= (size_t) BATCH_BYTES * factor;
+	return lines >= BATCH_DOCUMENTS * factor || bytes >= batch->limit * factor;
 }
 
 /* Takes whole lines until the batch is large enough; returns the bytes taken. */
@@ -518,20 +523,51 @@ run_locked(Batch *batch, size_t *taken)
 	return BATCH_APPLIED;
 }
 
+/* Bytes that a batch may take so that it is done in time. */
+static size_t
+choose_limit(const Journal *journal, int64 slice_ms)
+{
+	double bytes = journal->speed * slice_ms;
+
+	if (slice_ms == 0)
+		return BATCH_BYTES;
+	if (journal->speed == 0)
+		return BATCH_BYTES / 8;
+	return (size_t) Min(Max(bytes, BATCH_LEAST), BATCH_BYTES);
+}
+
+/* Small batches tell little: what they take is the commit's. */
+static void
+note_speed(Journal *journal, size_t bytes, instr_time start)
+{
+	instr_time took;
+	double speed;
+
+	INSTR_TIME_SET_CURRENT(took);
+	INSTR_TIME_SUBTRACT(took, start);
+	if (bytes < BATCH_LEAST)
+		return;
+	speed = bytes / Max(INSTR_TIME_GET_MILLISEC(took), 0.1);
+	journal->speed = journal->speed == 0 ? speed : (journal->speed * 3 + speed) / 4;
+}
+
 BatchResult
-sophia_batch_run(const char *stream, Shape *shape, Journal *journal)
+sophia_batch_run(const char *stream, Shape *shape, Journal *journal, int64 slice_ms)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Batch batch = {.stream = stream,
 				   .shape = shape,
 				   .journal = journal,
+				   .limit = choose_limit(journal, slice_ms),
 				   .apply = {.shape = shape,
 							 .journal = journal->name,
 							 .arena = &line_arena,
 							 .careful = journal->careful}};
 	BatchResult result;
 	size_t taken = 0;
+	instr_time start;
 
+	INSTR_TIME_SET_CURRENT(start);
 	sophia_arena_reset(&line_arena);
 	sophia_arena_reset(&staged_arena);
 	sophia_transaction_begin("applying documents");
@@ -550,6 +586,7 @@ sophia_batch_run(const char *stream, Shape *shape, Journal *journal)
 		return result;
 	}
 	sophia_transaction_commit(caller);
+	note_speed(journal, taken, start);
 	sophia_reader_consume(journal->reader, taken);
 	journal->next_offset = batch.change.next_offset;
 	journal->stored_head = batch.change.write_head;

@@ -120,6 +120,18 @@ extern void sophia_reader_close(Reader *reader);
 /* Takes n bytes from the front: content shrinks, offset grows. */
 extern void sophia_reader_consume(Reader *reader, size_t n);
 
+/* Bytes that each reader of the process may hold now: their share of what all may, which shrinks as readers get more. */
+extern size_t sophia_reader_share(void);
+
+/* Sets the limits of a source's readers before it is pumped. */
+extern void sophia_source_allot(Source *source);
+
+/*
+ * Gives a reader twice the room, for a line that is longer than what it holds.  One reader of the process at a time has more
+ * than its share: false when it is another's turn.
+ */
+extern bool sophia_reader_grow(Reader *reader);
+
 /* For kinds: records a failure (message is formatted, cut to fit). */
 extern void sophia_source_fail(Source *source, int sqlstate, bool permanent, const char *format,
 							   ...) pg_attribute_printf(4, 5);

@@ -22,7 +22,7 @@
 #include "utils/timestamp.h"
 
 /* How long one pump goes on with further readers. */
-#define PUMP_TIME_MS 50
+#define PUMP_TIME_MS 10
 
 /* Scans take at most a twentieth of the time. */
 #define SCAN_INTERVAL_MS 1000

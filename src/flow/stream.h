@@ -37,6 +37,9 @@ typedef struct Stream
 	char *last_error; /* as stored, NULL = none */
 	bool ended;		  /* failed or not wanted any more: to be closed */
 	bool listed;	  /* its journals were opened after the first listing */
+	bool busy;		  /* it has much to read: its turns are bounded and behind those of others */
+	uint64 turned;	  /* number of its last turn among those of busy streams */
+	int next_journal; /* whose turn it is first */
 	bool any_before;  /* it had a checkpoint when it was opened */
 	Shape *shape;	  /* NULL until it is loaded */
 	Source *source;
@@ -60,11 +63,12 @@ extern void sophia_stream_stored(Stream *stream, const char *state, const char *
 extern bool sophia_stream_matches(const Stream *stream, const StreamDefinition *definition);
 
 /*
- * Does what can be done now: pumps the source, opens new journals, runs at most one batch a journal.  Returns the
- * sophia_clock_ms() at which it wants to be called again at the latest; now or earlier when there is more to do at once.
+ * Does what can be done now: pumps the source, opens new journals, runs at most one batch a journal.  With `slice_ms` it ends
+ * after about that time, with 0 after all journals.  Returns the sophia_clock_ms() at which it wants to be called
+ * again at the latest; now or earlier when there is more to do at once.
  * Never raises an error for this stream's own trouble.
  */
-extern int64 sophia_stream_turn(Stream *stream);
+extern int64 sophia_stream_turn(Stream *stream, int64 slice_ms);
 
 /* Asks the source to list and to read every head anew; the number that source->refresh_done must reach. */
 extern uint64 sophia_stream_refresh(Stream *stream);

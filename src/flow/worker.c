@@ -36,6 +36,9 @@
 /* Looks for changes that nobody announced (a restored dump, an extension just created) this often. */
 #define RECHECK_MS 5000
 
+/* Where streams share the worker, a turn of one of them ends after about this time. */
+#define TURN_MS 30
+
 /* Comes back to a configuration that somebody is changing. */
 #define RETRY_MS 200
 
@@ -198,10 +201,80 @@ read_configuration(void)
 	return held || !exists;
 }
 
-/* Every stream once; returns when to come again. */
+/* True when one journal must not keep another one waiting. */
+static bool
+is_shared(void)
+{
+	int journals = 0;
+	ListCell *cell;
+
+	foreach(cell, streams)
+		journals += list_length(((Stream *) lfirst(cell))->journals);
+	return journals > 1;
+}
+
+/* The busy stream that has waited longest, of those that had no turn since; NULL = none. */
+static Stream *
+find_busy(uint64 since)
+{
+	Stream *found = NULL;
+	ListCell *cell;
+
+	foreach(cell, streams)
+	{
+		Stream *stream = lfirst(cell);
+
+		if (stream->busy && stream->turned <= since && (found == NULL || stream->turned < found->turned))
+			found = stream;
+	}
+	return found;
+}
+
+/* Streams that have much to read, until one of them had its time; returns when to come again. */
+static int64
+turn_busy_streams(int64 slice_ms)
+{
+	static uint64 turns = 0;
+	uint64 since = turns;
+	int64 start = sophia_clock_ms();
+	int64 next = start + RECHECK_MS;
+	Stream *stream;
+
+	while ((stream = find_busy(since)) != NULL)
+	{
+		if (sophia_clock_ms() - start >= TURN_MS / 2)
+			return start;
+		stream->turned = ++turns;
+		next = Min(next, sophia_stream_turn(stream, slice_ms));
+		CHECK_FOR_INTERRUPTS();
+	}
+	return next;
+}
+
+static void
+close_ended(void)
+{
+	ListCell *cell;
+
+	foreach(cell, streams)
+	{
+		Stream *stream = lfirst(cell);
+
+		if (!stream->ended)
+			continue;
+		sophia_stream_close(stream);
+		streams = foreach_delete_current(streams, cell);
+	}
+}
+
+/*
+ * Every stream once that has little to do, then those that have much, for a while; returns when to come again.  So whoever
+ * has much to read keeps the others waiting for the time of one such turn only.
+ */
 static int64
 turn_streams(void)
 {
+	int64 slice_ms = is_shared() ? TURN_MS : 0;
 	int64 next = sophia_clock_ms() + RECHECK_MS;
 	ListCell *cell;
 
@@ -209,14 +282,12 @@ turn_streams(void)
 	{
 		Stream *stream = lfirst(cell);
 
-		next = Min(next, sophia_stream_turn(stream));
+		if (!stream->busy)
+			next = Min(next, sophia_stream_turn(stream, slice_ms));
 		CHECK_FOR_INTERRUPTS();
-		if (stream->ended)
-		{
-			sophia_stream_close(stream);
-			streams = foreach_delete_current(streams, cell);
-		}
 	}
+	next = Min(next, turn_busy_streams(slice_ms));
+	close_ended();
 	return next;
 }
 
