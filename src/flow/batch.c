@@ -11,6 +11,10 @@
 
 #include "flow/batch.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "access/xact.h"
 #include "base/guard.h"
 #include "base/json_parse.h"
@@ -35,6 +39,9 @@
 
 /* What a batch takes when there is little time. */
 #define BATCH_LEAST (128 * 1024)
+
+/* A batch this large holds a large document. */
+#define GIVE_BACK_BYTES (4 * BATCH_BYTES)
 
 #define STAGED_FETCH 1024
 
@@ -118,6 +125,9 @@ describe_problem(JsonProblem problem, const char **reason)
 	{
 		case JSON_TOO_DEEP:
 			*reason = "document is nested too deeply";
+			return ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+		case JSON_TOO_MANY:
+			*reason = "document holds too many values";
 			return ERRCODE_PROGRAM_LIMIT_EXCEEDED;
 		case JSON_BAD_ENCODING:
 			*reason = "document is not valid UTF-8";
@@ -270,7 +280,6 @@ commit_staged(Batch *batch, Producer *producer, uint64 after, uint64 through)
 	Portal cursor;
 
 	flush(batch);
-	batch->apply.arena = &staged_arena;
 	cursor = sophia_checkpoint_staged(batch->stream, batch->journal->name, producer->id);
 	while (SPI_cursor_fetch(cursor, true, STAGED_FETCH), SPI_processed > 0)
 	{
@@ -291,7 +300,6 @@ commit_staged(Batch *batch, Producer *producer, uint64 after, uint64 through)
 		SPI_freetuptable(table);
 	}
 	SPI_cursor_close(cursor);
-	batch->apply.arena = &line_arena;
 }
 
 /* Forgets what is pending of a producer, here and in the table. */
@@ -536,6 +544,20 @@ choose_limit(const Journal *journal, int64 slice_ms)
 	return (size_t) Min(Max(bytes, BATCH_LEAST), BATCH_BYTES);
 }
 
+/* What a large document took goes back to the system; the allocator would keep much of it. */
+static void
+give_back(size_t bytes)
+{
+	if (bytes < GIVE_BACK_BYTES)
+		return;
+	sophia_arena_free(&line_arena);
+	sophia_arena_free(&staged_arena);
+	sophia_apply_give_back();
+#ifdef __GLIBC__
+	malloc_trim(0);
+#endif
+}
+
 /* Small batches tell little: what they take is the commit's. */
 static void
 note_speed(Journal *journal, size_t bytes, instr_time start)
@@ -561,7 +583,6 @@ sophia_batch_run(const char *stream, Shape *shape, Journal *journal, int64 slice
 				   .limit = choose_limit(journal, slice_ms),
 				   .apply = {.shape = shape,
 							 .journal = journal->name,
-							 .arena = &line_arena,
 							 .careful = journal->careful}};
 	BatchResult result;
 	size_t taken = 0;
@@ -586,6 +607,7 @@ sophia_batch_run(const char *stream, Shape *shape, Journal *journal, int64 slice
 		return result;
 	}
 	sophia_transaction_commit(caller);
+	give_back(taken);
 	note_speed(journal, taken, start);
 	sophia_reader_consume(journal->reader, taken);
 	journal->next_offset = batch.change.next_offset;
