@@ -45,7 +45,7 @@ typedef struct JsonParser
 	int depth;
 	bool in_meta;
 	bool skims;
-	size_t values; /* of all containers */
+	size_t values;			  /* of all containers */
 	struct JsonMember *stack; /* members and items of the containers that are open */
 	size_t stack_size;
 	size_t stack_top;

@@ -78,9 +78,8 @@ store_worker(const char *stream, int worker)
 		2,
 		{TEXTOID, INT4OID}};
 
-	return sophia_statement_run(&statement,
-								(Datum[]){CStringGetTextDatum(stream), Int32GetDatum(worker)},
-								NULL) > 0;
+	return sophia_statement_run(
+			   &statement, (Datum[]){CStringGetTextDatum(stream), Int32GetDatum(worker)}, NULL) > 0;
 }
 
 bool

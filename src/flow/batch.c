@@ -68,7 +68,7 @@ typedef struct Batch
 	size_t bytes;
 	size_t limit; /* bytes */
 	int64 at;	  /* offset of the line that is taken */
-	int open; /* producers with documents that are pending in memory */
+	int open;	  /* producers with documents that are pending in memory */
 	CheckpointChange change;
 } Batch;
 
@@ -96,6 +96,22 @@ has_enough(Journal *journal, int64 now, int64 *next)
 	return false;
 }
 
+/* True when the reader holds a whole line; what was searched in vain is not searched again. */
+static bool
+has_line(Journal *journal)
+{
+	const Reader *reader = journal->reader;
+	size_t size = buffer_size(&reader->content);
+	size_t from = Max(journal->searched - reader->offset, 0);
+
+	if (from > size)
+		from = 0;
+	if (memchr(buffer_bytes(&reader->content) + from, '\n', size - from) != NULL)
+		return true;
+	journal->searched = reader->offset + size;
+	return false;
+}
+
 bool
 sophia_batch_ready(Journal *journal, int64 now, int64 *next)
 {
@@ -104,8 +120,7 @@ sophia_batch_ready(Journal *journal, int64 now, int64 *next)
 
 	if (size == 0)
 		return reader->offset > journal->next_offset;
-	return memchr(buffer_bytes(&reader->content), '\n', size) != NULL &&
-		   has_enough(journal, now, next);
+	return has_line(journal) && has_enough(journal, now, next);
 }
 
 static void
@@ -581,9 +596,7 @@ sophia_batch_run(const char *stream, Shape *shape, Journal *journal, int64 slice
 				   .shape = shape,
 				   .journal = journal,
 				   .limit = choose_limit(journal, slice_ms),
-				   .apply = {.shape = shape,
-							 .journal = journal->name,
-							 .careful = journal->careful}};
+				   .apply = {.shape = shape, .journal = journal->name, .careful = journal->careful}};
 	BatchResult result;
 	size_t taken = 0;
 	instr_time start;

@@ -21,8 +21,7 @@
 static void
 fail_locate(Broker *broker, BrokerJournal *journal)
 {
-	char *doing =
-		psprintf("could not find a time in journal \"%s\"", journal->entry->name);
+	char *doing = psprintf("could not find a time in journal \"%s\"", journal->entry->name);
 
 	sophia_broker_end(&journal->locate);
 	journal->locate_at = sophia_clock_ms();
@@ -40,12 +39,13 @@ post_locate(Broker *broker, BrokerJournal *journal)
 	initStringInfo(&body);
 	appendStringInfoString(&body, "{\"journal\":");
 	escape_json(&body, journal->entry->name);
-	appendStringInfo(&body,
-					 ",\"offset\":\"0\",\"block\":false,\"metadataOnly\":true,\"beginModTime\":\"" INT64_FORMAT
-					 "\",\"minEtcdRevision\":\"" INT64_FORMAT "\"}",
-					 (int64) timestamptz_to_time_t(broker->source->locate_time),
-					 journal->create_revision);
-	sent = sophia_broker_post(broker, &journal->locate, "/v1/journals/read", &body, CALL_TIMEOUT_MS);
+	appendStringInfo(
+		&body,
+		",\"offset\":\"0\",\"block\":false,\"metadataOnly\":true,\"beginModTime\":\"" INT64_FORMAT
+		"\",\"minEtcdRevision\":\"" INT64_FORMAT "\"}",
+		(int64) timestamptz_to_time_t(broker->source->locate_time), journal->create_revision);
+	sent =
+		sophia_broker_post(broker, &journal->locate, "/v1/journals/read", &body, CALL_TIMEOUT_MS);
 	pfree(body.data);
 	if (!sent)
 		fail_locate(broker, journal);

@@ -144,8 +144,7 @@ sophia_requests_refuse(void)
 {
 	sophia_requests_take();
 	while (active != NIL)
-		finish(linitial(active), ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-			   "the workers are paused");
+		finish(linitial(active), ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "the workers are paused");
 }
 
 /* The stream is not followed: why, from its row. */

@@ -22,10 +22,10 @@
 /* A reader with a long line that got no byte for so long makes way for others. */
 #define GROWTH_STALLED_MS 10000
 
-static int readers_open;		/* in the process */
-static const Reader *grown;		/* who has more than its share; NULL = nobody */
-static size_t grown_size;		/* what it held when it was last seen to get more */
-static int64 grown_at;			/* when that was, by sophia_clock_ms() */
+static int readers_open;	/* in the process */
+static const Reader *grown; /* who has more than its share; NULL = nobody */
+static size_t grown_size;	/* what it held when it was last seen to get more */
+static int64 grown_at;		/* when that was, by sophia_clock_ms() */
 
 static const SourceKind *const kinds[] = {&sophia_source_fragments, &sophia_source_broker};
 

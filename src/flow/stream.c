@@ -104,8 +104,7 @@ sophia_stream_matches(const Stream *stream, const StreamDefinition *definition)
 		   same_text(mine->collection, definition->collection) &&
 		   same_text(mine->shape, definition->shape) &&
 		   same_text(mine->options, definition->options) &&
-		   mine->created_at == definition->created_at &&
-		   mine->rewound_at == definition->rewound_at;
+		   mine->created_at == definition->created_at && mine->rewound_at == definition->rewound_at;
 }
 
 uint64

@@ -130,11 +130,11 @@ take_configuration(void)
 		" AND s.database_oid = $2 AND s.worker = $3 ORDER BY s.stream",
 		3,
 		{INT8OID, OIDOID, INT4OID}};
-	uint64 n = sophia_statement_run(
-		&statement,
-		(Datum[]){Int64GetDatum((int64) GetSystemIdentifier()), ObjectIdGetDatum(MyDatabaseId),
-				  Int32GetDatum(sophia_registry_worker_index())},
-		NULL);
+	uint64 n = sophia_statement_run(&statement,
+									(Datum[]){Int64GetDatum((int64) GetSystemIdentifier()),
+											  ObjectIdGetDatum(MyDatabaseId),
+											  Int32GetDatum(sophia_registry_worker_index())},
+									NULL);
 	List *kept = NIL;
 	ListCell *cell;
 
@@ -224,7 +224,8 @@ find_busy(uint64 since)
 	{
 		Stream *stream = lfirst(cell);
 
-		if (stream->busy && stream->turned <= since && (found == NULL || stream->turned < found->turned))
+		if (stream->busy && stream->turned <= since &&
+			(found == NULL || stream->turned < found->turned))
 			found = stream;
 	}
 	return found;

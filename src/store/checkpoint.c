@@ -121,10 +121,10 @@ sophia_checkpoint_replay_from(const char *stream, const char *journal, int64 fro
 								  3,
 								  {TEXTOID, TEXTOID, INT8OID}};
 
-	sophia_statement_run(&statement,
-						 (Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal),
-								   Int64GetDatum(from)},
-						 NULL);
+	sophia_statement_run(
+		&statement,
+		(Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal), Int64GetDatum(from)},
+		NULL);
 }
 
 bool
@@ -136,16 +136,15 @@ sophia_checkpoint_rewind_begin(const char *stream, TimestampTz rewound_at)
 								  {TEXTOID, TIMESTAMPTZOID}};
 
 	return sophia_statement_run(
-			   &statement,
-			   (Datum[]){CStringGetTextDatum(stream), TimestampTzGetDatum(rewound_at)}, NULL) > 0;
+			   &statement, (Datum[]){CStringGetTextDatum(stream), TimestampTzGetDatum(rewound_at)},
+			   NULL) > 0;
 }
 
 void
 sophia_checkpoint_rewind(const char *stream, const char *journal, int64 offset, bool forward)
 {
-	static Statement statement = {"SELECT sophia.rewind_journal($1, $2, $3, $4)",
-								  4,
-								  {TEXTOID, TEXTOID, INT8OID, BOOLOID}};
+	static Statement statement = {
+		"SELECT sophia.rewind_journal($1, $2, $3, $4)", 4, {TEXTOID, TEXTOID, INT8OID, BOOLOID}};
 
 	sophia_statement_run(&statement,
 						 (Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal),
@@ -183,10 +182,9 @@ sophia_checkpoint_save(const char *stream, const char *journal, const Checkpoint
 		" documents_applied = documents_applied + $5, documents_reduced = documents_reduced + $6,"
 		" documents_deleted = documents_deleted + $7, documents_dead = documents_dead + $8,"
 		" last_document_at = coalesce($9, last_document_at), updated_at = $10,"
-		" caught_up_at = CASE WHEN $3 >= $4 THEN coalesce(caught_up_at, $10) ELSE caught_up_at END"
-		MOVING_AVERAGE("bytes_per_second", "($3 - next_offset)")
-		MOVING_AVERAGE("documents_per_second", "$5")
-		" WHERE stream = $1 AND journal = $2",
+		" caught_up_at = CASE WHEN $3 >= $4 THEN coalesce(caught_up_at, $10) ELSE caught_up_at END" MOVING_AVERAGE(
+			"bytes_per_second", "($3 - next_offset)")
+			MOVING_AVERAGE("documents_per_second", "$5") " WHERE stream = $1 AND journal = $2",
 		10,
 		{TEXTOID, TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID,
 		 TIMESTAMPTZOID}};

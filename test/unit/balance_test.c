@@ -7,8 +7,8 @@
 #include "flow/balance.h"
 #include "tap.h"
 
-#define BUSY	 BALANCE_BUSY
-#define MAX_N	 40
+#define BUSY	  BALANCE_BUSY
+#define MAX_N	  40
 #define ALL_OF(n) ((UINT32_C(1) << (n)) - 1)
 
 static int
@@ -57,11 +57,13 @@ test_death(void)
 
 	memcpy(after, before, sizeof(before));
 	sophia_balance(after, 6, 5); /* without 1 */
-	ok(moved(before, after, 6) == 2 && count(after, 6, 0, false) == 3 && count(after, 6, 2, false) == 3,
+	ok(moved(before, after, 6) == 2 && count(after, 6, 0, false) == 3 &&
+		   count(after, 6, 2, false) == 3,
 	   "what a dead worker had goes to the others, and nothing else moves");
 	memcpy(before, after, sizeof(before));
 	sophia_balance(after, 6, ALL_OF(3));
-	ok(moved(before, after, 6) == 2 && count(after, 6, 1, false) == 2, "when it is back it gets two");
+	ok(moved(before, after, 6) == 2 && count(after, 6, 1, false) == 2,
+	   "when it is back it gets two");
 	sophia_balance(after, 6, 1);
 	ok(count(after, 6, 0, false) == 6, "the last worker has all");
 }
