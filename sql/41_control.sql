@@ -143,6 +143,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   known sophia.streams;
   changed jsonb;
+  fixed text;
 BEGIN
   PERFORM sophia.check_name('stream', alter_stream.stream);
   PERFORM sophia.check_changes(alter_stream.options);
@@ -153,9 +154,13 @@ BEGIN
   PERFORM sophia.check_removed_option(c.key) FROM jsonb_each(alter_stream.options) c WHERE c.value = 'null';
   changed := sophia.change_options(known.options, alter_stream.options);
   PERFORM sophia.check_stream_options(changed);
-  IF changed -> 'start' IS DISTINCT FROM known.options -> 'start' THEN
-    RAISE EXCEPTION 'stream option "start" cannot be changed' USING ERRCODE = '22023',
-      HINT = 'Use sophia.start_stream() or sophia.stop_stream().';
+  -- The rows that there are were made by what says which rows there are.
+  SELECT f INTO fixed FROM unnest(ARRAY['start', 'table', 'key', 'reduce', 'schema']) f
+    WHERE changed -> f IS DISTINCT FROM known.options -> f LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'stream option "%" cannot be changed', fixed USING ERRCODE = '22023',
+      HINT = CASE fixed WHEN 'start' THEN 'Use sophia.start_stream() or sophia.stop_stream().'
+                        ELSE 'Drop the stream and create it as it should be.' END;
   ELSIF coalesce(changed ->> 'start_from', 'beginning') <> coalesce(known.options ->> 'start_from', 'beginning')
         AND EXISTS (SELECT FROM sophia.checkpoints c WHERE c.stream = alter_stream.stream) THEN
     RAISE EXCEPTION 'stream "%" has begun, so option "start_from" cannot be changed', alter_stream.stream USING ERRCODE = '55000',

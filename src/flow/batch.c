@@ -84,7 +84,8 @@ has_enough(Journal *journal, int64 now, int64 *next)
 	const Reader *reader = journal->reader;
 	int64 end = reader->offset + (int64) buffer_size(&reader->content);
 
-	if (reader->paused || end >= sophia_journal_head(journal))
+	if (reader->paused || end >= sophia_journal_head(journal) ||
+		(journal->limit > 0 && buffer_size(&reader->content) >= journal->limit * 2))
 		return true;
 	if (end != journal->read_end)
 	{
@@ -634,6 +635,7 @@ sophia_batch_run(const char *stream, Shape *shape, Journal *journal, int64 slice
 	sophia_reader_consume(journal->reader, taken);
 	journal->next_offset = batch.change.next_offset;
 	journal->stored_head = batch.change.write_head;
+	journal->limit = batch.limit;
 	journal->careful = false;
 	return BATCH_APPLIED;
 }

@@ -37,6 +37,7 @@ typedef struct Journal
 	int64 read_end;		 /* offset past the reader's content when that was last seen to grow */
 	int64 read_at;		 /* when that was, by sophia_clock_ms() */
 	double speed;		 /* bytes that a batch takes in a millisecond; 0 = not known */
+	size_t limit;		 /* bytes that the last batch was allowed; 0 = there was none */
 	bool careful;		 /* the next batch finds out which document the last one failed on */
 	Backoff backoff;
 	int64 retry_at; /* sophia_clock_ms() before which no batch is tried */

@@ -175,6 +175,24 @@ sophia_reader_grow(Reader *reader)
 	return true;
 }
 
+/* The line that was longer is gone, or the first of several. */
+static void
+end_growth(Reader *reader, size_t share)
+{
+	ByteBuffer *content = &reader->content;
+	ByteBuffer rest = {0};
+
+	reader->limit = share;
+	if (buffer_size(content) > share)
+		return;
+	grown = NULL;
+	if (sophia_buffer_append(&rest, buffer_bytes(content), buffer_size(content)))
+	{
+		sophia_buffer_free(content);
+		*content = rest;
+	}
+}
+
 void
 sophia_reader_consume(Reader *reader, size_t n)
 {
@@ -182,14 +200,9 @@ sophia_reader_consume(Reader *reader, size_t n)
 
 	sophia_buffer_consume(&reader->content, n);
 	reader->offset += n;
-	/* The room for a long line is given back once the line is gone, all of it where there are many readers. */
-	if (grown == reader && buffer_size(&reader->content) <= share)
-	{
-		grown = NULL;
-		reader->limit = share;
-		if (buffer_size(&reader->content) == 0)
-			sophia_buffer_free(&reader->content);
-	}
+	if (grown == reader)
+		end_growth(reader, share);
+	/* Where there are many readers, one that has nothing holds no memory. */
 	if (share < READ_AHEAD && buffer_size(&reader->content) == 0)
 		sophia_buffer_free(&reader->content);
 	/* What was held back can go on, and no socket will tell. */

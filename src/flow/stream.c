@@ -438,7 +438,7 @@ turn_journals(Stream *stream, int64 now, int64 slice_ms)
 
 		if (stream->ended)
 			break;
-		if (slice_ms > 0 && sophia_clock_ms() - now >= slice_ms)
+		if (slice_ms > 0 && served > 0 && sophia_clock_ms() - now >= slice_ms)
 		{
 			next = now;
 			break;

@@ -1,6 +1,9 @@
 # Changing what runs: rewinding streams, altering streams and endpoints, pausing everything; and what progress shows.
 use strict;
 use warnings;
+use Cwd qw(abs_path);
+use File::Basename qw(dirname);
+use File::Find qw(find);
 use JSON::PP ();
 use PostgreSQL::Test::Utils;
 use Sophia::Broker;
@@ -10,7 +13,10 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 my $broker = Sophia::Broker->new->start;
-my $node = Sophia::Ingest->create('main');
+my $company = File::Spec->rel2abs(PostgreSQL::Test::Utils::tempdir('company'));
+my $node = Sophia::Ingest->create('main', fragments => undef, conf => <<"CONF");
+sophia_stack.fragment_directories = '$PostgreSQL::Test::Utils::tmp_check,$company'
+CONF
 my $anchor = 1_780_000_000;
 my $ann = Sophia::Documents->producer('030000000001', clock_of($anchor));
 my $ben = Sophia::Documents->producer('030000000002', clock_of($anchor));
@@ -272,6 +278,48 @@ rewind('much');
 is(sql("SELECT documents, bytes, bytes_total FROM sophia.stream_progress WHERE stream = 'much'") =~ s/^\d+\|\d+\|//r, $much->offset, 'a rewind begins anew');
 ok($node->await_stream('much'), 'and is read again');
 is(sql("SELECT phase, documents FROM sophia.stream_progress WHERE stream = 'much'"), 'live|40000', 'counted from there');
+
+# ---- the sample company, rewound to whatever time ----
+
+sql("SELECT sophia.drop_stream(stream) FROM sophia.streams; TRUNCATE hubspot_raw.contacts, hubspot_raw.companies, slack_raw.users, slack_raw.channels");
+system_or_bail(abs_path(dirname(__FILE__) . '/../sample/company'), '--out', "$company/files");
+my $streams = JSON::PP->new->utf8->decode(slurp_file("$company/files/expected.json"))->{streams};
+my $last = 0;
+find(sub {
+	return if !/^([0-9a-f]{16})-/;
+	my $offset = hex $1;
+	$last = $offset if $offset > $last;
+	utime $anchor + $offset, $anchor + $offset, $_ or die "utime: $!";
+}, "$company/files");
+sql("SELECT sophia.create_endpoint('company', 'fragments', '$company/files')");
+sql("SELECT sophia.create_stream('$_', 'company', '$streams->{$_}{collection}', '$streams->{$_}{shape}')") for sort keys %$streams;
+
+# All rows of the raw tables but for when they were written.
+sub company
+{
+	my @tables = split /\n/, sql("SELECT oid::regclass FROM pg_class WHERE relkind = 'r' AND relnamespace::regnamespace::text LIKE '%\\_raw' ORDER BY 1");
+	return join "\n", map { "$_: " . sql("SELECT count(*), md5(string_agg(r::text, E'\\n' ORDER BY r::text COLLATE \"C\")) FROM (SELECT to_jsonb(t) - 'ingested_at' - 'changed_xid' AS r FROM $_ t) s") } @tables;
+}
+
+sub await_company { return join ' ', grep { !$node->await_stream($_) } sort keys %$streams }
+
+is(await_company(), '', 'the sample company is read');
+$rows = company();
+my $dead = sql('SELECT count(*), sum(begin_offset) FROM sophia.dead_letters');
+my $seed = $ENV{SEED} // time % 1_000_000;
+note "SEED=$seed";
+srand $seed;
+for my $position ('beginning', map { int rand $last } 1 .. 4)
+{
+	my $when = $position eq 'beginning' ? $position : sql('SELECT to_timestamp(' . ($anchor + $position) . ')');
+	sql("SELECT sophia.rewind_stream('$_', '$when')") for sort keys %$streams;
+	await_company();
+	is(company(), $rows, "rewound to $position, it is as before");
+}
+is(sql('SELECT count(*), sum(begin_offset) FROM sophia.dead_letters'), $dead, 'and so are the dead letters');
+sql("SELECT sophia.drop_stream(s) FROM unnest('{" . join(',', sort keys %$streams) . "}'::text[]) s");
+sql("SELECT sophia.create_stream('contacts', 'store', 'acme/contacts', 'hubspot.contacts'), sophia.create_stream('much', 'store', 'acme/much', 'hubspot.companies')");
+ok($node->await_stream($_), "$_ anew") for 'contacts', 'much';
 
 # ---- pause ----
 

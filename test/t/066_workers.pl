@@ -126,14 +126,14 @@ is(sql('SELECT sum(documents_applied) FROM sophia.stream_status'), sum(values %w
 
 # ---- fair turns ----
 
-# A live stream beside a stream that reads 200 MB in the same worker.
+# A live stream beside one that reads 150 MB of ten journals in the same worker.  One turn of all ten would take a second.
 set_workers(1);
 ok(poll(spread(6, 1)), 'one worker again');
 my $broker = Sophia::Broker->new->start;
 my $live = $broker->create_journal('acme/live');
 sql("SELECT sophia.create_endpoint('broker', 'broker', '" . $broker->address . "')");
 sql("SELECT sophia.create_stream('live', 'broker', 'acme/live', 'gong.users')");
-my $much = $node->journal('acme/much');
+my @much = map { $node->journal('acme/much', name => sprintf 'pivot=%02x', $_) } 0 .. 9;
 my $part = join '', map { qq({"_meta":{"uuid":"%s"},"id":"m%d","name":") . 'x' x 600 . qq("}\n) } 1 .. 4000;
 my $document = 0;
 for my $file (1 .. 60)
@@ -141,7 +141,7 @@ for my $file (1 .. 60)
 	my $lines = $part =~ s/%s/Sophia::Documents::uuid('030000000002', Sophia::Documents::clock_of(1_780_000_000) + 160 * ++$document, 0)/egr;
 	my $n = $document - 4000;
 	$lines =~ s/%d/++$n/eg;
-	$much->write($lines);
+	$much[ $file % 10 ]->write($lines);
 }
 ok($node->await_stream('live'), 'a live stream');
 my $seen = $node->beside("DO \$\$ BEGIN CREATE TABLE public.seen (id text, at timestamptz);"
@@ -165,9 +165,10 @@ $broker->put($live, $ann->outside({ id => 'last' }));
 $seen->{run}->finish;
 my %at = split /[|\n]/, sql('SELECT id, extract(epoch FROM at) FROM public.seen');
 my @late = sort { $a <=> $b } map { 1000 * ($at{$_} - $appended{$_}) } keys %appended;
-my $p99 = $late[ int(0.99 * $#late) ];
-note sprintf 'milliseconds until a live document is visible: p50 %.0f p99 %.0f of %d', $late[ $#late / 2 ], $p99, scalar @late;
-cmp_ok($p99, '<', 250, 'and are visible soon');
+my ($p50, $p99) = @late[ $#late / 2, int(0.99 * $#late) ];
+note sprintf 'milliseconds until a live document is visible: p50 %.0f p99 %.0f of %d', $p50, $p99, scalar @late;
+cmp_ok($p50, '<', 250, 'and are visible soon');
+cmp_ok($p99, '<', 1000, 'all of them, also where other tests keep the processors busy');
 ok($node->await_stream('much', 120), 'the backfill ends');
 is(sql('SELECT count(*) FROM hubspot_raw.engagements'), $document, 'with all of its documents');
 
