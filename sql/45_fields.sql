@@ -1,6 +1,6 @@
 -- Fields that the shape of a stream does not know: columns added for them, their filling, and columns that were widened.
 --
--- sophia.stream_progress (42_progress.sql) shows the fills.  The function is in C, because the DDL runs as the owner of the table (src/flow/fields.c).
+-- sophia.stream_progress (48_progress.sql) shows the fills.  The function is in C, because the DDL runs as the owner of the table (src/flow/fields.c).
 
 CREATE TABLE sophia.field_fills (
   table_schema text NOT NULL,
