@@ -160,12 +160,12 @@ take_keys(Fill *fill)
 
 	for (int i = 0; i < shape->n_keys; i++)
 		own[i] = CStringGetTextDatum(shape->key_columns[i]);
-	fill->n_keys = sophia_statement_run(
-		&statement,
-		(Datum[]){ObjectIdGetDatum(fill->table->relid),
-				  PointerGetDatum(construct_array(own, shape->n_keys, TEXTOID, -1, false,
-												  TYPALIGN_INT))},
-		NULL);
+	fill->n_keys =
+		sophia_statement_run(&statement,
+							 (Datum[]){ObjectIdGetDatum(fill->table->relid),
+									   PointerGetDatum(construct_array(own, shape->n_keys, TEXTOID,
+																	   -1, false, TYPALIGN_INT))},
+							 NULL);
 	if (fill->n_keys == 0)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("table \"%s.%s\" has no key to fill it by", fill->table->schema,
