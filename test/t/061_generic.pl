@@ -225,6 +225,15 @@ $node->safe_psql('postgres', "SET ROLE member; $follow");
 feed('owned', line('"id":"1"'));
 is($node->rows("SELECT doc ->> 'who' FROM owned.t"), 'owner', 'a member of the owner can, and the worker writes as the owner');
 
+like($node->error_of(q(GRANT EXECUTE ON FUNCTION sophia.alter_stream TO stranger; SET ROLE stranger; SELECT sophia.alter_stream('owned', '{"reduce": "merge"}'))), qr/^42501: must be owner/,
+	'nor can anybody else change how it is written');
+like($node->error_of(qq(SELECT sophia.alter_stream('$_->[0]', '$_->[1]'))), qr/^$_->[2]/, "alter_stream refuses $_->[1] of $_->[0]")
+  for [ 'owned', '{"table": null}', '22023' ], [ 'owned', '{"key": ["/no"]}', '42703' ], [ 'owned', '{"table": "shop.missing"}', '42P01' ],
+  [ 'owned', '{"schema": {"reduce": {"strategy": "sum"}}}', '0A000' ];
+$node->safe_psql('postgres', q(SELECT sophia.alter_stream('owned', '{"reduce": "merge"}')));
+feed('owned', line('"id":"1","more":1'));
+is($node->rows("SELECT doc ->> 'who', doc ->> 'more' FROM owned.t"), 'owner|1', 'an option that is changed takes effect');
+
 # ---- the table goes away and comes back; a second stream into it; a column more ----
 
 $node->safe_psql('postgres', 'DROP TABLE shop.last');
