@@ -225,6 +225,15 @@ $node->safe_psql('postgres', "SET ROLE member; $follow");
 feed('owned', line('"id":"1"'));
 is($node->rows("SELECT doc ->> 'who' FROM owned.t"), 'owner', 'a member of the owner can, and the worker writes as the owner');
 
+like($node->error_of(q(GRANT EXECUTE ON FUNCTION sophia.alter_stream TO stranger; SET ROLE stranger; SELECT sophia.alter_stream('owned', '{"reduce": "merge"}'))), qr/^42501: must be owner/,
+	'nor can anybody else change how it is written');
+like($node->error_of(qq(SELECT sophia.alter_stream('$_->[0]', '$_->[1]'))), qr/^$_->[2]/, "alter_stream refuses $_->[1] of $_->[0]")
+  for [ 'owned', '{"table": null}', '22023' ], [ 'owned', '{"key": ["/no"]}', '42703' ], [ 'owned', '{"table": "shop.missing"}', '42P01' ],
+  [ 'owned', '{"schema": {"reduce": {"strategy": "sum"}}}', '0A000' ];
+$node->safe_psql('postgres', q(SELECT sophia.alter_stream('owned', '{"reduce": "merge"}')));
+feed('owned', line('"id":"1","more":1'));
+is($node->rows("SELECT doc ->> 'who', doc ->> 'more' FROM owned.t"), 'owner|1', 'an option that is changed takes effect');
+
 # ---- the table goes away and comes back; a second stream into it; a column more ----
 
 $node->safe_psql('postgres', 'DROP TABLE shop.last');
@@ -240,6 +249,13 @@ is($node->rows("SELECT string_agg(id || coalesce(q::text, ''), ' ' ORDER BY id) 
 is(create_table('{"properties": {"id": {"type": "string"}, "s": {"type": "string"}}}', 'shop.last', '{/id}'), 'exists column added', 'a schema that grew adds a column');
 feed('second', line('"id":"d","s":"new"'));
 is($node->rows("SELECT s FROM shop.last WHERE id = 'd'"), 'new', 'which the running streams fill');
+feed('second', line('"id":"e","late":"in doc"'));
+is(create_table('{"properties": {"id": {"type": "string"}, "late": {"type": "string"}}}', 'shop.last', '{/id}'), 'exists column added', 'a column for what is in doc already');
+ok($node->poll_query_until('postgres', "SELECT late = 'in doc' FROM shop.last WHERE id = 'e'"), 'is filled in the rows that are there');
+$node->safe_psql('postgres', 'ALTER TABLE shop.last ADD COLUMN own text');
+is(create_table('{"properties": {"id": {"type": "string"}, "own": {"type": "string"}}}', 'shop.last', '{/id}'), 'exists', 'a column that the user added');
+feed('second', line('"id":"f","own":"told"'));
+is($node->rows("SELECT own FROM shop.last WHERE id = 'f'"), 'told', 'is filled once a schema names it');
 
 # ---- definitions survive a dump ----
 
