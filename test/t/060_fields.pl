@@ -3,6 +3,7 @@ use strict;
 use warnings;
 use PostgreSQL::Test::Utils;
 use JSON::PP ();
+use Sophia::Cluster;
 use Sophia::Documents;
 use Sophia::Ingest;
 use Test::More;
@@ -275,4 +276,20 @@ ok(filled('hubspot_raw.contacts', 'score'), 'a column that is left is taken over
 is(error_of("SELECT sophia.add_field('again', '/properties/colour', 'score', 'bigint')"), '42701 hint', 'for its own field only');
 
 $node->stop;
+
+# ---- without a worker ----
+
+my $plain = Sophia::Cluster->create('plain', preload => 0);
+$plain->safe_psql('postgres', "SELECT count(*) FROM sophia.create_schemas()");
+$plain->safe_psql('postgres', "SELECT sophia.create_endpoint('far', 'broker', 'http://127.0.0.1:1')");
+$plain->safe_psql('postgres', "SELECT sophia.create_stream('idle', 'far', 'acme/contacts', 'hubspot.contacts')");
+$plain->safe_psql('postgres', "SELECT sophia.add_field('idle', '/properties/score', 'score', 'bigint')");
+is($plain->safe_psql('postgres', "SELECT count(*), count(score) FROM hubspot_raw.contacts"), '0|0', 'without a worker the column is there, too');
+is($plain->safe_psql('postgres', "SELECT phase FROM sophia.stream_progress WHERE field = 'score'"), 'stopped', 'and waits for one to be filled');
+$plain->safe_psql('postgres', 'DROP TABLE hubspot_raw.contacts');
+my (undef, undef, $err) = $plain->psql('postgres', "\\set VERBOSITY verbose\nSELECT sophia.add_field('idle', '/a', 'a', 'text')");
+like($err, qr/42P01/, 'a table that is gone has no columns');
+is($plain->safe_psql('postgres', "SELECT count(*) FROM sophia.create_schemas() WHERE action = 'created'"), 2, 'create_schemas makes it anew');
+is($plain->safe_psql('postgres', "SELECT count(score) FROM hubspot_raw.contacts"), 0, 'with the column');
+$plain->stop;
 done_testing();
