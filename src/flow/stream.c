@@ -100,7 +100,7 @@ sophia_stream_matches(const Stream *stream, const StreamDefinition *definition)
 		   same_text(mine->collection, definition->collection) &&
 		   same_text(mine->shape, definition->shape) &&
 		   mine->created_at == definition->created_at &&
-		   mine->hard_delete == definition->hard_delete;
+		   mine->hard_delete == definition->hard_delete && mine->truncates == definition->truncates;
 }
 
 uint64
@@ -349,7 +349,7 @@ turn_journal(Stream *stream, Journal *journal)
 static void
 make_room(Stream *stream, Journal *journal)
 {
-	Reader *reader = journal->reader;
+	Reader *reader = sophia_journal_reader(journal);
 
 	if (!reader->paused || buffer_size(&reader->content) < reader->limit)
 		return;
