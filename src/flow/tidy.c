@@ -44,8 +44,10 @@ set_aside(const char *stream, Journal *journal, Producer *producer, ProducerRows
 {
 	int64 last = sophia_producers_last_staged(stream, journal->name, producer->id);
 	uint64 n = sophia_producers_unstage(stream, journal->name, producer->id);
+	/* some of it may have been set aside before, and a replay of that broken off */
+	int64 gap_end = Max(producer->gap_end, last + 1);
 	StoredProducer stored = {producer->id, producer->state.last_ack, producer->state.max_clock,
-							 producer->state.begin, last + 1};
+							 producer->state.begin, gap_end};
 	StreamEvent event = {.name = "set_aside",
 						 .offset = last,
 						 .clock = producer->state.max_clock,
@@ -54,7 +56,7 @@ set_aside(const char *stream, Journal *journal, Producer *producer, ProducerRows
 	producer->staged = false;
 	if (n == 0)
 		return;
-	producer->gap_end = last + 1;
+	producer->gap_end = gap_end;
 	sophia_producers_put(rows, &stored);
 	event.detail =
 		psprintf("{\"producer\": \"%012llx\", \"begin_offset\": %lld, \"documents\": %llu}",
@@ -74,7 +76,7 @@ is_forgettable(const Journal *journal, const Producer *producer)
 static bool
 is_silent(const Journal *journal, const Producer *producer)
 {
-	return producer->state.begin >= 0 && producer->staged &&
+	return producer->state.begin >= 0 && producer->staged && producer != journal->wanted &&
 		   sophia_clock_is_behind(producer->state.max_clock, journal->newest,
 								  (int64) sophia_staging_limit * SECS_PER_MINUTE);
 }
