@@ -220,16 +220,29 @@ is_tombstone(const JsonNode *root)
 
 /* Parses the line of a document; of one that is too large to be applied, only what its place in the sequence needs. */
 static bool
-parse_document(Arena *arena, ApplyDocument *given, bool skim)
+parse_document(Arena *arena, ApplyDocument *given)
 {
 	bool fine;
 
-	parser.skim = skim || is_too_large(given->length);
+	parser.skim = is_too_large(given->length);
 	fine = sophia_json_parse(&parser, arena, given->line, given->length);
 	if (parser.problem == JSON_NO_MEMORY)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	given->document.root = parser.root;
 	given->document.tombstone = is_tombstone(&parser.root);
+	return fine;
+}
+
+/* Reads only what the place of a document in the sequence needs. */
+static bool
+skim_document(ApplyDocument *given)
+{
+	bool fine;
+
+	parser.skim = true;
+	fine = sophia_json_parse(&parser, &line_arena, given->line, given->length);
+	if (parser.problem == JSON_NO_MEMORY)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	return fine;
 }
 
@@ -251,7 +264,7 @@ read_staged(Batch *batch, SPITupleTable *table, uint64 i, uint64 after, uint64 t
 	stored = DatumGetByteaPP(SPI_getbinval(table->vals[i], table->tupdesc, 3, &null));
 	given->line = VARDATA_ANY(stored);
 	given->length = VARSIZE_ANY_EXHDR(stored);
-	parse_document(&staged_arena, given, false);
+	parse_document(&staged_arena, given);
 	return true;
 }
 
@@ -328,7 +341,7 @@ commit_pending(Batch *batch, Producer *producer, uint64 after, uint64 through)
 		if (pending->given.document.clock <= after || pending->given.document.clock > through)
 			continue;
 		if (pending->skimmed && pending->problem == JSON_FINE)
-			parse_document(&line_arena, &pending->given, false);
+			parse_document(&line_arena, &pending->given);
 		commit_document(batch, &pending->given, pending->problem, pending->problem_at);
 		committed++;
 	}
@@ -362,7 +375,7 @@ take_control(Batch *batch, ApplyDocument *given, const DocumentUuid *uuid, bool 
 	ControlDocument control;
 
 	if (parser.skim && parser.problem == JSON_FINE)
-		parse_document(&line_arena, given, false);
+		parse_document(&line_arena, given);
 	control = sophia_control_document_read(&given->document.root, uuid->flags);
 	if (control.kind == CONTROL_BACKFILL_COMPLETE && committed && batch->journal->truncates)
 	{
@@ -407,7 +420,7 @@ sequence_document(Batch *batch, ApplyDocument *given, const DocumentUuid *uuid)
 			break;
 		case SEQUENCE_COMMIT:
 			if (data && parser.skim && parser.problem == JSON_FINE)
-				parse_document(&line_arena, given, false);
+				parse_document(&line_arena, given);
 			if (data)
 				commit_document(batch, given, parser.problem, parser.problem_at);
 			break;
@@ -453,7 +466,7 @@ take_line(Batch *batch, const char *line, size_t length, int64 offset)
 
 	if (is_blank(line, length))
 		return true;
-	fine = parse_document(&line_arena, &given, batch->skims);
+	fine = batch->skims ? skim_document(&given) : parse_document(&line_arena, &given);
 	given.document.offset = offset;
 	if (parser.uuid.kind != JSON_STRING ||
 		!sophia_uuid_parse(parser.uuid.u.text, parser.uuid.length, &uuid))
