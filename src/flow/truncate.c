@@ -53,8 +53,8 @@ sophia_truncate(const char *stream, Shape *shape, const Journal *journal,
 	int64 rows = 0;
 
 	if (!marker.bounded)
-		marker.bounded =
-			sophia_events_last_clock(stream, journal->name, "backfill_begin", &marker.truncated_at);
+		marker.bounded = sophia_events_last_clock(stream, journal->name, "backfill_begin",
+												  given->document.offset, &marker.truncated_at);
 	if (!marker.bounded)
 		rows = -1; /* nobody knows where it began */
 	else

@@ -36,18 +36,19 @@ sophia_events_add(const char *stream, const char *journal, const StreamEvent *ev
 }
 
 bool
-sophia_events_last_clock(const char *stream, const char *journal, const char *name, uint64 *clock)
+sophia_events_last_clock(const char *stream, const char *journal, const char *name, int64 before,
+						 uint64 *clock)
 {
 	static Statement statement = {
 		"SELECT clock FROM sophia.stream_events WHERE stream = $1 AND journal = $2 AND event = $3"
-		" ORDER BY begin_offset DESC LIMIT 1",
-		3,
-		{TEXTOID, TEXTOID, TEXTOID}};
+		" AND begin_offset < $4 ORDER BY begin_offset DESC LIMIT 1",
+		4,
+		{TEXTOID, TEXTOID, TEXTOID, INT8OID}};
 	bool null;
 
 	if (sophia_statement_run(&statement,
 							 (Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal),
-									   CStringGetTextDatum(name)},
+									   CStringGetTextDatum(name), Int64GetDatum(before)},
 							 NULL) == 0)
 		return false;
 	*clock = (uint64) DatumGetInt64(sophia_result(0, 1, &null));

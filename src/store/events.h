@@ -23,8 +23,8 @@ typedef struct StreamEvent
 /* Records an event inside the caller's transaction; the same one of the same document again does nothing. */
 extern void sophia_events_add(const char *stream, const char *journal, const StreamEvent *event);
 
-/* Finds the clock of the newest event of that name in a journal; false when there is none. */
+/* Finds the clock of the last event of that name in a journal before an offset; false when there is none. */
 extern bool sophia_events_last_clock(const char *stream, const char *journal, const char *name,
-									 uint64 *clock);
+									 int64 before, uint64 *clock);
 
 #endif /* SOPHIA_EVENTS_H */

@@ -201,6 +201,8 @@ feed('rules', $p->document(contact('r6', 'lost')) . $p->ack(clock => $early - 16
 is(contacts('r'), 'r3=x r4=x', 'a document outside of a transaction drops the open one; an acknowledgement commits what it covers');
 is(events('rules', "event, detail ->> 'dropped'"), "outside_in_transaction|2\npartial_ack|1\ndeep_rollback|1", 'what was dropped is told');
 is(anomalies('rules'), '3', 'and counted');
+feed('rules', join '', map { line($p, CONTROL, '{"_meta":{"uuid":"%s"},"beat":1}') } 1 .. 150);
+is(anomalies('rules') . '|' . $node->rows("SELECT count(*) FROM sophia.stream_events WHERE stream = 'rules'"), '153|100', 'all are counted, a hundred an hour are recorded');
 
 # ---- truncation on opt-in ----
 
@@ -210,10 +212,11 @@ foreach my $case ([ 'soft', 'kept', '' ], [ 'hard', 'gone', ', "delete": "hard"'
 	my $id = substr $name, 0, 1;
 	$p = producer();
 	follow("truncate_$name", before => $p->transaction(contact("t${id}1", 'old'), contact("t${id}2", 'old')), options => qq({"truncate": "apply"$option}));
-	feed("truncate_$name", line($p, CONTROL, '{"_meta":{"uuid":"%s","backfillBegin":true}}') . $p->transaction(contact("t${id}2", 'new')));
-	is(contacts("t$id"), "t${id}1=old t${id}2=new", 'a backfill that begins deletes nothing');
+	feed("truncate_$name", line($p, CONTROL, '{"_meta":{"uuid":"%s","backfillBegin":true}}') . $p->transaction(contact("t${id}2", 'new'))
+		. producer()->document(contact("t${id}4", 'large'), flags => OUTSIDE, clock => (1 << 63) + 4096));
+	is(contacts("t$id"), "t${id}1=old t${id}2=new t${id}4=large", 'a backfill that begins deletes nothing');
 	feed("truncate_$name", $p->document(contact("t${id}3", 'new')) . line($p, ACK, '{"_meta":{"uuid":"%s"},"is_ack":true,"backfillComplete":true}'));
-	is(contacts("t$id"), "t${id}2=new t${id}3=new", 'one that is complete deletes what it did not bring');
+	is(contacts("t$id"), "t${id}2=new t${id}3=new t${id}4=large", 'one that is complete deletes what it did not bring');
 	is($node->rows("SELECT count(*) FROM hubspot_raw.contacts WHERE id = 't${id}1'"), $name eq 'soft' ? 1 : 0, "the row is $what");
 	is(events("truncate_$name", "event, detail ->> 'rows'"), "backfill_begin|\nbackfill_complete|1", 'the event tells how many');
 }
