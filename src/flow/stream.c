@@ -402,7 +402,7 @@ turn_journals(Stream *stream, int64 now)
 	return next;
 }
 
-/* True while some journal holds a whole line that is not applied. */
+/* True while some journal holds a whole line that a batch or a replay can take. */
 static bool
 has_whole_line(const Stream *stream)
 {
@@ -410,7 +410,7 @@ has_whole_line(const Stream *stream)
 
 	foreach(cell, stream->journals)
 	{
-		const ByteBuffer *content = &((Journal *) lfirst(cell))->reader->content;
+		const ByteBuffer *content = &sophia_journal_reader(lfirst(cell))->content;
 		size_t size = buffer_size(content);
 
 		if (size > 0 && memchr(buffer_bytes(content), '\n', size) != NULL)

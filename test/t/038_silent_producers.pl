@@ -186,6 +186,23 @@ ok($node->await_stream('gone'), 'fragments: the stream goes on');
 is(contacts('g') . '|' . contacts('h'), 'g2=left|h1=x h2=x h3=x', 'what the source still has is committed');
 is(events('gone', "event, detail ->> 'from', (detail ->> 'to')::int > 100"), "set_aside||\nhistory_gone|0|t\nread_again||", 'an event tells what is gone');
 
+# Fragments: other bytes are not taken for those that were read.
+$journal = $node->journal('acme/rewritten');
+($silent, $other) = (producer(80 * HOUR), producer(79 * HOUR));
+my $bytes = $other->outside(contact('k1', 'x')) . $silent->document(contact('k2', 'never'));
+my $rewritten = $journal->write($bytes);
+$node->follow('rewritten', 'acme/rewritten', 'hubspot.contacts');
+ok($node->await_stream('rewritten'), 'caught up');
+$journal->write(producer(0)->outside(contact('k3', 'x')));
+ok($node->await_stream('rewritten'), 'caught up');
+my $end = $journal->offset;
+unlink $rewritten or die "cannot remove $rewritten: $!\n";
+$journal->write('x' x (length($bytes) - 1) . "\n", begin => 0);
+$journal->{offset} = $end;
+$journal->write($silent->ack);
+like($node->failure_of('rewritten'), qr/was written anew/, 'a journal that was written anew fails the stream');
+is(contacts('k'), 'k1=x k3=x', 'and nothing of the transaction is committed');
+
 # A broker: all of it is gone.
 my $append = $make{broker}->('expired');
 ($silent, $other) = (producer(80 * HOUR), producer(79 * HOUR));
