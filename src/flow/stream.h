@@ -22,6 +22,7 @@ typedef struct StreamDefinition
 	const char *shape;
 	bool hard_delete;
 	bool from_end;
+	bool truncates;
 	const char *options;	/* all of them, as text */
 	TimestampTz created_at; /* tells a stream from an earlier one of its name */
 	TimestampTz rewound_at; /* tells a stream from what it was before its last rewind; 0 = never */

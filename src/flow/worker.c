@@ -114,6 +114,7 @@ read_definition(uint64 i)
 	definition.rewound_at = null ? 0 : definition.rewound_at;
 	definition.rewind_to = DatumGetTimestampTz(sophia_result(i, 14, &null));
 	definition.rewinds = !null;
+	definition.truncates = DatumGetBool(sophia_result(i, 15, &null)) && !null;
 	return definition;
 }
 
@@ -124,7 +125,7 @@ take_configuration(void)
 	static Statement statement = {
 		"SELECT s.stream, e.kind, e.address, e.options ->> 'token', s.collection, s.shape,"
 		" s.options ->> 'delete', s.options ->> 'start_from', s.state, s.last_error, s.created_at,"
-		" s.options::text, s.rewound_at, s.rewind_to"
+		" s.options::text, s.rewound_at, s.rewind_to, s.options ->> 'truncate' = 'apply'"
 		" FROM sophia.streams AS s JOIN sophia.endpoints AS e USING (endpoint)"
 		" WHERE s.state IN ('starting', 'running') AND s.system_identifier = $1"
 		" AND s.database_oid = $2 AND s.worker = $3 ORDER BY s.stream",
