@@ -107,7 +107,7 @@ CREATE FUNCTION sophia.check_stream_options(options jsonb) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   allowed constant jsonb := '{"start": [true, false], "start_from": ["beginning", "end"], "delete": ["soft", "hard"],
-                              "evolve": ["off", "auto"], "misfit": ["dead_letter", "widen"],
+                              "evolve": ["off", "auto"], "misfit": ["dead_letter", "widen"], "truncate": ["ignore", "apply"],
                               "reduce": ["lastWriteWins", "merge", "none"]}';
   -- These are looked at with the shape.
   free constant text[] := '{table,key,schema}';
@@ -121,7 +121,7 @@ BEGIN
     CONTINUE WHEN name = ANY (free);
     IF NOT allowed ? name THEN
       RAISE EXCEPTION 'unknown stream option "%"', name USING ERRCODE = '22023',
-        HINT = 'The options are "start", "start_from", "delete", "evolve" and "misfit", and of the shape generic "table", "key", "reduce" and "schema".';
+        HINT = 'The options are "start", "start_from", "delete", "evolve" and "misfit", "truncate", and of the shape generic "table", "key", "reduce" and "schema".';
     END IF;
     IF jsonb_typeof(value) IN ('array', 'object') OR NOT allowed -> name @> value THEN
       RAISE EXCEPTION 'invalid value of stream option "%"', name USING ERRCODE = '22023',
@@ -393,14 +393,13 @@ BEGIN
   IF NOT FOUND THEN
     RAISE EXCEPTION 'stream "%" does not exist', drop_stream.stream USING ERRCODE = '42704';
   END IF;
-  DELETE FROM sophia.checkpoints c WHERE c.stream = drop_stream.stream;
   DELETE FROM sophia.producers p WHERE p.stream = drop_stream.stream;
   DELETE FROM sophia.staged_documents d WHERE d.stream = drop_stream.stream;
   DELETE FROM sophia.new_fields n WHERE n.stream = drop_stream.stream;
   PERFORM sophia.notify_workers();
 END;
 $$;
-COMMENT ON FUNCTION sophia.drop_stream(text) IS 'forgets a stream, its checkpoint and its staged documents; rows and dead letters stay';
+COMMENT ON FUNCTION sophia.drop_stream(text) IS 'forgets a stream, its checkpoint, its staged documents and its events; rows and dead letters stay';
 
 CREATE FUNCTION sophia.await_stream(stream text, timeout interval DEFAULT '30 s') RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -442,7 +441,7 @@ COMMENT ON FUNCTION sophia.await_stream(text, interval) IS 'waits until a stream
 CREATE VIEW sophia.stream_journals AS
   SELECT c.stream, c.journal, c.next_offset AS applied_offset, c.write_head,
          greatest(c.write_head - c.next_offset, 0) AS lag_bytes,
-         c.documents_applied, c.documents_reduced, c.documents_deleted, c.documents_dead, c.last_document_at
+         c.documents_applied, c.documents_reduced, c.documents_deleted, c.documents_dead, c.last_document_at, c.anomalies
   FROM sophia.checkpoints c;
 COMMENT ON VIEW sophia.stream_journals IS 'how far each journal of each stream is applied';
 COMMENT ON COLUMN sophia.stream_journals.lag_bytes IS 'bytes that the endpoint held when it was last asked and that are not applied yet';
@@ -472,6 +471,7 @@ CREATE VIEW sophia.stream_status AS
   CROSS JOIN LATERAL (SELECT sophia.worker_pid(coalesce(s.worker, -1)) AS pid) w
   LEFT JOIN sophia.stream_journals j ON j.stream = s.stream
   GROUP BY s.stream, h.system_identifier, h.database_oid, w.pid;
+COMMENT ON COLUMN sophia.stream_journals.anomalies IS 'how often a producer broke the rules of its sequence, or wrote what is neither data nor known: see stream_events';
 COMMENT ON VIEW sophia.stream_status IS 'state and progress of each stream; who is granted it also needs EXECUTE on sophia.worker_pid';
 COMMENT ON COLUMN sophia.stream_status.state IS 'stopped, starting, running or failed';
 COMMENT ON COLUMN sophia.stream_status.lag_bytes IS 'bytes that the endpoint held when it was last asked and that are not applied yet';

@@ -22,11 +22,11 @@ BEGIN
   IF forward THEN
     -- What a producer committed or rolled back stays decided; what it has open is skipped.
     target := wanted;
-    UPDATE sophia.producers p SET max_clock = p.last_ack, begin_offset = -1
+    UPDATE sophia.producers p SET max_clock = p.last_ack, begin_offset = -1, gap_end = -1
       WHERE p.stream = rewind_journal.stream AND p.journal = rewind_journal.journal;
   ELSE
     SELECT least(wanted, stored.next_offset, min(p.begin_offset) FILTER (WHERE p.begin_offset >= 0),
-                 CASE WHEN stored.next_offset < stored.replay_until THEN stored.replay_from END)
+                 CASE WHEN stored.next_offset < stored.rewound_until THEN stored.rewound_from END)
       INTO target FROM sophia.producers p
       WHERE p.stream = rewind_journal.stream AND p.journal = rewind_journal.journal;
     IF target = stored.next_offset THEN
@@ -36,8 +36,8 @@ BEGIN
   END IF;
   DELETE FROM sophia.staged_documents d WHERE d.stream = rewind_journal.stream AND d.journal = rewind_journal.journal;
   UPDATE sophia.checkpoints c
-    SET next_offset = target, replay_from = target,
-        replay_until = CASE WHEN forward THEN target ELSE greatest(stored.next_offset, stored.replay_until) END,
+    SET next_offset = target, rewound_from = target,
+        rewound_until = CASE WHEN forward THEN target ELSE greatest(stored.next_offset, stored.rewound_until) END,
         begun_at = clock_timestamp(), begun_offset = target, begun_documents = c.documents_applied, caught_up_at = NULL,
         updated_at = clock_timestamp(), bytes_per_second = 0, documents_per_second = 0
     WHERE c.stream = rewind_journal.stream AND c.journal = rewind_journal.journal;

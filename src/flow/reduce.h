@@ -28,7 +28,7 @@ typedef struct Document
 	 * Not 0: the journal is read again from this offset on, and the document was committed before.  A row that the journal
 	 * made from a document before the offset was made after this one.
 	 */
-	int64_t replay_from;
+	int64_t rewound_from;
 } Document;
 
 /* A row as the documents see it. */

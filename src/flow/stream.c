@@ -383,7 +383,7 @@ turn_journal(Stream *stream, Journal *journal, int64 slice_ms)
 static void
 make_room(Stream *stream, Journal *journal)
 {
-	Reader *reader = journal->reader;
+	Reader *reader = sophia_journal_reader(journal);
 
 	if (!reader->paused || buffer_size(&reader->content) < reader->limit)
 		return;
@@ -479,7 +479,7 @@ backlog(const Stream *stream)
 	return bytes;
 }
 
-/* True while some journal holds a whole line that is not applied. */
+/* True while some journal holds a whole line that a batch or a replay can take. */
 static bool
 has_whole_line(const Stream *stream)
 {
@@ -487,7 +487,7 @@ has_whole_line(const Stream *stream)
 
 	foreach(cell, stream->journals)
 	{
-		const ByteBuffer *content = &((Journal *) lfirst(cell))->reader->content;
+		const ByteBuffer *content = &sophia_journal_reader(lfirst(cell))->content;
 		size_t size = buffer_size(content);
 
 		if (size > 0 && memchr(buffer_bytes(content), '\n', size) != NULL)

@@ -24,6 +24,7 @@ typedef struct StreamDefinition
 	bool evolves;		/* option evolve = auto */
 	const char *misfit; /* option misfit, NULL: not given */
 	bool from_end;
+	bool truncates;
 	const char *options;	/* all of them, as text */
 	TimestampTz created_at; /* tells a stream from an earlier one of its name */
 	TimestampTz rewound_at; /* tells a stream from what it was before its last rewind; 0 = never */

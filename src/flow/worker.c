@@ -96,7 +96,7 @@ read_definition(uint64 i)
 {
 	char *delete = sophia_result_text(i, 7);
 	char *start_from = sophia_result_text(i, 8);
-	char *evolve = sophia_result_text(i, 15);
+	char *evolve = sophia_result_text(i, 16);
 	StreamDefinition definition = {
 		.stream = sophia_result_text(i, 1),
 		.kind = sophia_result_text(i, 2),
@@ -108,7 +108,7 @@ read_definition(uint64 i)
 		.from_end = start_from != NULL && strcmp(start_from, "end") == 0,
 		.options = sophia_result_text(i, 12),
 		.evolves = evolve != NULL && strcmp(evolve, "auto") == 0,
-		.misfit = sophia_result_text(i, 16),
+		.misfit = sophia_result_text(i, 17),
 	};
 	bool null;
 
@@ -117,6 +117,7 @@ read_definition(uint64 i)
 	definition.rewound_at = null ? 0 : definition.rewound_at;
 	definition.rewind_to = DatumGetTimestampTz(sophia_result(i, 14, &null));
 	definition.rewinds = !null;
+	definition.truncates = DatumGetBool(sophia_result(i, 15, &null)) && !null;
 	return definition;
 }
 
@@ -127,7 +128,7 @@ take_configuration(void)
 	static Statement statement = {
 		"SELECT s.stream, e.kind, e.address, e.options ->> 'token', s.collection, s.shape,"
 		" s.options ->> 'delete', s.options ->> 'start_from', s.state, s.last_error, s.created_at,"
-		" s.options::text, s.rewound_at, s.rewind_to,"
+		" s.options::text, s.rewound_at, s.rewind_to, s.options ->> 'truncate' = 'apply',"
 		" s.options ->> 'evolve', s.options ->> 'misfit'"
 		" FROM sophia.streams AS s JOIN sophia.endpoints AS e USING (endpoint)"
 		" WHERE s.state IN ('starting', 'running') AND s.system_identifier = $1"

@@ -13,31 +13,6 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#define PRODUCER_BYTES 6
-
-/* A producer's six bytes, the most significant first. */
-static Datum
-producer_datum(uint64 producer)
-{
-	bytea *bytes = palloc(VARHDRSZ + PRODUCER_BYTES);
-
-	SET_VARSIZE(bytes, VARHDRSZ + PRODUCER_BYTES);
-	for (int i = 0; i < PRODUCER_BYTES; i++)
-		VARDATA(bytes)[i] = (char) (producer >> (8 * (PRODUCER_BYTES - 1 - i)));
-	return PointerGetDatum(bytes);
-}
-
-static uint64
-producer_from_datum(Datum value)
-{
-	bytea *bytes = DatumGetByteaPP(value);
-	uint64 producer = 0;
-
-	for (int i = 0; i < PRODUCER_BYTES; i++)
-		producer = producer << 8 | (unsigned char) VARDATA_ANY(bytes)[i];
-	return producer;
-}
-
 static Datum
 bytes_datum(const char *bytes, size_t length)
 {
@@ -96,9 +71,9 @@ sophia_checkpoint_open(const char *stream, const char *journal, int64 start)
 }
 
 void
-sophia_checkpoint_replay(const char *stream, const char *journal, int64 *from, int64 *until)
+sophia_checkpoint_rewound(const char *stream, const char *journal, int64 *from, int64 *until)
 {
-	static Statement statement = {"SELECT replay_from, replay_until FROM sophia.checkpoints"
+	static Statement statement = {"SELECT rewound_from, rewound_until FROM sophia.checkpoints"
 								  " WHERE stream = $1 AND journal = $2",
 								  2,
 								  {TEXTOID, TEXTOID}};
@@ -114,9 +89,9 @@ sophia_checkpoint_replay(const char *stream, const char *journal, int64 *from, i
 }
 
 void
-sophia_checkpoint_replay_from(const char *stream, const char *journal, int64 from)
+sophia_checkpoint_rewound_from(const char *stream, const char *journal, int64 from)
 {
-	static Statement statement = {"UPDATE sophia.checkpoints SET replay_from = $3"
+	static Statement statement = {"UPDATE sophia.checkpoints SET rewound_from = $3"
 								  " WHERE stream = $1 AND journal = $2",
 								  3,
 								  {TEXTOID, TEXTOID, INT8OID}};
@@ -169,7 +144,7 @@ sophia_checkpoint_lock(const char *stream, const char *journal)
 }
 
 /* Seconds since the last save; and an average over them in which what is old counts less by a factor of e each ten seconds. */
-#define SECONDS "greatest(extract(epoch FROM $10 - updated_at)::float8, 0.001)"
+#define SECONDS "greatest(extract(epoch FROM $11 - updated_at)::float8, 0.001)"
 #define MOVING_AVERAGE(column, amount)                                                             \
 	", " column " = " column " * exp(-" SECONDS " / 10) + (1 - exp(-" SECONDS " / 10)) * " amount  \
 	" / " SECONDS
@@ -181,13 +156,14 @@ sophia_checkpoint_save(const char *stream, const char *journal, const Checkpoint
 		"UPDATE sophia.checkpoints SET next_offset = $3, write_head = $4,"
 		" documents_applied = documents_applied + $5, documents_reduced = documents_reduced + $6,"
 		" documents_deleted = documents_deleted + $7, documents_dead = documents_dead + $8,"
-		" last_document_at = coalesce($9, last_document_at), updated_at = $10,"
-		" caught_up_at = CASE WHEN $3 >= $4 THEN coalesce(caught_up_at, $10) ELSE caught_up_at END" MOVING_AVERAGE(
+		" last_document_at = coalesce($9, last_document_at), anomalies = anomalies + $10,"
+		" updated_at = $11,"
+		" caught_up_at = CASE WHEN $3 >= $4 THEN coalesce(caught_up_at, $11) ELSE caught_up_at END" MOVING_AVERAGE(
 			"bytes_per_second", "($3 - next_offset)")
 			MOVING_AVERAGE("documents_per_second", "$5") " WHERE stream = $1 AND journal = $2",
-		10,
+		11,
 		{TEXTOID, TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID,
-		 TIMESTAMPTZOID}};
+		 INT8OID, TIMESTAMPTZOID}};
 	Datum values[] = {CStringGetTextDatum(stream),
 					  CStringGetTextDatum(journal),
 					  Int64GetDatum(change->next_offset),
@@ -197,101 +173,10 @@ sophia_checkpoint_save(const char *stream, const char *journal, const Checkpoint
 					  Int64GetDatum(change->deleted),
 					  Int64GetDatum(change->dead),
 					  TimestampTzGetDatum(change->last_document_at),
+					  Int64GetDatum(change->anomalies),
 					  TimestampTzGetDatum(GetCurrentTimestamp())};
 
-	sophia_statement_run(&statement, values, change->last_document_at == 0 ? "        n " : NULL);
-}
-
-void
-sophia_checkpoint_producers(const char *stream, const char *journal,
-							void (*take)(void *owner, const StoredProducer *producer), void *owner)
-{
-	static Statement statement = {
-		"SELECT producer, last_ack, max_clock, begin_offset FROM sophia.producers"
-		" WHERE stream = $1 AND journal = $2",
-		2,
-		{TEXTOID, TEXTOID}};
-	uint64 n = sophia_statement_run(
-		&statement, (Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal)}, NULL);
-
-	for (uint64 i = 0; i < n; i++)
-	{
-		bool null;
-		StoredProducer producer = {
-			.producer = producer_from_datum(sophia_result(i, 1, &null)),
-			.last_ack = (uint64) DatumGetInt64(sophia_result(i, 2, &null)),
-			.max_clock = (uint64) DatumGetInt64(sophia_result(i, 3, &null)),
-			.begin_offset = DatumGetInt64(sophia_result(i, 4, &null)),
-		};
-
-		take(owner, &producer);
-	}
-}
-
-void
-sophia_checkpoint_save_producer(const char *stream, const char *journal,
-								const StoredProducer *producer)
-{
-	static Statement statement = {
-		"INSERT INTO sophia.producers (stream, journal, producer, last_ack, max_clock, begin_offset)"
-		" VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (stream, journal, producer) DO UPDATE"
-		" SET last_ack = EXCLUDED.last_ack, max_clock = EXCLUDED.max_clock,"
-		" begin_offset = EXCLUDED.begin_offset",
-		6,
-		{TEXTOID, TEXTOID, BYTEAOID, INT8OID, INT8OID, INT8OID}};
-
-	sophia_statement_run(&statement,
-						 (Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal),
-								   producer_datum(producer->producer),
-								   Int64GetDatum((int64) producer->last_ack),
-								   Int64GetDatum((int64) producer->max_clock),
-								   Int64GetDatum(producer->begin_offset)},
-						 NULL);
-}
-
-void
-sophia_checkpoint_stage(const char *stream, const char *journal, uint64 producer, int64 offset,
-						uint64 clock, const char *document, size_t length)
-{
-	static Statement statement = {
-		"INSERT INTO sophia.staged_documents (stream, journal, producer, begin_offset, clock, document)"
-		" VALUES ($1, $2, $3, $4, $5, $6)",
-		6,
-		{TEXTOID, TEXTOID, BYTEAOID, INT8OID, INT8OID, BYTEAOID}};
-
-	sophia_statement_run(&statement,
-						 (Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal),
-								   producer_datum(producer), Int64GetDatum(offset),
-								   Int64GetDatum((int64) clock), bytes_datum(document, length)},
-						 NULL);
-}
-
-void
-sophia_checkpoint_unstage(const char *stream, const char *journal, uint64 producer)
-{
-	static Statement statement = {
-		"DELETE FROM sophia.staged_documents WHERE stream = $1 AND journal = $2 AND producer = $3",
-		3,
-		{TEXTOID, TEXTOID, BYTEAOID}};
-
-	sophia_statement_run(&statement,
-						 (Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal),
-								   producer_datum(producer)},
-						 NULL);
-}
-
-struct PortalData *
-sophia_checkpoint_staged(const char *stream, const char *journal, uint64 producer)
-{
-	return SPI_cursor_open_with_args(
-		NULL,
-		"SELECT begin_offset, clock, document FROM sophia.staged_documents"
-		" WHERE stream = $1 AND journal = $2 AND producer = $3"
-		" ORDER BY begin_offset",
-		3, (Oid[]){TEXTOID, TEXTOID, BYTEAOID},
-		(Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal),
-				  producer_datum(producer)},
-		NULL, true, 0);
+	sophia_statement_run(&statement, values, change->last_document_at == 0 ? "        n  " : NULL);
 }
 
 bool

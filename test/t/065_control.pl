@@ -110,7 +110,7 @@ my $applied = $node->status('contacts', 'documents_applied');
 rewind('contacts', '2026-05-28 22:30:00+00');    # between the last two
 ok($node->await_stream('contacts'), 'rewound to a time');
 is(contacts(), $rows, 'the rows are the same, though only a part was read again');
-is(checkpoint($journal, 'replay_from'), $late, 'from the fragment on that was written then');
+is(checkpoint($journal, 'rewound_from'), $late, 'from the fragment on that was written then');
 cmp_ok($node->status('contacts', 'documents_applied') - $applied, '<=', 2, 'which are few documents');
 is(sql("SELECT rewind_to IS NULL, rewound_at IS NOT NULL FROM sophia.streams WHERE stream = 'contacts'"), 't|t', 'nothing is left to do');
 
@@ -120,7 +120,7 @@ write_at($journal, $ann->outside(contact(8, firstname => 'x')), $anchor + 20_000
 ok($node->await_stream('contacts'), 'with a transaction that is open');
 rewind('contacts', '2026-05-29 01:59:00+00');
 ok($node->await_stream('contacts'), 'rewound behind its beginning');
-is(checkpoint($journal, 'replay_from'), $open, 'it is read from its first document on');
+is(checkpoint($journal, 'rewound_from'), $open, 'it is read from its first document on');
 $journal->write($ben->ack);
 ok($node->await_stream('contacts'), 'and when it ends');
 like(contacts(), qr/^7\|.*"open"/m, 'nothing of it is lost');
@@ -185,7 +185,7 @@ ok($node->await_stream('live'), 'and another, later');
 $rows = sql('SELECT id, doc, source_offset FROM slack_raw.channels ORDER BY id');
 sql("SELECT sophia.rewind_stream('live', '$moment')");
 ok($node->await_stream('live'), 'rewound to between them');
-is(sql("SELECT replay_from, next_offset = write_head FROM sophia.checkpoints WHERE stream = 'live'"), "$end|t", 'the broker says where that is');
+is(sql("SELECT rewound_from, next_offset = write_head FROM sophia.checkpoints WHERE stream = 'live'"), "$end|t", 'the broker says where that is');
 is(sql('SELECT id, doc, source_offset FROM slack_raw.channels ORDER BY id'), $rows, 'the rows are the same');
 rewind('live', 'end');
 ok($node->await_stream('live'), 'to the end');

@@ -146,7 +146,7 @@ test_replay(void)
 	RowState state = row("{\"id\":1,\"a\":1}", 10, 50, true);
 	Document again = document("{\"id\":1,\"a\":2}", 9, 120);
 
-	again.replay_from = 100;
+	again.rewound_from = 100;
 	ok(sophia_reduce(&state, &again, REDUCE_MERGE, &arena) == REDUCE_NOTHING &&
 		   number(&state.doc, "a") == 1,
 	   "what is read again does not change a row of a document before the beginning");
