@@ -18,6 +18,10 @@ CREATE FUNCTION sophia.check_secret(reference text) RETURNS void
   AS 'MODULE_PATHNAME', 'sophia_check_secret' LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION sophia.check_secret(text) IS 'internal: raises an error where that is no reference of a secret, env:NAME or file:name';
 
+CREATE FUNCTION sophia.conversion_of(column_type regtype) RETURNS text
+  AS 'MODULE_PATHNAME', 'sophia_conversion_of_type' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION sophia.conversion_of(regtype) IS 'internal: name of the conversion that fills a column of that type; NULL for a pseudo-type';
+
 CREATE FUNCTION sophia.worker_missing() RETURNS text
   AS 'MODULE_PATHNAME', 'sophia_worker_missing' LANGUAGE C STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION sophia.worker_missing() IS 'internal: what to do so that this database gets a worker; NULL where it gets one';
