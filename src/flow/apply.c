@@ -130,6 +130,7 @@ take_row(Work *work, HeapTuple tuple, TupleDesc desc)
 	if (!null && (work->shape->strategy == REDUCE_MERGE || group->tombstones) &&
 		!sophia_jsonb_decode(&row->doc, work->apply->arena, DatumGetJsonbP(value)))
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	group->extensive = sophia_row_is_extensive(&row->doc);
 }
 
 static void
@@ -461,6 +462,7 @@ sophia_apply(Apply *apply, const ApplyDocument *documents, int n)
 {
 	Work work = {.apply = apply, .shape = apply->shape};
 
+	documents = sophia_groups_open_pages(apply, documents, &n);
 	if (n == 0)
 		return;
 	SPI_connect();
@@ -524,8 +526,8 @@ apply_in_subtransaction(Apply *apply, const ApplyDocument *documents, int n, Err
 	return true;
 }
 
-void
-sophia_apply_carefully(Apply *apply, const ApplyDocument *documents, int n)
+static void
+apply_halves(Apply *apply, const ApplyDocument *documents, int n)
 {
 	ErrorData *refused = NULL;
 
@@ -536,8 +538,15 @@ sophia_apply_carefully(Apply *apply, const ApplyDocument *documents, int n)
 		sophia_apply_dead(apply, documents, refused->sqlerrcode, refused->message);
 	else
 	{
-		sophia_apply_carefully(apply, documents, n / 2);
-		sophia_apply_carefully(apply, documents + n / 2, n - n / 2);
+		apply_halves(apply, documents, n / 2);
+		apply_halves(apply, documents + n / 2, n - n / 2);
 	}
 	FreeErrorData(refused);
+}
+
+void
+sophia_apply_carefully(Apply *apply, const ApplyDocument *documents, int n)
+{
+	documents = sophia_groups_open_pages(apply, documents, &n);
+	apply_halves(apply, documents, n);
 }

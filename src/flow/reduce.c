@@ -11,7 +11,8 @@
 static ReduceEffect
 fill(RowState *row, const Document *document, ReduceStrategy strategy, Arena *arena)
 {
-	if (strategy == REDUCE_LAST_WRITE_WINS || document->tombstone || row->deleted)
+	if (strategy == REDUCE_LAST_WRITE_WINS || document->tombstone || row->deleted ||
+		!sophia_json_adds(&document->root, &row->doc, META))
 		return REDUCE_NOTHING;
 	if (!sophia_json_merge(&row->doc, arena, &document->root, &row->doc, META))
 		return REDUCE_NO_MEMORY;

@@ -126,6 +126,12 @@ has_metadata(const JsonNode *document)
 	return metadata != NULL && metadata->kind == JSON_OBJECT;
 }
 
+bool
+sophia_row_is_extensive(const JsonNode *document)
+{
+	return has_metadata(document) && sophia_json_member(document, "id", 2) == NULL;
+}
+
 TimestampTz
 sophia_row_published(uint64 clock)
 {
@@ -152,10 +158,12 @@ sophia_row_put(RowBuilder *builder, BatchTable *batch, const KeyGroup *group, Mi
 	Datum *values = palloc(sizeof(Datum) * table->desc->natts);
 	bool *nulls = palloc(sizeof(bool) * table->desc->natts);
 	ConversionContext context = group_context(builder, group);
-	bool fits = convert_columns(table, &context, &group->row.doc, has_metadata(group->newest),
-								values, nulls, misfit) &&
-				put_source(builder, group, &group->row, &group->row.doc, values + table->n_columns,
-						   nulls + table->n_columns, misfit);
+	/* an older document that only fills members is not the one to follow */
+	bool metadata_first = group->newest != NULL ? has_metadata(group->newest) : group->extensive;
+	bool fits =
+		convert_columns(table, &context, &group->row.doc, metadata_first, values, nulls, misfit) &&
+		put_source(builder, group, &group->row, &group->row.doc, values + table->n_columns,
+				   nulls + table->n_columns, misfit);
 
 	if (fits)
 		sophia_batch_table_put(batch, values, nulls);

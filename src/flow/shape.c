@@ -140,6 +140,7 @@ load_definition(Shape *shape)
 	char *target = row_text(0, 2);
 	char *array = row_text(0, 6);
 	char *array_table = row_text(0, 7);
+	char *page = row_text(0, 11);
 
 	shape->n_keys = row_texts(shape, 0, 3, &keys);
 	if (shape->n_keys < 1 || shape->n_keys > SHAPE_MAX_KEYS)
@@ -156,6 +157,9 @@ load_definition(Shape *shape)
 	shape->strategy = strcmp(row_text(0, 5), "merge") == 0 ? REDUCE_MERGE : REDUCE_LAST_WRITE_WINS;
 	if (array != NULL)
 		read_pointer(shape, &shape->array, array);
+	shape->has_pages = page != NULL;
+	if (page != NULL)
+		read_pointer(shape, &shape->page, page);
 	if (array_table == NULL || strcmp(array_table, target) != 0)
 		shape->main = load_table(shape, schema, target);
 	if (array_table != NULL)
@@ -167,7 +171,7 @@ sophia_shape_load(MemoryContext parent, const char *name, const char *collection
 {
 	static const char *const sql =
 		"SELECT target_schema, target_table, key, key_columns, reduce, array_pointer, array_table,"
-		" ignores_tombstones, kept_columns, kept_while"
+		" ignores_tombstones, kept_columns, kept_while, page_pointer"
 		" FROM sophia.shapes WHERE shape = $1";
 	MemoryContext context =
 		AllocSetContextCreate(parent, "sophia_stack shape", ALLOCSET_SMALL_SIZES);

@@ -73,6 +73,8 @@ typedef struct Shape
 	TargetTable *main;	   /* NULL: only elements */
 	TargetTable *elements; /* NULL: only main */
 	JsonPointer array;
+	bool has_pages; /* a document without a key may hold others in the array at `page` */
+	JsonPointer page;
 	/* Columns of elements that a new array takes over from rows that agree in those of kept_while. */
 	int n_kept;
 	char **kept;
