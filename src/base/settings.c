@@ -77,7 +77,7 @@ sophia_settings_define(void)
 
 	DefineCustomIntVariable("sophia_stack.dead_letter_limit",
 							"Most dead letters that a stream may have; it fails with more.",
-							"-1: no limit.", &sophia_dead_letter_limit, 10000, -1, PG_INT32_MAX,
+							"-1: no limit.", &sophia_dead_letter_limit, 10000, -1, 1000000,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	DefineCustomBoolVariable("sophia_stack.enabled",

@@ -25,7 +25,6 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
-#include "utils/memutils.h"
 
 PG_FUNCTION_INFO_V1(sophia_apply_documents);
 
