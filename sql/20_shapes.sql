@@ -45,6 +45,7 @@ CREATE TABLE sophia.table_columns (
   column_default text,
   pointers text[],
   conversion text,
+  may_widen boolean NOT NULL DEFAULT false,
   comment text NOT NULL,
   PRIMARY KEY (table_schema, table_name, column_name),
   UNIQUE (table_schema, table_name, ordinal)
@@ -60,6 +61,7 @@ COMMENT ON COLUMN sophia.table_columns.not_null IS 'whether the column is NOT NU
 COMMENT ON COLUMN sophia.table_columns.column_default IS 'SQL expression of the default';
 COMMENT ON COLUMN sophia.table_columns.pointers IS 'JSON pointers tried in order until a value is not null; within the element where a row is made from one';
 COMMENT ON COLUMN sophia.table_columns.conversion IS 'how the ingest makes the column of the value; NULL where no value of the document fills it';
+COMMENT ON COLUMN sophia.table_columns.may_widen IS 'whether the column may get a wider type: no key, not computed, and read by no transform';
 COMMENT ON COLUMN sophia.table_columns.comment IS 'comment of the column';
 
 -- Columns that came later or belong to tables of the user; of the same form, but state rather than definition.
@@ -74,14 +76,14 @@ CREATE TABLE sophia.fields (
   added_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (table_schema, table_name, column_name)
 );
-COMMENT ON TABLE sophia.fields IS 'columns beyond those of sophia.table_columns that the ingest fills: added fields, and columns of tables of the user';
+COMMENT ON TABLE sophia.fields IS 'columns beyond those of sophia.table_columns that the ingest fills: added fields, columns of tables of the user, and columns that were widened';
 COMMENT ON COLUMN sophia.fields.table_schema IS 'schema of the data table';
 COMMENT ON COLUMN sophia.fields.table_name IS 'name of the data table';
 COMMENT ON COLUMN sophia.fields.column_name IS 'name of the column';
 COMMENT ON COLUMN sophia.fields.column_type IS 'SQL type of the column';
 COMMENT ON COLUMN sophia.fields.pointers IS 'JSON pointers tried in order until a value is not null';
 COMMENT ON COLUMN sophia.fields.conversion IS 'how the ingest makes the column of the value';
-COMMENT ON COLUMN sophia.fields.origin IS 'what added the column';
+COMMENT ON COLUMN sophia.fields.origin IS 'what added the column: add_field, evolve or the shape of a table of the user; misfit: it was there, and was widened';
 COMMENT ON COLUMN sophia.fields.added_at IS 'when the column was added';
 SELECT pg_catalog.pg_extension_config_dump('sophia.fields', '');
 
@@ -750,3 +752,10 @@ VALUES
     'id by which the transcript names the participant'),
   ('processed_data', 'interaction_participants', 9, 'talk_seconds', 'integer', NULL, false, NULL,
     'how long the participant spoke, in seconds');
+
+-- What no transform reads may follow the values that come.
+UPDATE sophia.table_columns SET may_widen = true
+  WHERE (table_schema, table_name, column_name) IN (
+    ('hubspot_raw', 'deals', 'amount'), ('hubspot_raw', 'deals', 'closedate'),
+    ('hubspot_raw', 'deals', 'is_closed_won'), ('slack_raw', 'channels', 'num_members'),
+    ('slack_raw', 'messages', 'reply_count'));

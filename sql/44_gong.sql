@@ -59,7 +59,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   entries jsonb[];
 BEGIN
-  PERFORM sophia.require_shape('gong.calls');
+  PERFORM sophia.require_shape('gong.calls', NULL, '{}');
   -- An object in member media holds links to recordings, which end after hours.
   SELECT coalesce(array_agg(CASE WHEN jsonb_typeof(e.entry -> 'media') = 'object' THEN e.entry - 'media' ELSE e.entry END
                             ORDER BY e.n), '{}')
@@ -83,7 +83,7 @@ DECLARE
   entries jsonb[];
   bad bigint;
 BEGIN
-  PERFORM sophia.require_shape('gong.call_transcripts');
+  PERFORM sophia.require_shape('gong.call_transcripts', NULL, '{}');
   SELECT coalesce(array_agg(e.entry ORDER BY e.n), '{}') INTO entries
     FROM sophia.gong_entries(load_gong_transcripts.payload, 'callTranscripts', '{callId}', 'load_gong_transcripts')
          WITH ORDINALITY AS e (entry, n);

@@ -15,6 +15,7 @@
 
 #include "base/guard.h"
 #include "catalog/pg_type.h"
+#include "flow/evolution.h"
 #include "flow/groups.h"
 #include "flow/row.h"
 #include "flow/uuid.h"
@@ -38,22 +39,6 @@ typedef struct Work
 	BatchTable *rows;	  /* the others */
 	BatchTable *elements; /* NULL where the shape has no such table */
 } Work;
-
-/* Becomes the owner of a table until sophia_guard_restore(). */
-static void
-become_owner(const TargetTable *table, GuardState *state)
-{
-	Oid relid = sophia_target_relation(table, false);
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid owner;
-
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("relation \"%s.%s\" does not exist", table->schema, table->name)));
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	sophia_guard_become(owner, state);
-}
 
 /* Key number `i` of the groups that `wanted` chooses (NULL: all), as text[]. */
 static Datum
@@ -188,8 +173,18 @@ static void
 reduce_group(Work *work, KeyGroup *group)
 {
 	group->row.by_clock = work->apply->by_clock;
+	group->row.plan = work->shape->plan;
 	for (GroupMember *member = group->first; member != NULL; member = member->next)
 		reduce_document(work, group, member->document);
+}
+
+/* A document that fits no row asks for a wider column, where its stream lets it, or becomes a dead letter. */
+static void
+refuse(Work *work, const ApplyDocument *document, const Misfit *misfit)
+{
+	if (!sophia_evolution_widens(work->shape, misfit, work->apply->journal,
+								 document->document.offset))
+		sophia_apply_dead(work->apply, document, misfit->sqlstate, misfit->reason);
 }
 
 /*
@@ -212,7 +207,7 @@ drop_misfits(Work *work, KeyGroup *group)
 			link = &member->next;
 		}
 		else
-			sophia_apply_dead(work->apply, member->document, misfit.sqlstate, misfit.reason);
+			refuse(work, member->document, &misfit);
 	}
 	*link = NULL;
 }
@@ -228,7 +223,7 @@ drop_group(Work *work, KeyGroup *group, bool existed, const Misfit *misfit)
 		apply->applied--;
 		apply->reduced -= existed || member != group->first;
 		apply->deleted -= member->document->document.tombstone;
-		sophia_apply_dead(apply, member->document, misfit->sqlstate, misfit->reason);
+		refuse(work, member->document, misfit);
 	}
 	group->changed = false;
 }
@@ -375,7 +370,7 @@ write_elements(Work *work)
 	BatchTable *elements = work->elements;
 	GuardState state;
 
-	become_owner(shape->elements, &state);
+	sophia_target_become_owner(shape->elements, &state);
 	if (any_group(work->groups, has_new_array))
 	{
 		Datum keys = key_array(work->groups, 0, has_new_array);
@@ -401,7 +396,7 @@ write_main(Work *work)
 	Shape *shape = work->shape;
 	GuardState state;
 
-	become_owner(shape->main, &state);
+	sophia_target_become_owner(shape->main, &state);
 	apply->rows_inserted += write_rows(apply->careful ? sophia_shape_upsert : sophia_shape_insert,
 									   shape, shape->main, work->fresh);
 	apply->rows_updated += write_rows(sophia_shape_upsert, shape, shape->main, work->rows);
@@ -419,7 +414,7 @@ apply_groups(Work *work)
 	Shape *shape = work->shape;
 	GuardState state;
 
-	become_owner(sophia_shape_target(shape), &state);
+	sophia_target_become_owner(sophia_shape_target(shape), &state);
 	fetch_rows(work);
 	sophia_guard_restore(&state);
 	if (shape->main != NULL)
