@@ -9,6 +9,7 @@ CREATE TABLE sophia.shapes (
   reduce text NOT NULL CHECK (reduce IN ('merge', 'lastWriteWins')),
   array_pointer text,
   array_table text,
+  page_pointer text,
   ignores_tombstones boolean NOT NULL DEFAULT false,
   kept_columns text[],
   kept_while text[],
@@ -27,6 +28,7 @@ COMMENT ON COLUMN sophia.shapes.key_columns IS 'columns that hold the values of 
 COMMENT ON COLUMN sophia.shapes.reduce IS 'how a document meets the row of its key: merge or lastWriteWins';
 COMMENT ON COLUMN sophia.shapes.array_pointer IS 'JSON pointer of an array whose elements are rows';
 COMMENT ON COLUMN sophia.shapes.array_table IS 'table of the rows made from array_pointer; where it is target_table, the document itself has no row';
+COMMENT ON COLUMN sophia.shapes.page_pointer IS 'JSON pointer of an array whose elements are documents of this shape, in a document that has no key: a page of an API, NULL = none';
 COMMENT ON COLUMN sophia.shapes.ignores_tombstones IS 'whether its tombstones are positions of a listing rather than deleted records';
 COMMENT ON COLUMN sophia.shapes.kept_columns IS 'computed columns of array_table that a row of a new array takes over from the old one, NULL = none';
 COMMENT ON COLUMN sophia.shapes.kept_while IS 'columns in which the old row must agree with the new one for that';
@@ -115,6 +117,8 @@ VALUES
   ('slack.messages', 'slack_raw', 'messages', '{/channel_id,/ts}', '{channel,ts}', 'merge', NULL, NULL,
     'messages of Slack; fed by channel_messages and by threads');
 
+UPDATE sophia.shapes SET page_pointer = '/calls' WHERE shape = 'gong.calls';
+UPDATE sophia.shapes SET page_pointer = '/callTranscripts' WHERE shape = 'gong.call_transcripts';
 UPDATE sophia.shapes SET ignores_tombstones = true WHERE shape = 'hubspot.owners';
 UPDATE sophia.shapes
   SET kept_columns = '{sentiment,sentiment_score,sentiment_model}', kept_while = '{speaker_id,text}'

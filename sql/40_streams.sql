@@ -465,7 +465,8 @@ CREATE VIEW sophia.stream_status AS
          CASE WHEN s.state IN ('starting', 'running') AND current_setting('sophia_stack.enabled', true) = 'off' THEN 'sophia_stack.enabled is off'
               ELSE s.last_error END AS last_error,
          CASE WHEN s.state IN ('starting', 'running') AND s.system_identifier = h.system_identifier
-                   AND s.database_oid = h.database_oid THEN w.pid END AS worker_pid
+                   AND s.database_oid = h.database_oid THEN w.pid END AS worker_pid,
+         (SELECT count(*) FROM sophia.dead_letters d WHERE d.stream = s.stream) AS dead_letters
   FROM sophia.streams s
   CROSS JOIN sophia.here h
   CROSS JOIN LATERAL (SELECT sophia.worker_pid(coalesce(s.worker, -1)) AS pid) w
@@ -475,7 +476,9 @@ COMMENT ON COLUMN sophia.stream_journals.anomalies IS 'how often a producer brok
 COMMENT ON VIEW sophia.stream_status IS 'state and progress of each stream; who is granted it also needs EXECUTE on sophia.worker_pid';
 COMMENT ON COLUMN sophia.stream_status.state IS 'stopped, starting, running or failed';
 COMMENT ON COLUMN sophia.stream_status.lag_bytes IS 'bytes that the endpoint held when it was last asked and that are not applied yet';
+COMMENT ON COLUMN sophia.stream_status.documents_dead IS 'documents that became dead letters, whatever became of these';
 COMMENT ON COLUMN sophia.stream_status.worker_pid IS 'process that follows the stream; NULL = none';
+COMMENT ON COLUMN sophia.stream_status.dead_letters IS 'dead letters that are neither replayed nor discarded';
 
 CREATE VIEW sophia.workers AS
   SELECT l.worker, d.datname AS database, l.index, l.pid, l.state, l.started_at, l.failures, l.next_start_at

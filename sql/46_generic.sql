@@ -343,7 +343,8 @@ COMMENT ON FUNCTION sophia.generic_reduction(jsonb) IS
 
 CREATE FUNCTION sophia.shape_definition(shape text, options jsonb)
   RETURNS TABLE (target_schema text, target_table text, key text[], key_columns text[], reduce text, array_pointer text,
-                 array_table text, ignores_tombstones boolean, kept_columns text[], kept_while text[], plan text)
+                 array_table text, ignores_tombstones boolean, kept_columns text[], kept_while text[], plan text,
+                 page_pointer text)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -352,7 +353,7 @@ DECLARE
 BEGIN
   IF shape_definition.shape <> 'generic' THEN
     RETURN QUERY SELECT s.target_schema, s.target_table, s.key, s.key_columns, s.reduce, s.array_pointer, s.array_table,
-        s.ignores_tombstones, s.kept_columns, s.kept_while, NULL::text
+        s.ignores_tombstones, s.kept_columns, s.kept_while, NULL::text, s.page_pointer
       FROM sophia.shapes s WHERE s.shape = shape_definition.shape;
     RETURN;
   END IF;

@@ -212,6 +212,29 @@ sophia_json_merge(JsonNode *result, Arena *arena, const JsonNode *left, const Js
 }
 
 bool
+sophia_json_adds(const JsonNode *left, const JsonNode *right, const char *whole)
+{
+	size_t whole_length = whole != NULL ? strlen(whole) : 0;
+
+	if (left->kind != JSON_OBJECT || right->kind != JSON_OBJECT)
+		return false;
+	for (uint32_t i = 0; i < left->length; i++)
+	{
+		const JsonMember *member = &left->u.members[i];
+		const JsonNode *other = sophia_json_member(right, member->name, member->length);
+
+		if (other == NULL)
+			return true;
+		if (whole != NULL && member->length == whole_length &&
+			memcmp(member->name, whole, whole_length) == 0)
+			continue;
+		if (sophia_json_adds(&member->value, other, NULL))
+			return true;
+	}
+	return false;
+}
+
+bool
 sophia_json_replace_member(JsonNode *result, Arena *arena, const JsonNode *object, const char *name,
 						   const JsonNode *from)
 {

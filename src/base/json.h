@@ -87,6 +87,9 @@ extern const JsonNode *sophia_json_find(const JsonNode *node, const JsonPointer 
 extern bool sophia_json_merge(JsonNode *result, Arena *arena, const JsonNode *left,
 							  const JsonNode *right, const char *whole, const JsonNode *plan);
 
+/* True when sophia_json_merge() gives more than `right`: left has a member, at some depth, that right lacks. */
+extern bool sophia_json_adds(const JsonNode *left, const JsonNode *right, const char *whole);
+
 /* `object` with its member `name` taken from `from`, where that has one. */
 extern bool sophia_json_replace_member(JsonNode *result, Arena *arena, const JsonNode *object,
 									   const char *name, const JsonNode *from);

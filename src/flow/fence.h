@@ -12,6 +12,7 @@
 typedef enum BatchResult
 {
 	BATCH_APPLIED,	/* committed */
+	BATCH_REFUSED,	/* the same, and the stream has too many dead letters now */
 	BATCH_AGAIN,	/* somebody holds the extension or a table: try later */
 	BATCH_OUTDATED, /* the checkpoint is not where this process believed: open the journal anew */
 	BATCH_STOPPED,	/* the stream is not wanted any more */

@@ -16,13 +16,26 @@ void
 sophia_apply_dead(Apply *apply, const ApplyDocument *document, int sqlstate, const char *reason)
 {
 	MemoryContext old = MemoryContextSwitchTo(apply->context);
-	DeadLetter *letter = palloc(sizeof(DeadLetter));
+	DeadLetter *letter;
 
+	if (document->entry > 0)
+	{
+		ListCell *cell;
+
+		foreach(cell, apply->dead)
+			if (((DeadLetter *) lfirst(cell))->line == document->line)
+			{
+				MemoryContextSwitchTo(old);
+				return;
+			}
+	}
+	letter = palloc(sizeof(DeadLetter));
 	letter->line = document->line;
 	letter->length = document->length;
 	letter->offset = document->document.offset;
 	letter->sqlstate = sqlstate;
-	letter->reason = pstrdup(reason);
+	letter->reason =
+		document->entry > 0 ? psprintf("entry %d: %s", document->entry, reason) : pstrdup(reason);
 	apply->dead = lappend(apply->dead, letter);
 	MemoryContextSwitchTo(old);
 }
@@ -118,6 +131,60 @@ read_key(Apply *apply, const ApplyDocument *document, text **key, uint32 *hash,
 		pfree(characters);
 	}
 	return true;
+}
+
+/* The array of a page; NULL for a document of the shape itself. */
+static const JsonNode *
+find_page(const Shape *shape, const ApplyDocument *document)
+{
+	const JsonNode *page = sophia_json_find(&document->document.root, &shape->page);
+
+	if (page == NULL || page->kind != JSON_ARRAY || document->entry > 0 ||
+		document->document.tombstone)
+		return NULL;
+	for (int i = 0; i < shape->n_keys; i++)
+		if (find_key(shape, &document->document.root, i) != NULL)
+			return NULL;
+	return page;
+}
+
+const ApplyDocument *
+sophia_groups_open_pages(const Shape *shape, Arena *arena, const ApplyDocument *documents, int *n)
+{
+	int64 total = 0;
+	bool any = false;
+	ApplyDocument *opened;
+	ApplyDocument *next;
+
+	for (int i = 0; shape->has_pages && i < *n; i++)
+	{
+		const JsonNode *page = find_page(shape, &documents[i]);
+
+		any |= page != NULL;
+		total += page != NULL ? page->length : 1;
+	}
+	if (!any)
+		return documents;
+	if (total > PG_INT32_MAX / 2)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("too many entries")));
+	opened = next = palloc_extended(sizeof(ApplyDocument) * Max(total, 1), MCXT_ALLOC_HUGE);
+	for (int i = 0; i < *n; i++)
+	{
+		const JsonNode *page = find_page(shape, &documents[i]);
+
+		if (page == NULL)
+			*next++ = documents[i];
+		for (uint32 entry = 0; page != NULL && entry < page->length; entry++, next++)
+		{
+			*next = documents[i];
+			next->entry = entry + 1;
+			if (!sophia_json_replace_member(&next->document.root, arena, &page->u.items[entry],
+											"_meta", &documents[i].document.root))
+				ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+		}
+	}
+	*n = total;
+	return opened;
 }
 
 /* A document without a usable key becomes a dead letter, with what its column has to say. */

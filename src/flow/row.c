@@ -27,7 +27,7 @@ sophia_row_builder_init(RowBuilder *builder, const Shape *shape, const char *jou
 {
 	builder->shape = shape;
 	builder->journal = journal;
-	builder->journal_text = CStringGetTextDatum(journal);
+	builder->journal_text = journal != NULL ? CStringGetTextDatum(journal) : (Datum) 0;
 	initStringInfo(&builder->doc);
 	builder->scratch =
 		AllocSetContextCreate(CurrentMemoryContext, "sophia_stack row", ALLOCSET_DEFAULT_SIZES);
@@ -123,6 +123,7 @@ put_source(RowBuilder *builder, const KeyGroup *group, const RowState *row, cons
 	values[SOURCE_JOURNAL] = row->same_journal ? builder->journal_text : group->journal;
 	nulls[SOURCE_JOURNAL] = values[SOURCE_JOURNAL] == (Datum) 0;
 	values[SOURCE_OFFSET] = Int64GetDatum(row->offset);
+	nulls[SOURCE_OFFSET] = nulls[SOURCE_JOURNAL];
 	return true;
 }
 
@@ -133,6 +134,12 @@ sophia_row_has_metadata(const JsonNode *document)
 		document != NULL ? sophia_json_member(document, METADATA, METADATA_LENGTH) : NULL;
 
 	return metadata != NULL && metadata->kind == JSON_OBJECT;
+}
+
+bool
+sophia_row_is_extensive(const JsonNode *document)
+{
+	return sophia_row_has_metadata(document) && sophia_json_member(document, "id", 2) == NULL;
 }
 
 TimestampTz
@@ -161,10 +168,13 @@ sophia_row_put(RowBuilder *builder, BatchTable *batch, const KeyGroup *group, Mi
 	Datum *values = palloc(sizeof(Datum) * table->desc->natts);
 	bool *nulls = palloc(sizeof(bool) * table->desc->natts);
 	ConversionContext context = group_context(builder, group);
-	bool fits = convert_columns(table, &context, &group->row.doc,
-								sophia_row_has_metadata(group->newest), values, nulls, misfit) &&
-				put_source(builder, group, &group->row, &group->row.doc, values + table->n_columns,
-						   nulls + table->n_columns, misfit);
+	/* an older document that only fills members is not the one to follow */
+	bool metadata_first =
+		group->newest != NULL ? sophia_row_has_metadata(group->newest) : group->extensive;
+	bool fits =
+		convert_columns(table, &context, &group->row.doc, metadata_first, values, nulls, misfit) &&
+		put_source(builder, group, &group->row, &group->row.doc, values + table->n_columns,
+				   nulls + table->n_columns, misfit);
 
 	if (fits)
 		sophia_batch_table_put(batch, values, nulls);

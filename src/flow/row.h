@@ -32,6 +32,9 @@ typedef struct RowBuilder
 /* When a document of that clock was published. */
 extern TimestampTz sophia_row_published(uint64 clock);
 
+/* True for a document that holds a call of Gong in extensive form, and not in basic form, too. */
+extern bool sophia_row_is_extensive(const JsonNode *document);
+
 extern void sophia_row_builder_init(RowBuilder *builder, const Shape *shape, const char *journal);
 
 /*

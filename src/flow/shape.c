@@ -251,6 +251,7 @@ load_definition(Shape *shape)
 	char *array_table = row_text(0, 7);
 	char *reduce = row_text(0, 5);
 	char *plan = row_text(0, 11);
+	char *page = row_text(0, 12);
 
 	shape->n_keys = row_texts(shape, 0, 3, &keys);
 	if (shape->n_keys < 1 || shape->n_keys > SHAPE_MAX_KEYS)
@@ -270,6 +271,9 @@ load_definition(Shape *shape)
 		shape->plan = read_plan(shape, plan);
 	if (array != NULL)
 		read_pointer(shape, &shape->array, array);
+	shape->has_pages = page != NULL;
+	if (page != NULL)
+		read_pointer(shape, &shape->page, page);
 	if (array_table == NULL || strcmp(array_table, target) != 0)
 		load_table(shape, &shape->main, schema, target);
 	if (array_table != NULL)
@@ -284,7 +288,7 @@ sophia_shape_load(MemoryContext parent, const char *name, const char *options,
 {
 	static const char *const sql =
 		"SELECT target_schema, target_table, key, key_columns, reduce, array_pointer, array_table,"
-		" ignores_tombstones, kept_columns, kept_while, plan"
+		" ignores_tombstones, kept_columns, kept_while, plan, page_pointer"
 		" FROM sophia.shape_definition($1, $2::pg_catalog.jsonb)";
 	/* moved to `parent` at the end: a failure leaves nothing behind */
 	MemoryContext context =

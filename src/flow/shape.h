@@ -86,6 +86,7 @@ typedef struct Shape
 	bool generic;			 /* its table is the user's */
 	bool append;			 /* every document has a row, keyed by journal and offset */
 	bool hard_delete;		 /* option delete = hard */
+	bool skips_unchanged;	 /* rows are written only where something but /_meta differs */
 	bool ignores_tombstones; /* its tombstones are positions of a listing, not rows */
 	int n_keys;
 	JsonPointer keys[SHAPE_MAX_KEYS];
@@ -94,6 +95,8 @@ typedef struct Shape
 	TargetTable *main;	   /* NULL: only elements */
 	TargetTable *elements; /* NULL: only main */
 	JsonPointer array;
+	bool has_pages; /* a document without a key may hold others in the array at `page` */
+	JsonPointer page;
 	/* Columns of elements that a new array takes over from rows that agree in those of kept_while. */
 	int n_kept;
 	char **kept;

@@ -244,6 +244,7 @@ turn_busy_streams(int64 slice_ms)
 	uint64 since = turns;
 	int64 start = sophia_clock_ms();
 	int64 next = start + RECHECK_MS;
+	int64 again_at;
 	Stream *stream;
 
 	while ((stream = find_busy(since)) != NULL)
@@ -251,7 +252,8 @@ turn_busy_streams(int64 slice_ms)
 		if (sophia_clock_ms() - start >= TURN_MS / 2)
 			return start;
 		stream->turned = ++turns;
-		next = Min(next, sophia_stream_turn(stream, slice_ms));
+		again_at = sophia_stream_turn(stream, slice_ms);
+		next = Min(next, again_at);
 		CHECK_FOR_INTERRUPTS();
 	}
 	return next;
@@ -282,19 +284,20 @@ turn_streams(void)
 {
 	int64 slice_ms = is_shared() ? TURN_MS : 0;
 	int64 next = sophia_clock_ms() + RECHECK_MS;
+	int64 busy_at;
 	ListCell *cell;
 
 	foreach(cell, streams)
 	{
 		Stream *stream = lfirst(cell);
+		int64 again_at = stream->busy ? next : sophia_stream_turn(stream, slice_ms);
 
-		if (!stream->busy)
-			next = Min(next, sophia_stream_turn(stream, slice_ms));
+		next = Min(next, again_at);
 		CHECK_FOR_INTERRUPTS();
 	}
-	next = Min(next, turn_busy_streams(slice_ms));
+	busy_at = turn_busy_streams(slice_ms);
 	close_ended();
-	return next;
+	return Min(next, busy_at);
 }
 
 static void
@@ -332,7 +335,8 @@ work_until_told_to_end(void)
 
 				recheck_at = sophia_clock_ms() + (read ? RECHECK_MS : RETRY_MS);
 			}
-			next = Min(recheck_at, turn_streams());
+			next = turn_streams();
+			next = Min(next, recheck_at);
 			sophia_requests_turn(streams);
 			next = Min(next, sophia_requests_wake_at());
 		}

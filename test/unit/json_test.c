@@ -377,6 +377,9 @@ test_merging(void)
 		ok(sophia_json_merge(&result, &arena, &left, &parser.root, merges[i].whole, NULL) &&
 			   strcmp(text_of(&result), merges[i].expected) == 0,
 		   "merges %s with %s", merges[i].left, merges[i].right);
+		ok(sophia_json_adds(&left, &parser.root, merges[i].whole) ==
+			   (strcmp(text_of(&parser.root), merges[i].expected) != 0),
+		   "and knows whether that adds anything");
 	}
 }
 
