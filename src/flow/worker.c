@@ -16,6 +16,7 @@
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "commands/extension.h"
+#include "flow/feeding.h"
 #include "flow/launcher.h"
 #include "flow/requests.h"
 #include "flow/stream.h"
@@ -246,6 +247,7 @@ work_until_told_to_end(void)
 				recheck_at = sophia_clock_ms() + (read ? RECHECK_MS : RETRY_MS);
 			}
 			next = Min(recheck_at, turn_streams());
+			next = Min(next, sophia_feeding_turn());
 			sophia_requests_turn(streams);
 			next = Min(next, sophia_requests_wake_at());
 		}
