@@ -30,6 +30,9 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+/* A key that has no row when the rows are fetched, and one when it is inserted, is tried again this often in all. */
+#define MAX_TRIES 3
+
 /* What one call works with. */
 typedef struct Work
 {
@@ -83,7 +86,8 @@ key_array(const KeyGroups *groups, int i, bool (*wanted)(const KeyGroup *))
 	return PointerGetDatum(construct_array(items, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-static void
+/* Runs a statement; returns the rows processed. */
+static int64
 execute(SPIPlanPtr plan, Datum *values, int expected)
 {
 	int rc = SPI_execute_plan(plan, values, NULL, false, 0);
@@ -91,6 +95,7 @@ execute(SPIPlanPtr plan, Datum *values, int expected)
 	if (rc != expected)
 		elog(ERROR, "unexpected result of a statement of the ingest: %s",
 			 SPI_result_code_string(rc));
+	return (int64) SPI_processed;
 }
 
 static bool
@@ -115,7 +120,8 @@ take_row(Work *work, HeapTuple tuple, TupleDesc desc)
 	row->ordered = !null;
 	value = SPI_getbinval(tuple, desc, 5, &null);
 	group->journal = null ? (Datum) 0 : value;
-	row->same_journal = !null && same_text(DatumGetTextPP(value), work->apply->journal);
+	row->same_journal = !null && work->apply->journal != NULL &&
+						same_text(DatumGetTextPP(value), work->apply->journal);
 	value = SPI_getbinval(tuple, desc, 6, &null);
 	row->offset = null ? -1 : DatumGetInt64(value);
 	value = SPI_getbinval(tuple, desc, 7, &null);
@@ -198,6 +204,7 @@ reduce_document(Work *work, KeyGroup *group, const ApplyDocument *given)
 static void
 reduce_group(Work *work, KeyGroup *group)
 {
+	group->row.by_clock = work->apply->by_clock;
 	for (GroupMember *member = group->first; member != NULL; member = member->next)
 		reduce_document(work, group, member->document);
 }
@@ -271,7 +278,7 @@ is_stored_and_deleted(const KeyGroup *group)
 static bool
 put_group(Work *work, const KeyGroup *group, Misfit *misfit)
 {
-	BatchTable *rows = group->stored || work->apply->careful ? work->rows : work->fresh;
+	BatchTable *rows = group->stored ? work->rows : work->fresh;
 	BatchTable *elements = work->elements;
 	bool array = elements != NULL && has_new_array(group);
 
@@ -310,28 +317,32 @@ any_group(const KeyGroups *groups, bool (*wanted)(const KeyGroup *))
 	return false;
 }
 
-static void
+/* Deletes the rows of the groups that `wanted` chooses; returns how many. */
+static int64
 remove_rows(Work *work, TargetTable *table, bool (*wanted)(const KeyGroup *))
 {
 	Datum values[SHAPE_MAX_KEYS];
 
 	if (!any_group(work->groups, wanted))
-		return;
+		return 0;
 	for (int i = 0; i < work->shape->n_keys; i++)
 		values[i] = key_array(work->groups, i, wanted);
-	execute(sophia_shape_remove(work->shape, table), values, SPI_OK_DELETE);
+	return execute(sophia_shape_remove(work->shape, table), values, SPI_OK_DELETE);
 }
 
-/* Runs one of a table's statements that insert a batch. */
-static void
+/* Runs one of a table's statements that insert a batch; returns the rows written. */
+static int64
 write_rows(SPIPlanPtr (*statement)(Shape *, TargetTable *), Shape *shape, TargetTable *table,
 		   BatchTable *rows)
 {
+	int64 written;
+
 	if (rows->rows == 0)
-		return;
+		return 0;
 	sophia_batch_table_register(rows);
-	execute(statement(shape, table), NULL, SPI_OK_INSERT);
+	written = execute(statement(shape, table), NULL, SPI_OK_INSERT);
 	SPI_unregister_relation(BATCH_ROWS);
+	return written;
 }
 
 /* Soft deletion of elements: a batch of one row a deleted document, of which only key and source columns matter. */
@@ -361,10 +372,13 @@ mark_elements_deleted(Work *work)
 		source[SOURCE_CLOCK] = Int64GetDatum((int64) group->elements.clock);
 		source[SOURCE_JOURNAL] = work->builder.journal_text;
 		source[SOURCE_OFFSET] = Int64GetDatum(group->elements.offset);
+		nulls[table->n_columns + SOURCE_JOURNAL] = work->apply->journal == NULL;
+		nulls[table->n_columns + SOURCE_OFFSET] = work->apply->journal == NULL;
 		sophia_batch_table_put(documents, values, nulls);
 	}
 	sophia_batch_table_register(documents);
-	execute(sophia_shape_mark_deleted(work->shape), NULL, SPI_OK_UPDATE);
+	work->apply->elements_written +=
+		execute(sophia_shape_mark_deleted(work->shape), NULL, SPI_OK_UPDATE);
 	SPI_unregister_relation(BATCH_ROWS);
 	sophia_batch_table_free(documents);
 }
@@ -373,6 +387,7 @@ mark_elements_deleted(Work *work)
 static void
 write_elements(Work *work)
 {
+	Apply *apply = work->apply;
 	Shape *shape = work->shape;
 	BatchTable *elements = work->elements;
 	GuardState state;
@@ -382,16 +397,36 @@ write_elements(Work *work)
 	{
 		Datum keys = key_array(work->groups, 0, has_new_array);
 
-		write_rows(sophia_shape_upsert, shape, shape->elements, elements);
+		apply->elements_written +=
+			write_rows(sophia_shape_upsert, shape, shape->elements, elements);
 		sophia_batch_table_register(elements);
-		execute(sophia_shape_surplus(shape), &keys, SPI_OK_DELETE);
+		apply->elements_removed += execute(sophia_shape_surplus(shape), &keys, SPI_OK_DELETE);
 		SPI_unregister_relation(BATCH_ROWS);
 	}
 	if (shape->hard_delete)
-		remove_rows(work, shape->elements, has_deleted_elements);
+		apply->elements_removed += remove_rows(work, shape->elements, has_deleted_elements);
 	else if (any_group(work->groups, has_deleted_elements))
 		mark_elements_deleted(work);
 	sophia_guard_restore(&state);
+}
+
+/* A careful call takes the statement that a key which somebody else inserted meanwhile does not make fail. */
+static void
+write_main(Work *work)
+{
+	Apply *apply = work->apply;
+	Shape *shape = work->shape;
+	GuardState state;
+
+	become_owner(shape->main, &state);
+	apply->rows_inserted += write_rows(apply->careful ? sophia_shape_upsert : sophia_shape_insert,
+									   shape, shape->main, work->fresh);
+	apply->rows_updated += write_rows(sophia_shape_upsert, shape, shape->main, work->rows);
+	if (shape->hard_delete)
+		apply->rows_removed += remove_rows(work, shape->main, is_stored_and_deleted);
+	sophia_guard_restore(&state);
+	sophia_batch_table_free(work->fresh);
+	sophia_batch_table_free(work->rows);
 }
 
 /* Everything between SPI_connect() and SPI_finish(). */
@@ -413,16 +448,7 @@ apply_groups(Work *work)
 		work->elements = sophia_batch_table_create(BATCH_ROWS, shape->elements->desc);
 	reduce_groups(work);
 	if (shape->main != NULL)
-	{
-		become_owner(shape->main, &state);
-		write_rows(sophia_shape_insert, shape, shape->main, work->fresh);
-		write_rows(sophia_shape_upsert, shape, shape->main, work->rows);
-		if (shape->hard_delete)
-			remove_rows(work, shape->main, is_stored_and_deleted);
-		sophia_guard_restore(&state);
-		sophia_batch_table_free(work->fresh);
-		sophia_batch_table_free(work->rows);
-	}
+		write_main(work);
 	if (shape->elements != NULL)
 	{
 		write_elements(work);
@@ -446,7 +472,7 @@ sophia_apply(Apply *apply, const ApplyDocument *documents, int n)
 
 /* Applies in a subtransaction; false with the error in *refused when it lies in the data. */
 static bool
-apply_in_subtransaction(Apply *apply, const ApplyDocument *documents, int n, ErrorData **refused)
+apply_once(Apply *apply, const ApplyDocument *documents, int n, ErrorData **refused)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -482,6 +508,20 @@ apply_in_subtransaction(Apply *apply, const ApplyDocument *documents, int n, Err
 		apply->dead = list_truncate(dead, dead_before);
 	}
 	return done;
+}
+
+/* The same, again where somebody else may just have inserted one of the keys. */
+static bool
+apply_in_subtransaction(Apply *apply, const ApplyDocument *documents, int n, ErrorData **refused)
+{
+	for (int tries = 1; !apply_once(apply, documents, n, refused); tries++)
+	{
+		if (apply->careful || (*refused)->sqlerrcode != ERRCODE_UNIQUE_VIOLATION ||
+			tries == MAX_TRIES)
+			return false;
+		FreeErrorData(*refused);
+	}
+	return true;
 }
 
 void

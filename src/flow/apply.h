@@ -33,15 +33,21 @@ typedef struct ApplyDocument
 typedef struct Apply
 {
 	Shape *shape;
-	const char *journal;   /* where all the documents come from */
+	const char *journal;   /* where all the documents come from; NULL: from no journal */
 	Arena *arena;		   /* for reduced documents */
 	MemoryContext context; /* of the results */
 	bool careful;		   /* a call before this one failed: see sophia_apply_carefully() */
+	bool by_clock;		   /* the larger clock wins within the journal, too: see RowState */
 
 	/* Results, added up over calls. */
 	int64 applied;
 	int64 reduced;
 	int64 deleted;
+	int64 rows_inserted;
+	int64 rows_updated;
+	int64 rows_removed;
+	int64 elements_written; /* inserted, updated or marked as deleted */
+	int64 elements_removed;
 	TimestampTz last_document_at; /* publication time of the newest document; 0 = none */
 	List *dead;					  /* of DeadLetter * */
 } Apply;

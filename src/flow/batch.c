@@ -13,9 +13,8 @@
 
 #include "access/xact.h"
 #include "base/guard.h"
-#include "base/json_parse.h"
-#include "base/settings.h"
 #include "flow/apply.h"
+#include "flow/document.h"
 #include "flow/uuid.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -104,41 +103,13 @@ write_dead_letter(Batch *batch, const char *line, size_t length, int64 offset, i
 		batch->change.dead++;
 }
 
-/* What a problem of the parser means to who reads the dead letter. */
-static int
-describe_problem(JsonProblem problem, const char **reason)
-{
-	switch (problem)
-	{
-		case JSON_TOO_DEEP:
-			*reason = "document is nested too deeply";
-			return ERRCODE_PROGRAM_LIMIT_EXCEEDED;
-		case JSON_BAD_ENCODING:
-			*reason = "document is not valid UTF-8";
-			return ERRCODE_CHARACTER_NOT_IN_REPERTOIRE;
-		case JSON_NUL:
-			*reason = "document holds \\u0000, which text cannot hold";
-			return ERRCODE_UNTRANSLATABLE_CHARACTER;
-		case JSON_LONE_SURROGATE:
-			*reason = "document holds half of a Unicode surrogate pair";
-			return ERRCODE_INVALID_TEXT_REPRESENTATION;
-		case JSON_NUMBER_RANGE:
-			*reason = "document holds a number that is out of range";
-			return ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE;
-		default:
-			*reason = "document is not valid JSON";
-			return ERRCODE_INVALID_TEXT_REPRESENTATION;
-	}
-}
-
 static void
 write_problem(Batch *batch, const ApplyDocument *given, JsonProblem problem, size_t at)
 {
 	const char *reason;
-	int sqlstate = describe_problem(problem, &reason);
+	int sqlstate = sophia_document_problem(problem, at, &reason);
 
-	write_dead_letter(batch, given->line, given->length, given->document.offset, sqlstate,
-					  psprintf("%s (byte %zu)", reason, at));
+	write_dead_letter(batch, given->line, given->length, given->document.offset, sqlstate, reason);
 }
 
 /* Applies what is collected. */
@@ -166,24 +137,20 @@ flush(Batch *batch)
 	MemoryContextReset(batch->slice);
 }
 
-static bool
-is_too_large(size_t length)
-{
-	return length > (size_t) sophia_max_document_size * 1024;
-}
-
 /* A document that is committed: to its row, or to the dead letters. */
 static void
 commit_document(Batch *batch, const ApplyDocument *given, JsonProblem problem, size_t problem_at)
 {
 	if (problem != JSON_FINE)
 		write_problem(batch, given, problem, problem_at);
-	else if (is_too_large(given->length))
-		write_dead_letter(
-			batch, given->line, given->length, given->document.offset,
-			ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-			psprintf("document of %zu bytes is larger than sophia_stack.max_document_size",
-					 given->length));
+	else if (sophia_document_too_large(given->length))
+	{
+		const char *reason;
+		int sqlstate = sophia_document_problem_of_size(given->length, &reason);
+
+		write_dead_letter(batch, given->line, given->length, given->document.offset, sqlstate,
+						  reason);
+	}
 	else
 	{
 		if (batch->n == batch->room)
@@ -197,30 +164,6 @@ commit_document(Batch *batch, const ApplyDocument *given, JsonProblem problem, s
 		batch->documents[batch->n++] = *given;
 		batch->bytes += given->length;
 	}
-}
-
-static bool
-is_tombstone(const JsonNode *root)
-{
-	const JsonNode *meta = sophia_json_member(root, "_meta", 5);
-	const JsonNode *op = meta != NULL ? sophia_json_member(meta, "op", 2) : NULL;
-
-	return op != NULL && op->kind == JSON_STRING && op->length == 1 && op->u.text[0] == 'd';
-}
-
-/* Parses the line of a document; of one that is too large to be applied, only what its place in the sequence needs. */
-static bool
-parse_document(Arena *arena, ApplyDocument *given)
-{
-	bool fine;
-
-	parser.skim = is_too_large(given->length);
-	fine = sophia_json_parse(&parser, arena, given->line, given->length);
-	if (parser.problem == JSON_NO_MEMORY)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	given->document.root = parser.root;
-	given->document.tombstone = is_tombstone(&parser.root);
-	return fine;
 }
 
 /* Row number `i` of the cursor's current ones, in the memory of a slice; false when its clock is out of bounds. */
@@ -241,7 +184,7 @@ read_staged(Batch *batch, SPITupleTable *table, uint64 i, uint64 after, uint64 t
 	stored = DatumGetByteaPP(SPI_getbinval(table->vals[i], table->tupdesc, 3, &null));
 	given->line = VARDATA_ANY(stored);
 	given->length = VARSIZE_ANY_EXHDR(stored);
-	parse_document(&staged_arena, given);
+	sophia_document_parse(&parser, &staged_arena, given);
 	return true;
 }
 
@@ -384,14 +327,16 @@ take_line(Batch *batch, const char *line, size_t length, int64 offset)
 
 	if (is_blank(line, length))
 		return;
-	fine = parse_document(&line_arena, &given);
+	fine = sophia_document_parse(&parser, &line_arena, &given);
 	given.document.offset = offset;
 	if (parser.uuid.kind != JSON_STRING ||
 		!sophia_uuid_parse(parser.uuid.u.text, parser.uuid.length, &uuid))
 	{
+		const char *reason;
+		int sqlstate = sophia_document_problem_of_uuid(&reason);
+
 		if (fine)
-			write_dead_letter(batch, line, length, offset, ERRCODE_INVALID_PARAMETER_VALUE,
-							  "document has no usable /_meta/uuid");
+			write_dead_letter(batch, line, length, offset, sqlstate, reason);
 		else
 			write_problem(batch, &given, parser.problem, parser.problem_at);
 		return;

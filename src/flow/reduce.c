@@ -7,7 +7,7 @@
 /* The member that says how a document came to be; a row's is that of the last document applied. */
 #define META "_meta"
 
-/* The document comes from another journal and is older than what the row was made from. */
+/* The document is older than what the row was made from, and the clock decides between them. */
 static ReduceEffect
 fill(RowState *row, const Document *document, ReduceStrategy strategy, Arena *arena)
 {
@@ -42,7 +42,7 @@ sophia_reduce(RowState *row, const Document *document, ReduceStrategy strategy, 
 	{
 		if (row->same_journal && row->offset == document->offset && row->clock == document->clock)
 			return REDUCE_NOTHING;
-		if (!row->same_journal && document->clock < row->clock)
+		if ((!row->same_journal || row->by_clock) && document->clock < row->clock)
 			return fill(row, document, strategy, arena);
 	}
 	if (!reduce_newer(row, document, strategy, arena))

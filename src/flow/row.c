@@ -26,7 +26,7 @@ sophia_row_builder_init(RowBuilder *builder, const Shape *shape, const char *jou
 {
 	builder->shape = shape;
 	builder->journal = journal;
-	builder->journal_text = CStringGetTextDatum(journal);
+	builder->journal_text = journal != NULL ? CStringGetTextDatum(journal) : (Datum) 0;
 	initStringInfo(&builder->doc);
 	builder->scratch =
 		AllocSetContextCreate(CurrentMemoryContext, "sophia_stack row", ALLOCSET_DEFAULT_SIZES);
@@ -113,6 +113,7 @@ put_source(RowBuilder *builder, const KeyGroup *group, const RowState *row, cons
 	values[SOURCE_JOURNAL] = row->same_journal ? builder->journal_text : group->journal;
 	nulls[SOURCE_JOURNAL] = values[SOURCE_JOURNAL] == (Datum) 0;
 	values[SOURCE_OFFSET] = Int64GetDatum(row->offset);
+	nulls[SOURCE_OFFSET] = nulls[SOURCE_JOURNAL];
 	return true;
 }
 

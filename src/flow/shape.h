@@ -64,6 +64,7 @@ typedef struct Shape
 	const char *collection;
 	ReduceStrategy strategy;
 	bool hard_delete;		 /* option delete = hard */
+	bool skips_unchanged;	 /* rows are written only where something but /_meta differs */
 	bool ignores_tombstones; /* its tombstones are positions of a listing, not rows */
 	int n_keys;
 	JsonPointer keys[SHAPE_MAX_KEYS];

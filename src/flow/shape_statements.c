@@ -193,14 +193,14 @@ append_batch(StringInfo sql, const Shape *shape, const TargetTable *table)
 						 qualified(table));
 }
 
-/* Unchanged elements are not written: compares everything but where a row came from. */
+/* Unchanged rows are not written: compares everything but where a row came from, which /_meta of a whole document says, too. */
 static void
-append_changed(StringInfo sql, const TargetTable *table)
+append_changed(StringInfo sql, const TargetTable *table, const char *without_meta)
 {
-	appendStringInfoString(sql, " WHERE (t.doc, t.is_deleted");
+	appendStringInfo(sql, " WHERE (t.doc%s, t.is_deleted", without_meta);
 	for (int i = 0; i < table->n_columns; i++)
 		appendStringInfo(sql, ", t.%s", quote_identifier(table->columns[i].name));
-	appendStringInfoString(sql, ") IS DISTINCT FROM (EXCLUDED.doc, EXCLUDED.is_deleted");
+	appendStringInfo(sql, ") IS DISTINCT FROM (EXCLUDED.doc%s, EXCLUDED.is_deleted", without_meta);
 	for (int i = 0; i < table->n_columns; i++)
 		appendStringInfo(sql, ", EXCLUDED.%s", quote_identifier(table->columns[i].name));
 	appendStringInfoString(sql, ")");
@@ -256,8 +256,8 @@ sophia_shape_upsert(Shape *shape, TargetTable *table)
 	appendStringInfo(
 		&sql, ", EXCLUDED.changed_xid, pg_catalog.now()%s)",
 		sentiment ? ", EXCLUDED.sentiment, EXCLUDED.sentiment_score, EXCLUDED.sentiment_model" : "");
-	if (elements)
-		append_changed(&sql, table);
+	if (elements || shape->skips_unchanged)
+		append_changed(&sql, table, elements ? "" : " OPERATOR(pg_catalog.-) '_meta'");
 	table->upsert = prepare(sql.data, 0);
 	return table->upsert;
 }
