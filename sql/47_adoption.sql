@@ -149,7 +149,7 @@ CREATE FUNCTION sophia.apply_landed(adoption integer) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   known record;
-  slice record;
+  taken record;
   result record;
 BEGIN
   SELECT a.shape, format('%I.%I', a.landing_schema, a.landing_table) AS landing,
@@ -158,26 +158,26 @@ BEGIN
     INTO known FROM sophia.adoptions a WHERE a.adoption = apply_landed.adoption;
   SELECT array_agg(q.place ORDER BY q.n) AS places, array_agg(q.document ORDER BY q.n) AS documents,
          array_agg(q.clock ORDER BY q.n) AS clocks, array_agg(q.id ORDER BY q.n) AS ids, array_agg(q.problem ORDER BY q.n) AS problems,
-         count(*) AS documents_taken
-    INTO slice
+         count(*) AS n
+    INTO taken
     FROM (SELECT w.place, w.document, w.clock, w.id, w.problem, w.n,
                  sum(octet_length(w.document)) OVER (ORDER BY w.n) AS bytes
           FROM (SELECT r.ctid AS place, r.document, r.clock, r.id, r.problem, row_number() OVER (ORDER BY r.id, r.ctid) AS n
                 FROM (SELECT l.ctid, l.* FROM sophia.landed_rows l WHERE l.adoption = apply_landed.adoption
                       ORDER BY l.adoption, l.id LIMIT 1000) r) w) q
     WHERE q.n = 1 OR q.bytes <= 4194304;
-  IF slice.documents_taken = 0 THEN
+  IF taken.n = 0 THEN
     RETURN false;
   END IF;
   SELECT * INTO result FROM sophia.apply_documents(known.shape, jsonb_build_object('collection', known.collection), known.landing,
-                                                   slice.documents, slice.clocks, slice.ids);
+                                                   taken.documents, taken.clocks, taken.ids);
   INSERT INTO sophia.dead_letters (stream, journal, begin_offset, document, reason, sqlstate)
-    SELECT known.landing, known.landing, slice.ids[f.position], slice.documents[f.position],
-           coalesce(slice.problems[f.position], f.reason), CASE WHEN slice.problems[f.position] IS NULL THEN f.sqlstate ELSE '22000' END
+    SELECT known.landing, known.landing, taken.ids[f.position], taken.documents[f.position],
+           coalesce(taken.problems[f.position], f.reason), CASE WHEN taken.problems[f.position] IS NULL THEN f.sqlstate ELSE '22000' END
     FROM unnest(result.failed, result.sqlstates, result.reasons) AS f (position, sqlstate, reason);
-  DELETE FROM sophia.landed_rows l WHERE l.ctid = ANY (slice.places);
+  DELETE FROM sophia.landed_rows l WHERE l.ctid = ANY (taken.places);
   UPDATE sophia.adoptions a
-    SET rows_fed = a.rows_fed + slice.documents_taken - cardinality(result.failed), rows_dead = a.rows_dead + cardinality(result.failed),
+    SET rows_fed = a.rows_fed + taken.n - cardinality(result.failed), rows_dead = a.rows_dead + cardinality(result.failed),
         last_row_at = clock_timestamp()
     WHERE a.adoption = apply_landed.adoption;
   RETURN true;
@@ -256,8 +256,9 @@ BEGIN
   ELSIF EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
                 WHERE d.classid = 'pg_class'::regclass AND d.objid = landing AND d.refclassid = 'pg_extension'::regclass
                   AND d.deptype = 'e' AND e.extname = 'sophia_stack')
-     OR EXISTS (SELECT FROM sophia.shapes s CROSS JOIN LATERAL (VALUES (s.target_table), (s.array_table)) AS t (name)
-                WHERE to_regclass(format('%I.%I', s.target_schema, t.name)) = landing) THEN
+     OR EXISTS (SELECT FROM sophia.shapes s JOIN pg_namespace n ON n.nspname = s.target_schema
+                JOIN pg_class c ON c.relnamespace = n.oid AND c.relname IN (s.target_table, s.array_table)
+                WHERE c.oid = landing) THEN
     RAISE EXCEPTION 'table "%" is a table of sophia_stack', landing USING ERRCODE = '22023',
       HINT = 'Adopt the table that Estuary writes.';
   END IF;
@@ -298,7 +299,7 @@ BEGIN
   END IF;
   PERFORM sophia.find_landing(known.adoption);
   -- A small table is fed at once.  The worker goes on with a large one, so that its writers do not wait for long.
-  FOR slice IN 1 .. 8 LOOP
+  FOR turn IN 1 .. 8 LOOP
     EXIT WHEN NOT sophia.feed_adoption(known.adoption, true);
   END LOOP;
   PERFORM sophia.notify_workers();

@@ -13,6 +13,7 @@
 #include "flow/uuid.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -283,6 +284,28 @@ clock_of(const Landing *landing)
 	return read ? uuid.clock : clock_of_time(published(landing));
 }
 
+/* The row is marked as deleted although its document, which somebody else may have written, does not say so. */
+static bool
+marked_deleted(const Landing *landing)
+{
+	bool null = true;
+	Datum value = (Datum) 0;
+	const JsonNode *op;
+	bool said;
+
+	if (landing->table->operation != 0)
+		value = value_of(landing, landing->row, landing->table->operation, &null);
+	if (null || strcmp(OidOutputFunctionCall(landing->table->operation_output, value), "d") != 0)
+		return false;
+	parser.skim = false;
+	(void) sophia_json_parse(&parser, &arena, landing->text.data, landing->text.len);
+	op = parser.problem == JSON_FINE ? sophia_json_member(&parser.root, "_meta", 5) : NULL;
+	op = op != NULL ? sophia_json_member(op, "op", 2) : NULL;
+	said = op != NULL && op->kind == JSON_STRING && op->length == 1 && op->u.text[0] == 'd';
+	sophia_arena_reset(&arena);
+	return !said;
+}
+
 static void
 build(Landing *landing, bool deleted, LandedDocument *landed)
 {
@@ -290,7 +313,7 @@ build(Landing *landing, bool deleted, LandedDocument *landed)
 	if (!append_whole(landing))
 		append_object(landing, 0, landing->table->n_columns, 0);
 	landed->clock = clock_of(landing);
-	if (deleted)
+	if (deleted || marked_deleted(landing))
 		make_tombstone(&landing->text);
 	landed->document =
 		DatumGetByteaPP(PointerGetDatum(cstring_to_text_with_len(landing->text.data, landing->text.len)));

@@ -18,6 +18,7 @@
 #define DOCUMENT_COLUMN	 "flow_document"
 #define PUBLISHED_COLUMN "flow_published_at"
 #define UUID_POINTER	 "/_meta/uuid"
+#define OP_POINTER		 "/_meta/op"
 
 /* What the comment of a column says between these is its pointer, and the types follow. */
 #define BEFORE_POINTER "projection of JSON at: "
@@ -75,14 +76,7 @@ read_comment(char *comment, char **pointer, char **types)
 	*pointer = start + strlen(BEFORE_POINTER);
 	*types = find_last(*pointer, BEFORE_TYPES);
 	if (*types == NULL)
-	{
-		/* the document's own pointer is empty, so that two blanks meet */
-		if (strncmp(*pointer, BEFORE_TYPES + 1, strlen(BEFORE_TYPES + 1)) != 0)
-			return false;
-		*types = *pointer;
-		*pointer = "";
-		return true;
-	}
+		return false;
 	**types = '\0';
 	*types += strlen(BEFORE_TYPES);
 	return true;
@@ -142,6 +136,11 @@ take_column(LandingTable *table, Form_pg_attribute attribute)
 	column->attribute = attribute->attnum;
 	column->type = type;
 	column->output = output_function(type);
+	if (strcmp(pointer, OP_POINTER) == 0)
+	{
+		table->operation = attribute->attnum;
+		table->operation_output = column->output;
+	}
 	column->holds_json =
 		is_text(type) && (strstr(types, "object") != NULL || strstr(types, "array") != NULL);
 	table->n_columns++;
@@ -205,7 +204,7 @@ read_table(LandingTable *table, TupleDesc desc)
 											   ALLOCSET_SMALL_SIZES);
 	MemoryContextReset(table->context);
 	sophia_arena_reset(&table->arena);
-	table->document = table->published = table->n_columns = 0;
+	table->document = table->published = table->operation = table->n_columns = 0;
 	table->columns =
 		MemoryContextAlloc(table->context, sizeof(LandingColumn) * Max(desc->natts, 1));
 	old = MemoryContextSwitchTo(table->context);
