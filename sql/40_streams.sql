@@ -18,6 +18,10 @@ CREATE FUNCTION sophia.check_secret(reference text) RETURNS void
   AS 'MODULE_PATHNAME', 'sophia_check_secret' LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION sophia.check_secret(text) IS 'internal: raises an error where that is no reference of a secret, env:NAME or file:name';
 
+CREATE FUNCTION sophia.conversion_of(column_type regtype) RETURNS text
+  AS 'MODULE_PATHNAME', 'sophia_conversion_of_type' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION sophia.conversion_of(regtype) IS 'internal: name of the conversion that fills a column of that type; NULL for a pseudo-type';
+
 CREATE FUNCTION sophia.worker_missing() RETURNS text
   AS 'MODULE_PATHNAME', 'sophia_worker_missing' LANGUAGE C STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION sophia.worker_missing() IS 'internal: what to do so that this database gets a worker; NULL where it gets one';
@@ -435,7 +439,8 @@ CREATE VIEW sophia.stream_status AS
          CASE WHEN s.state IN ('starting', 'running') AND current_setting('sophia_stack.enabled', true) = 'off' THEN 'sophia_stack.enabled is off'
               ELSE s.last_error END AS last_error,
          CASE WHEN s.state IN ('starting', 'running') AND s.system_identifier = h.system_identifier
-                   AND s.database_oid = h.database_oid THEN w.pid END AS worker_pid
+                   AND s.database_oid = h.database_oid THEN w.pid END AS worker_pid,
+         (SELECT count(*) FROM sophia.dead_letters d WHERE d.stream = s.stream) AS dead_letters
   FROM sophia.streams s
   CROSS JOIN sophia.here h
   CROSS JOIN (SELECT sophia.worker_pid() AS pid) w
@@ -444,7 +449,9 @@ CREATE VIEW sophia.stream_status AS
 COMMENT ON VIEW sophia.stream_status IS 'state and progress of each stream; who is granted it also needs EXECUTE on sophia.worker_pid()';
 COMMENT ON COLUMN sophia.stream_status.state IS 'stopped, starting, running or failed';
 COMMENT ON COLUMN sophia.stream_status.lag_bytes IS 'bytes that the endpoint held when it was last asked and that are not applied yet';
+COMMENT ON COLUMN sophia.stream_status.documents_dead IS 'documents that became dead letters, whatever became of these';
 COMMENT ON COLUMN sophia.stream_status.worker_pid IS 'process that follows the stream; NULL = none';
+COMMENT ON COLUMN sophia.stream_status.dead_letters IS 'dead letters that are neither replayed nor discarded';
 
 CREATE VIEW sophia.workers AS
   SELECT l.worker, d.datname AS database, l.index, l.pid, l.state, l.started_at, l.failures, l.next_start_at

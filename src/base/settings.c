@@ -14,6 +14,7 @@
 #include "base/settings.h"
 
 char *sophia_databases = NULL;
+int sophia_dead_letter_limit = 10000;
 bool sophia_enabled = true;
 char *sophia_fragment_directories = NULL;
 int sophia_ingest_workers = 1;
@@ -73,6 +74,11 @@ sophia_settings_define(void)
 		"sophia_stack.databases", "Databases whose collections are ingested.",
 		"Each gets sophia_stack.ingest_workers background workers.", &sophia_databases, "postgres",
 		PGC_SIGHUP, GUC_LIST_INPUT, check_databases, NULL, NULL);
+
+	DefineCustomIntVariable("sophia_stack.dead_letter_limit",
+							"Most dead letters that a stream may have; it fails with more.",
+							"-1: no limit.", &sophia_dead_letter_limit, 10000, -1, PG_INT32_MAX,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	DefineCustomBoolVariable("sophia_stack.enabled",
 							 "Lets the workers work; off pauses them, as for a restore.", NULL,

@@ -13,6 +13,7 @@
 
 #include "access/xact.h"
 #include "base/guard.h"
+#include "base/settings.h"
 #include "flow/apply.h"
 #include "flow/document.h"
 #include "flow/uuid.h"
@@ -413,6 +414,13 @@ lock_table(const TargetTable *table)
 	return !OidIsValid(relid) || ConditionalLockRelationOid(relid, RowExclusiveLock);
 }
 
+bool
+sophia_batch_over_limit(const char *stream)
+{
+	return sophia_dead_letter_limit >= 0 &&
+		   sophia_checkpoint_many_dead_letters(stream, sophia_dead_letter_limit);
+}
+
 /* The part inside the transaction. */
 static BatchResult
 run_locked(Batch *batch, size_t *taken)
@@ -440,7 +448,8 @@ run_locked(Batch *batch, size_t *taken)
 	batch->change.deleted = batch->apply.deleted;
 	batch->change.last_document_at = batch->apply.last_document_at;
 	sophia_checkpoint_save(batch->stream, journal->name, &batch->change);
-	return BATCH_APPLIED;
+	return batch->change.dead > 0 && sophia_batch_over_limit(batch->stream) ? BATCH_REFUSED
+																			: BATCH_APPLIED;
 }
 
 BatchResult
@@ -466,7 +475,7 @@ sophia_batch_run(const char *stream, Shape *shape, Journal *journal)
 		AllocSetContextCreate(batch.context, "sophia_stack slice", ALLOCSET_DEFAULT_SIZES);
 	batch.apply.context = batch.slice;
 	result = run_locked(&batch, &taken);
-	if (result != BATCH_APPLIED)
+	if (result != BATCH_APPLIED && result != BATCH_REFUSED)
 	{
 		SPI_finish();
 		AbortCurrentTransaction();
@@ -479,5 +488,5 @@ sophia_batch_run(const char *stream, Shape *shape, Journal *journal)
 	journal->next_offset = batch.change.next_offset;
 	journal->stored_head = batch.change.write_head;
 	journal->careful = false;
-	return BATCH_APPLIED;
+	return result;
 }

@@ -13,6 +13,7 @@
 typedef enum BatchResult
 {
 	BATCH_APPLIED,	/* committed; the reader's content was consumed */
+	BATCH_REFUSED,	/* the same, and the stream has too many dead letters now */
 	BATCH_AGAIN,	/* somebody holds the extension or a table: try later */
 	BATCH_OUTDATED, /* the checkpoint is not where this process believed: open the journal anew */
 	BATCH_STOPPED	/* the stream is not wanted any more */
@@ -30,5 +31,8 @@ extern bool sophia_batch_ready(Journal *journal, int64 now, int64 *next);
  * producers' states in memory, so that the journal must be opened anew.
  */
 extern BatchResult sophia_batch_run(const char *stream, Shape *shape, Journal *journal);
+
+/* True when the stream has more dead letters than it may; within a transaction. */
+extern bool sophia_batch_over_limit(const char *stream);
 
 #endif /* SOPHIA_BATCH_H */

@@ -70,6 +70,16 @@ batch_descriptor(const TargetTable *table)
 	return desc;
 }
 
+/* The name of a column's type for use in a statement, in the shape's context. */
+static const char *
+type_name(Shape *shape, const char *name)
+{
+	Oid type = DatumGetObjectId(DirectFunctionCall1(regtypein, CStringGetDatum(name)));
+
+	return MemoryContextStrdup(shape->context,
+							   format_type_extended(type, -1, FORMAT_TYPE_FORCE_QUALIFY));
+}
+
 static void
 read_column(Shape *shape, TargetColumn *column, int row)
 {
@@ -80,6 +90,8 @@ read_column(Shape *shape, TargetColumn *column, int row)
 	column->conversion = sophia_conversion_find(conversion);
 	if (column->conversion == NULL)
 		elog(ERROR, "unknown conversion \"%s\" of column \"%s\"", conversion, column->name);
+	if (strcmp(conversion, SOPHIA_CONVERSION_INPUT) == 0)
+		column->cast = type_name(shape, row_text(row, 4));
 	column->own_id = strcmp(conversion, "party_id") == 0;
 	column->n_pointers = row_texts(shape, row, 2, &pointers);
 	column->pointers =
@@ -92,10 +104,10 @@ static TargetTable *
 load_table(Shape *shape, const char *schema, const char *name)
 {
 	static const char *const sql =
-		"SELECT c.column_name, c.pointers, c.conversion FROM ("
-		"SELECT ordinal, column_name, pointers, conversion FROM sophia.table_columns"
+		"SELECT c.column_name, c.pointers, c.conversion, c.column_type FROM ("
+		"SELECT ordinal, column_name, pointers, conversion, column_type FROM sophia.table_columns"
 		" WHERE table_schema = $1 AND table_name = $2 AND conversion IS NOT NULL UNION ALL"
-		" SELECT 1000, column_name, pointers, conversion FROM sophia.fields"
+		" SELECT 1000, column_name, pointers, conversion, column_type FROM sophia.fields"
 		" WHERE table_schema = $1 AND table_name = $2) AS c ORDER BY c.ordinal, c.column_name";
 	TargetTable *table = MemoryContextAllocZero(shape->context, sizeof(TargetTable));
 	MemoryContext old;
@@ -138,6 +150,9 @@ load_definition(Shape *shape)
 		read_pointer(shape, &shape->keys[i], keys[i]);
 		shape->key_columns[i] = key_columns[i];
 	}
+	shape->ignores_tombstones = strcmp(row_text(0, 8), "t") == 0;
+	shape->n_kept = row_texts(shape, 0, 9, &shape->kept);
+	shape->n_kept_while = row_texts(shape, 0, 10, &shape->kept_while);
 	shape->strategy = strcmp(row_text(0, 5), "merge") == 0 ? REDUCE_MERGE : REDUCE_LAST_WRITE_WINS;
 	if (array != NULL)
 		read_pointer(shape, &shape->array, array);
@@ -151,7 +166,8 @@ Shape *
 sophia_shape_load(MemoryContext parent, const char *name, const char *collection, bool hard_delete)
 {
 	static const char *const sql =
-		"SELECT target_schema, target_table, key, key_columns, reduce, array_pointer, array_table"
+		"SELECT target_schema, target_table, key, key_columns, reduce, array_pointer, array_table,"
+		" ignores_tombstones, kept_columns, kept_while"
 		" FROM sophia.shapes WHERE shape = $1";
 	MemoryContext context =
 		AllocSetContextCreate(parent, "sophia_stack shape", ALLOCSET_SMALL_SIZES);
@@ -161,7 +177,6 @@ sophia_shape_load(MemoryContext parent, const char *name, const char *collection
 	shape->name = MemoryContextStrdup(context, name);
 	shape->collection = MemoryContextStrdup(context, collection);
 	shape->hard_delete = hard_delete;
-	shape->ignores_tombstones = strcmp(name, "hubspot.owners") == 0;
 	SPI_connect();
 	if (SPI_execute_with_args(sql, 1, (Oid[]){TEXTOID}, (Datum[]){CStringGetTextDatum(name)}, NULL,
 							  true, 0) != SPI_OK_SELECT ||

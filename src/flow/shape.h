@@ -21,6 +21,7 @@ typedef struct TargetColumn
 {
 	const char *name;
 	const Conversion *conversion;
+	const char *cast; /* type whose input function reads the converted text; NULL = none needed */
 	int n_pointers;
 	JsonPointer *pointers;
 	bool own_id; /* tells the elements of one array apart */
@@ -72,6 +73,11 @@ typedef struct Shape
 	TargetTable *main;	   /* NULL: only elements */
 	TargetTable *elements; /* NULL: only main */
 	JsonPointer array;
+	/* Columns of elements that a new array takes over from rows that agree in those of kept_while. */
+	int n_kept;
+	char **kept;
+	int n_kept_while;
+	char **kept_while;
 } Shape;
 
 /*

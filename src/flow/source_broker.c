@@ -18,7 +18,12 @@ broker_pump(Source *source)
 	ListCell *cell;
 
 	foreach(cell, source->readers)
-		next = Min(next, sophia_broker_pump_reader(lfirst(cell)));
+	{
+		/* not within Min(), which evaluates its arguments twice */
+		int64 again_at = sophia_broker_pump_reader(lfirst(cell));
+
+		next = Min(next, again_at);
+	}
 	source->wake_at =
 		next == PG_INT64_MAX
 			? 0

@@ -11,6 +11,7 @@
 #include "flow/stream.h"
 
 #include "base/guard.h"
+#include "base/settings.h"
 #include "flow/apply.h"
 #include "flow/attempt.h"
 #include "flow/stream_journals.h"
@@ -198,6 +199,16 @@ fail(Stream *stream, const char *message)
 	stream->ended = true;
 }
 
+/* Why a stream with too many dead letters fails. */
+static const char *
+over_limit(void)
+{
+	return psprintf(
+		"stream has more than %d dead letters (sophia_stack.dead_letter_limit): replay or"
+		" discard them, then start the stream",
+		sophia_dead_letter_limit);
+}
+
 /* Something failed that is not tied to one document. */
 static void
 take_failure(Stream *stream, const Failure *failure)
@@ -237,6 +248,9 @@ open_source(void *argument)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("endpoint kind \"%s\" is not supported", definition->kind)));
 	sophia_transaction_begin("opening a stream");
+	if (sophia_batch_over_limit(definition->stream))
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg_internal("%s", over_limit())));
 	stream->any_before = sophia_checkpoint_any(definition->stream);
 	stream->shape = sophia_shape_load(stream->context, definition->shape, definition->collection,
 									  definition->hard_delete);
@@ -329,6 +343,9 @@ turn_journal(Stream *stream, Journal *journal)
 			journal->retry_at = 0;
 			stream->batch_error[0] = '\0';
 			return true;
+		case BATCH_REFUSED:
+			fail(stream, over_limit());
+			return false;
 		case BATCH_AGAIN:
 			journal->retry_at = sophia_clock_ms() + sophia_backoff_next(&journal->backoff);
 			if (journal->backoff.failures > LOCKED_SILENTLY)

@@ -199,8 +199,9 @@ turn_streams(void)
 	foreach(cell, streams)
 	{
 		Stream *stream = lfirst(cell);
+		int64 again_at = sophia_stream_turn(stream);
 
-		next = Min(next, sophia_stream_turn(stream));
+		next = Min(next, again_at);
 		CHECK_FOR_INTERRUPTS();
 		if (stream->ended)
 		{
@@ -246,7 +247,8 @@ work_until_told_to_end(void)
 
 				recheck_at = sophia_clock_ms() + (read ? RECHECK_MS : RETRY_MS);
 			}
-			next = Min(recheck_at, turn_streams());
+			next = turn_streams();
+			next = Min(next, recheck_at);
 			next = Min(next, sophia_feeding_turn());
 			sophia_requests_turn(streams);
 			next = Min(next, sophia_requests_wake_at());
