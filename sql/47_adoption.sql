@@ -152,10 +152,8 @@ DECLARE
   taken record;
   result record;
 BEGIN
-  SELECT a.shape, format('%I.%I', a.landing_schema, a.landing_table) AS landing,
-         -- the collection as the materialization names it, else the table; some shapes keep its last part
-         coalesce(substring(obj_description(a.attached, 'pg_class') FROM ' of collection (.*)$'), a.landing_table) AS collection
-    INTO known FROM sophia.adoptions a WHERE a.adoption = apply_landed.adoption;
+  SELECT a.shape, format('%I.%I', a.landing_schema, a.landing_table) AS landing, sophia.landing_options(a.adoption) AS options INTO known
+    FROM sophia.adoptions a WHERE a.adoption = apply_landed.adoption;
   SELECT array_agg(q.place ORDER BY q.n) AS places, array_agg(q.document ORDER BY q.n) AS documents,
          array_agg(q.clock ORDER BY q.n) AS clocks, array_agg(q.id ORDER BY q.n) AS ids, array_agg(q.problem ORDER BY q.n) AS problems,
          count(*) AS n
@@ -169,7 +167,7 @@ BEGIN
   IF taken.n = 0 THEN
     RETURN false;
   END IF;
-  SELECT * INTO result FROM sophia.apply_documents(known.shape, jsonb_build_object('collection', known.collection), known.landing,
+  SELECT * INTO result FROM sophia.apply_documents(known.shape, known.options, known.landing,
                                                    taken.documents, taken.clocks, taken.ids);
   INSERT INTO sophia.dead_letters (stream, journal, begin_offset, document, reason, sqlstate)
     SELECT known.landing, known.landing, taken.ids[f.position], taken.documents[f.position],
@@ -184,6 +182,25 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION sophia.apply_landed(integer) IS 'internal: applies the next documents of an adopted table; false when none waits';
+
+CREATE FUNCTION sophia.landing_options(adoption integer) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  -- The collection as the materialization names it, else the table: some shapes keep its last part.
+  SELECT jsonb_build_object('collection',
+    coalesce(substring(obj_description(a.attached, 'pg_class') FROM ' of collection (.*)$'), a.landing_table))
+  FROM sophia.adoptions a WHERE a.adoption = landing_options.adoption
+$$;
+COMMENT ON FUNCTION sophia.landing_options(integer) IS 'internal: what apply_documents is to know of the documents of an adopted table';
+
+CREATE FUNCTION sophia.letters_definition(stream text, OUT shape text, OUT options jsonb)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT s.shape, s.options || jsonb_build_object('collection', s.collection) FROM sophia.streams s WHERE s.stream = letters_definition.stream
+  UNION ALL
+  SELECT a.shape, sophia.landing_options(a.adoption) FROM sophia.adoptions a
+    WHERE format('%I.%I', a.landing_schema, a.landing_table) = letters_definition.stream
+  LIMIT 1
+$$;
+COMMENT ON FUNCTION sophia.letters_definition(text) IS 'internal: how documents are applied whose dead letters have that stream: a stream, or an adopted table';
 
 CREATE FUNCTION sophia.feed_adoption(adoption integer, wait boolean) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -33,8 +33,6 @@ typedef struct Landing
 static JsonParser parser;
 static Arena arena;
 
-#define UNIX_CLOCK_TICKS INT64CONST(122192928000000000) /* 100 ns from 1582-10-15 to 1970-01-01 */
-
 static Datum
 value_of(const Landing *landing, HeapTuple row, int attribute, bool *null)
 {
@@ -137,6 +135,37 @@ append_value(Landing *landing, const LandingColumn *column)
 	}
 }
 
+static uint64
+clock_of_time(TimestampTz time)
+{
+	int64 us;
+
+	if (TIMESTAMP_NOT_FINITE(time) ||
+		pg_add_s64_overflow(
+			time, (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY, &us))
+		return time < 0 ? 0 : PG_UINT64_MAX;
+	return sophia_clock_of_unix_us(us);
+}
+
+/* When the document was published, as the row's own column says; a table without one tells only when it was written. */
+static TimestampTz
+published(const Landing *landing)
+{
+	const LandingTable *table = landing->table;
+	bool null = true;
+	Datum value = (Datum) 0;
+
+	if (table->published != 0)
+		value = value_of(landing, landing->row, table->published, &null);
+	if (null)
+		return GetCurrentStatementStartTimestamp();
+	if (table->published_type == TIMESTAMPTZOID)
+		return DatumGetTimestampTz(value);
+	return DatumGetTimestampTz(DirectFunctionCall3(
+		timestamptz_in, CStringGetDatum(OidOutputFunctionCall(table->published_output, value)),
+		ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+}
+
 /* The end of the columns from `at` on that have the same step number `depth` as that one. */
 static int
 end_of_step(const Landing *landing, int at, int end, int depth)
@@ -168,12 +197,13 @@ any_value(const Landing *landing, int at, int end)
 	return false;
 }
 
-/* The object of the columns at..end, whose pointers agree in their first `depth` steps. */
+static void append_object(Landing *landing, int at, int end, int depth);
+
+/* The members of the columns at..end, whose pointers agree in their first `depth` steps, each behind a separator. */
 static void
-append_object(Landing *landing, int at, int end, int depth)
+append_members(Landing *landing, int at, int end, int depth, char *separator)
 {
 	StringInfo out = &landing->text;
-	char separator = '{';
 	int next;
 
 	for (; at < end; at = next)
@@ -184,8 +214,8 @@ append_object(Landing *landing, int at, int end, int depth)
 		next = end_of_step(landing, at, end, depth);
 		if (!any_value(landing, at, next))
 			continue;
-		appendStringInfoChar(out, separator);
-		separator = ',';
+		appendStringInfoChar(out, *separator);
+		*separator = ',';
 		escape_json(out, pnstrdup(column->pointer.step[depth].name,
 								  column->pointer.step[depth].length));
 		appendStringInfoChar(out, ':');
@@ -197,7 +227,50 @@ append_object(Landing *landing, int at, int end, int depth)
 		else
 			appendStringInfoString(out, "null");
 	}
-	appendStringInfoString(out, separator == '{' ? "{}" : "}");
+}
+
+static void
+append_object(Landing *landing, int at, int end, int depth)
+{
+	char separator = '{';
+
+	append_members(landing, at, end, depth, &separator);
+	appendStringInfoString(&landing->text, separator == '{' ? "{}" : "}");
+}
+
+static bool
+is_meta(const LandingColumn *column)
+{
+	return column->pointer.step[0].length == 5 &&
+		   memcmp(column->pointer.step[0].name, "_meta", 5) == 0;
+}
+
+/* The document from the columns, with a uuid of its time of publication. */
+static void
+append_columns(Landing *landing)
+{
+	const LandingTable *table = landing->table;
+	StringInfo out = &landing->text;
+	char separator = ',';
+	char uuid[UUID_TEXT_SIZE];
+	int meta = 0;
+	int others;
+
+	while (meta < table->n_columns && !is_meta(&table->columns[meta]))
+		meta++;
+	for (others = meta; others < table->n_columns && is_meta(&table->columns[others]);)
+		others++;
+	sophia_uuid_format(clock_of_time(published(landing)), uuid);
+	appendStringInfo(out, "{\"_meta\":{\"uuid\":\"%s\"", uuid);
+	/* "_meta" as a whole in one column comes later, and so counts */
+	if (meta < others && table->columns[meta].pointer.steps > 1)
+		append_members(landing, meta, others, 1, &separator);
+	else
+		others = meta;
+	appendStringInfoChar(out, '}');
+	append_members(landing, 0, meta, 0, &separator);
+	append_members(landing, others, table->n_columns, 0, &separator);
+	appendStringInfoChar(out, '}');
 }
 
 /* The column that holds the whole document, where it does. */
@@ -226,48 +299,19 @@ append_whole(Landing *landing)
 
 /* Of two members of one name the last one counts. */
 static void
-make_tombstone(StringInfo text)
+make_tombstone(StringInfo text, uint64 clock)
 {
+	char uuid[UUID_TEXT_SIZE];
+
 	while (text->len > 0 && strchr(" \t\r\n", text->data[text->len - 1]) != NULL)
 		text->len--;
 	if (text->len > 0 && text->data[text->len - 1] == '}')
 		text->len--;
 	while (text->len > 0 && strchr(" \t\r\n", text->data[text->len - 1]) != NULL)
 		text->len--;
-	appendStringInfo(text, "%s\"_meta\":{\"op\":\"d\"}}",
-					 text->len > 0 && text->data[text->len - 1] == '{' ? "" : ",");
-}
-
-static uint64
-clock_of_time(TimestampTz time)
-{
-	int64 us = time + (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
-	int64 ticks;
-
-	if (TIMESTAMP_IS_NOBEGIN(time) || us < -UNIX_CLOCK_TICKS / 10)
-		return 0;
-	if (pg_mul_s64_overflow(us, 10, &ticks) || pg_add_s64_overflow(ticks, UNIX_CLOCK_TICKS, &ticks))
-		return PG_UINT64_MAX;
-	return (uint64) ticks >> 60 != 0 ? PG_UINT64_MAX : (uint64) ticks << 4;
-}
-
-/* When the document was published, as the row's own column says; a table without one tells only when it was written. */
-static TimestampTz
-published(const Landing *landing)
-{
-	const LandingTable *table = landing->table;
-	bool null = true;
-	Datum value = (Datum) 0;
-
-	if (table->published != 0)
-		value = value_of(landing, landing->row, table->published, &null);
-	if (null)
-		return GetCurrentTimestamp();
-	if (table->published_type == TIMESTAMPTZOID)
-		return DatumGetTimestampTz(value);
-	return DatumGetTimestampTz(DirectFunctionCall3(
-		timestamptz_in, CStringGetDatum(OidOutputFunctionCall(table->published_output, value)),
-		ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+	sophia_uuid_format(clock, uuid);
+	appendStringInfo(text, "%s\"_meta\":{\"op\":\"d\",\"uuid\":\"%s\"}}",
+					 text->len > 0 && text->data[text->len - 1] == '{' ? "" : ",", uuid);
 }
 
 static uint64
@@ -311,10 +355,10 @@ build(Landing *landing, bool deleted, LandedDocument *landed)
 {
 	initStringInfo(&landing->text);
 	if (!append_whole(landing))
-		append_object(landing, 0, landing->table->n_columns, 0);
+		append_columns(landing);
 	landed->clock = clock_of(landing);
 	if (deleted || marked_deleted(landing))
-		make_tombstone(&landing->text);
+		make_tombstone(&landing->text, landed->clock);
 	landed->document =
 		DatumGetByteaPP(PointerGetDatum(cstring_to_text_with_len(landing->text.data, landing->text.len)));
 }

@@ -6,6 +6,8 @@
  */
 #include "flow/uuid.h"
 
+#include <stdio.h>
+
 #define UUID_TEXT_LENGTH 36
 #define UUID_BYTES		 16
 
@@ -85,4 +87,22 @@ sophia_clock_unix_us(uint64_t clock)
 	int64_t us = ticks / 10;
 
 	return ticks % 10 < 0 ? us - 1 : us;
+}
+
+uint64_t
+sophia_clock_of_unix_us(int64_t us)
+{
+	if (us < -UNIX_EPOCH_TICKS / 10)
+		return 0;
+	if (us > (INT64_C(0x0fffffffffffffff) - UNIX_EPOCH_TICKS) / 10)
+		return UINT64_MAX;
+	return (uint64_t) (us * 10 + UNIX_EPOCH_TICKS) << 4;
+}
+
+void
+sophia_uuid_format(uint64_t clock, char *text)
+{
+	snprintf(text, UUID_TEXT_SIZE, "%08x-%04x-%04x-%02x00-010000000000",
+			 (unsigned) (clock >> 4 & 0xffffffff), (unsigned) (clock >> 36 & 0xffff),
+			 (unsigned) (clock >> 52 | 0x1000), (unsigned) (0x80 | (clock & 0xf) << 2));
 }

@@ -33,4 +33,11 @@ extern bool sophia_uuid_parse(const char *text, size_t len, DocumentUuid *out);
 /* The moment of a clock, in microseconds since 1970-01-01 UTC, rounded down; negative before that. */
 extern int64_t sophia_clock_unix_us(uint64_t clock);
 
+/* The clock of such a moment, its counter 0; the first or last one where the moment is out of its range. */
+extern uint64_t sophia_clock_of_unix_us(int64_t us);
+
+/* Writes the textual form of a uuid with that clock, no flags and a producer that nobody has: 36 characters and a NUL. */
+#define UUID_TEXT_SIZE 37
+extern void sophia_uuid_format(uint64_t clock, char *text);
+
 #endif /* SOPHIA_UUID_H */

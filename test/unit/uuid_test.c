@@ -81,6 +81,20 @@ main(void)
 	for (size_t i = 0; i < COUNT(moments); i++)
 		ok(sophia_clock_unix_us(moments[i].clock) == moments[i].us, "clock %016llx",
 		   (unsigned long long) moments[i].clock);
+	for (size_t i = 0; i < COUNT(moments); i++)
+	{
+		DocumentUuid u = {0};
+		char text[UUID_TEXT_SIZE];
+
+		sophia_uuid_format(moments[i].clock, text);
+		ok(sophia_uuid_parse(text, strlen(text), &u) && u.clock == moments[i].clock && u.flags == 0,
+		   "writes clock %016llx", (unsigned long long) moments[i].clock);
+	}
+	ok(sophia_clock_of_unix_us(0) == 0x1b21dd2138140000 &&
+		   sophia_clock_of_unix_us(10000000) == 0x1b21dd2197721000,
+	   "clocks of moments");
+	ok(sophia_clock_of_unix_us(INT64_MIN) == 0 && sophia_clock_of_unix_us(INT64_MAX) == UINT64_MAX,
+	   "clocks of moments out of their range");
 	done_testing();
 	return exit_status();
 }
