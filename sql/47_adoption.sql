@@ -71,19 +71,15 @@ COMMENT ON FUNCTION sophia.landing_has(regclass, text) IS 'internal: whether row
 
 CREATE FUNCTION sophia.attach_landing(adoption integer, landing regclass) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-  named text;
 BEGIN
   EXECUTE format('CREATE OR REPLACE TRIGGER sophia_adopted AFTER INSERT OR UPDATE OR DELETE ON %s '
                  'FOR EACH ROW EXECUTE FUNCTION sophia.land_row(%s)', landing, adoption);
   EXECUTE format('COMMENT ON TRIGGER sophia_adopted ON %s IS %L', landing, 'feeds a raw table: see sophia.adopted_tables');
   EXECUTE format('ALTER TRIGGER sophia_adopted ON %s DEPENDS ON EXTENSION sophia_stack', landing);
-  -- The lock of the trigger keeps the table what it is; it may have become another one before that.
-  SELECT format('%I.%I', n.nspname, c.relname) INTO named
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    JOIN sophia.adoptions a ON a.adoption = attach_landing.adoption
+  -- The lock that the trigger took keeps the table what it is from here on.
+  PERFORM FROM pg_class c JOIN sophia.adoptions a ON a.adoption = attach_landing.adoption
     WHERE c.oid = landing AND c.relkind = 'r' AND pg_get_userbyid(c.relowner) = a.owner;
-  IF named IS NULL THEN
+  IF NOT FOUND THEN
     RAISE EXCEPTION 'table "%" belongs to another role than the one that was adopted', landing USING ERRCODE = '42501',
       HINT = 'Call sophia.adopt_table() for it.';
   END IF;
@@ -93,8 +89,10 @@ END;
 $$;
 COMMENT ON FUNCTION sophia.attach_landing(integer, regclass) IS 'internal: puts the trigger on a landing table, and has its rows read';
 
+-- Whoever feeds has locked the adoption, and Estuary's transaction may have locked the landing table: waits less for it than
+-- a deadlock takes to be noticed, so that it is never Estuary who has to give way.
 CREATE FUNCTION sophia.find_landing(adoption integer) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms' AS $$
 DECLARE
   known record;
 BEGIN
@@ -122,7 +120,7 @@ COMMENT ON FUNCTION sophia.find_landing(integer) IS 'internal: looks whether an 
 -- A range of 64 blocks (half a megabyte, and what is kept out of line) at a time.  Its rows get the number 0, so they come
 -- before every change that was not committed when the statement saw them.
 CREATE FUNCTION sophia.read_landing(adoption integer) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms' AS $$
 DECLARE
   blocks constant bigint := 64;
   known record;
@@ -226,7 +224,8 @@ BEGIN
     RETURN more OR EXISTS (SELECT FROM sophia.landed_rows l WHERE l.adoption = feed_adoption.adoption)
            OR EXISTS (SELECT FROM sophia.adoptions a WHERE a.adoption = feed_adoption.adoption AND a.next_block IS NOT NULL);
   EXCEPTION WHEN OTHERS THEN
-    UPDATE sophia.adoptions a SET last_error = SQLERRM, retry_at = clock_timestamp() + interval '5 s'
+    UPDATE sophia.adoptions a
+      SET last_error = SQLERRM, retry_at = clock_timestamp() + CASE SQLSTATE WHEN '55P03' THEN interval '0.2 s' ELSE interval '5 s' END
       WHERE a.adoption = feed_adoption.adoption;
     RETURN false;
   END;
@@ -298,6 +297,7 @@ CREATE FUNCTION sophia.adopt_table(landing regclass, shape text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
+  remedy constant text := sophia.worker_missing();
   known sophia.adoptions;
 BEGIN
   IF adopt_table.landing IS NULL OR adopt_table.shape IS NULL THEN
@@ -314,11 +314,17 @@ BEGIN
     RAISE EXCEPTION 'table "%" is adopted with shape "%"', adopt_table.landing, known.shape USING ERRCODE = '42710',
       HINT = 'Call sophia.release_table() first.';
   END IF;
+  -- Waits for the transactions that write the table, as long as the caller likes.
+  EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', adopt_table.landing);
   PERFORM sophia.find_landing(known.adoption);
   -- A small table is fed at once.  The worker goes on with a large one, so that its writers do not wait for long.
   FOR turn IN 1 .. 8 LOOP
     EXIT WHEN NOT sophia.feed_adoption(known.adoption, true);
   END LOOP;
+  IF remedy IS NOT NULL THEN
+    RAISE WARNING 'table "%" feeds only when sophia.feed_adopted() is called, because this database has no ingest worker', adopt_table.landing
+      USING ERRCODE = '55000', HINT = remedy;
+  END IF;
   PERFORM sophia.notify_workers();
 END;
 $$;

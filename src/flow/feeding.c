@@ -17,7 +17,7 @@
 /* Looks this often for what nobody announced: a table that was made anew, rows of a prepared transaction. */
 #define LOOK_MS 5000
 
-/* Comes back to an extension that somebody is altering. */
+/* Comes back after a failure at the earliest, and to an extension that somebody is altering. */
 #define RETRY_MS 200
 
 static int64 look_at; /* when to look, whatever was announced */
@@ -26,19 +26,27 @@ static int64 look_at; /* when to look, whatever was announced */
 static void
 feed(void *argument)
 {
-	static Statement statement = {
+	static Statement slices = {
 		"SELECT pg_catalog.bool_or(sophia.feed_adoption(a.adoption, false)) FROM sophia.adoptions AS a"};
+	static Statement retry = {
+		"SELECT (extract(epoch FROM min(a.retry_at) - pg_catalog.clock_timestamp()) * 1000)::bigint"
+		" FROM sophia.adoptions AS a"};
 	MemoryContext context = CurrentMemoryContext;
 	int64 *wait = argument;
-	bool null = true;
-	bool more = false;
+	bool null;
 
 	sophia_transaction_begin("feeding adopted tables");
 	if (sophia_guard_extension())
 	{
-		sophia_statement_run(&statement, NULL, NULL);
-		more = DatumGetBool(sophia_result(0, 1, &null)) && !null;
-		*wait = more ? 0 : LOOK_MS;
+		Datum result;
+
+		sophia_statement_run(&slices, NULL, NULL);
+		result = sophia_result(0, 1, &null);
+		*wait = !null && DatumGetBool(result) ? 0 : LOOK_MS;
+		sophia_statement_run(&retry, NULL, NULL);
+		result = sophia_result(0, 1, &null);
+		if (!null)
+			*wait = Min(*wait, Max(DatumGetInt64(result), RETRY_MS));
 	}
 	else
 		*wait = OidIsValid(get_extension_oid("sophia_stack", true)) ? RETRY_MS : LOOK_MS;
