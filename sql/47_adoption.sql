@@ -131,7 +131,7 @@ BEGIN
     RETURN;
   END IF;
   EXECUTE format('INSERT INTO sophia.landed_rows (adoption, id, clock, document, problem) '
-                 'SELECT $1, 0, d.clock, d.document, d.problem FROM ONLY %s AS t, sophia.landing_document($2, t) AS d '
+                 'SELECT $1, 0, d.clock, d.document, d.problem FROM ONLY %s AS t, sophia.landing_document($2, t.*) AS d '
                  'WHERE t.ctid >= $3 AND t.ctid < $4', known.landing)
     USING adoption, known.landing::oid, format('(%s,0)', known.next_block)::tid, format('(%s,0)', known.next_block + blocks)::tid;
   UPDATE sophia.adoptions a
@@ -141,6 +141,28 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION sophia.read_landing(integer) IS 'internal: puts the next rows that an adopted table had before it had the trigger into the queue';
+
+-- As the ingest does for streams: once each, and a notification of the first of a kind.
+CREATE FUNCTION sophia.keep_dead_letter(landing text, number bigint, document bytea, reason text, sqlstate text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  known constant boolean := EXISTS (SELECT FROM sophia.dead_letters d WHERE d.stream = landing AND d.sqlstate = keep_dead_letter.sqlstate
+    AND sophia.dead_letter_kind(d.reason) = sophia.dead_letter_kind(keep_dead_letter.reason));
+  kept bigint;
+BEGIN
+  INSERT INTO sophia.dead_letters (stream, journal, begin_offset, document, reason, sqlstate)
+    SELECT landing, landing, number, keep_dead_letter.document, keep_dead_letter.reason, keep_dead_letter.sqlstate
+    WHERE NOT EXISTS (SELECT FROM sophia.dead_letters d
+                      WHERE d.stream = landing AND d.journal = landing AND d.document = keep_dead_letter.document)
+    RETURNING id INTO kept;
+  IF kept IS NOT NULL AND NOT known THEN
+    PERFORM pg_notify('sophia_dead_letter', json_build_object('stream', landing, 'sqlstate', keep_dead_letter.sqlstate,
+                                                              'reason', left(keep_dead_letter.reason, 500), 'id', kept)::text);
+  END IF;
+END;
+$$;
+COMMENT ON FUNCTION sophia.keep_dead_letter(text, bigint, bytea, text, text) IS 'internal: keeps a document of an adopted table that could not be applied';
 
 -- At most 1000 documents or 4 MB, or one that is longer.
 CREATE FUNCTION sophia.apply_landed(adoption integer) RETURNS boolean
@@ -167,9 +189,9 @@ BEGIN
   END IF;
   SELECT * INTO result FROM sophia.apply_documents(known.shape, known.options, known.landing,
                                                    taken.documents, taken.clocks, taken.ids);
-  INSERT INTO sophia.dead_letters (stream, journal, begin_offset, document, reason, sqlstate)
-    SELECT known.landing, known.landing, taken.ids[f.position], taken.documents[f.position],
-           coalesce(taken.problems[f.position], f.reason), CASE WHEN taken.problems[f.position] IS NULL THEN f.sqlstate ELSE '22000' END
+  PERFORM sophia.keep_dead_letter(known.landing, taken.ids[f.position], taken.documents[f.position],
+                                  coalesce(taken.problems[f.position], f.reason),
+                                  CASE WHEN taken.problems[f.position] IS NULL THEN f.sqlstate ELSE '22000' END)
     FROM unnest(result.failed, result.sqlstates, result.reasons) AS f (position, sqlstate, reason);
   DELETE FROM sophia.landed_rows l WHERE l.ctid = ANY (taken.places);
   UPDATE sophia.adoptions a
@@ -204,6 +226,8 @@ CREATE FUNCTION sophia.feed_adoption(adoption integer, wait boolean) RETURNS boo
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   more boolean;
+  problem text;
+  code text;
 BEGIN
   -- One at a time feeds a table: what it reads is then older than what it applies next.
   IF wait THEN
@@ -217,18 +241,25 @@ BEGIN
   END IF;
   BEGIN
     more := sophia.apply_landed(adoption);
+  EXCEPTION WHEN OTHERS THEN
+    problem := SQLERRM;
+    code := SQLSTATE;
+  END;
+  -- What landed is applied even where the table is not what it should be.
+  BEGIN
     PERFORM sophia.find_landing(adoption);
     PERFORM sophia.read_landing(adoption);
-    UPDATE sophia.adoptions a SET last_error = NULL, retry_at = NULL
-      WHERE a.adoption = feed_adoption.adoption AND a.last_error IS NOT NULL;
-    RETURN more OR EXISTS (SELECT FROM sophia.landed_rows l WHERE l.adoption = feed_adoption.adoption)
-           OR EXISTS (SELECT FROM sophia.adoptions a WHERE a.adoption = feed_adoption.adoption AND a.next_block IS NOT NULL);
   EXCEPTION WHEN OTHERS THEN
-    UPDATE sophia.adoptions a
-      SET last_error = SQLERRM, retry_at = clock_timestamp() + CASE SQLSTATE WHEN '55P03' THEN interval '0.2 s' ELSE interval '5 s' END
-      WHERE a.adoption = feed_adoption.adoption;
-    RETURN false;
+    problem := SQLERRM;
+    code := SQLSTATE;
   END;
+  UPDATE sophia.adoptions a
+    SET last_error = problem,
+        retry_at = clock_timestamp() + CASE WHEN code = '55P03' THEN interval '0.2 s' WHEN code IS NOT NULL THEN interval '5 s' END
+    WHERE a.adoption = feed_adoption.adoption AND (problem IS NOT NULL OR a.last_error IS NOT NULL);
+  RETURN problem IS NULL AND (more
+    OR EXISTS (SELECT FROM sophia.landed_rows l WHERE l.adoption = feed_adoption.adoption)
+    OR EXISTS (SELECT FROM sophia.adoptions a WHERE a.adoption = feed_adoption.adoption AND a.next_block IS NOT NULL));
 END;
 $$;
 COMMENT ON FUNCTION sophia.feed_adoption(integer, boolean) IS 'internal: feeds the next slice of an adopted table; true where there is more. An error is noted, not raised';

@@ -141,8 +141,8 @@ clock_of_time(TimestampTz time)
 	int64 us;
 
 	if (TIMESTAMP_NOT_FINITE(time) ||
-		pg_add_s64_overflow(
-			time, (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY, &us))
+		pg_add_s64_overflow(time, (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY,
+							&us))
 		return time < 0 ? 0 : PG_UINT64_MAX;
 	return sophia_clock_of_unix_us(us);
 }
@@ -177,10 +177,9 @@ end_of_step(const Landing *landing, int at, int end, int depth)
 	{
 		const LandingColumn *other = &landing->table->columns[next];
 
-		if (sophia_json_compare_names(first->pointer.step[depth].name,
-									  first->pointer.step[depth].length,
-									  other->pointer.step[depth].name,
-									  other->pointer.step[depth].length) != 0)
+		if (sophia_json_compare_names(
+				first->pointer.step[depth].name, first->pointer.step[depth].length,
+				other->pointer.step[depth].name, other->pointer.step[depth].length) != 0)
 			break;
 	}
 	return next;
@@ -216,8 +215,8 @@ append_members(Landing *landing, int at, int end, int depth, char *separator)
 			continue;
 		appendStringInfoChar(out, *separator);
 		*separator = ',';
-		escape_json(out, pnstrdup(column->pointer.step[depth].name,
-								  column->pointer.step[depth].length));
+		escape_json(out,
+					pnstrdup(column->pointer.step[depth].name, column->pointer.step[depth].length));
 		appendStringInfoChar(out, ':');
 		/* a column that holds the whole object holds what the columns below it do */
 		if (below > at && has_value(landing, landing->row, column))
@@ -286,8 +285,7 @@ append_whole(Landing *landing)
 	if (null)
 		return false;
 	if (OidIsValid(table->document_output))
-		appendStringInfoString(&landing->text,
-							   OidOutputFunctionCall(table->document_output, value));
+		appendStringInfoString(&landing->text, OidOutputFunctionCall(table->document_output, value));
 	else
 	{
 		text *json = DatumGetTextPP(value);
@@ -359,8 +357,8 @@ build(Landing *landing, bool deleted, LandedDocument *landed)
 	landed->clock = clock_of(landing);
 	if (deleted || marked_deleted(landing))
 		make_tombstone(&landing->text, landed->clock);
-	landed->document =
-		DatumGetByteaPP(PointerGetDatum(cstring_to_text_with_len(landing->text.data, landing->text.len)));
+	landed->document = DatumGetByteaPP(
+		PointerGetDatum(cstring_to_text_with_len(landing->text.data, landing->text.len)));
 }
 
 LandedDocument

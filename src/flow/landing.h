@@ -16,7 +16,7 @@
 typedef struct LandedDocument
 {
 	bytea *document;
-	uint64 clock; /* as in a document's uuid */
+	uint64 clock;  /* as in a document's uuid */
 	char *problem; /* why there is no document; NULL = there is one */
 } LandedDocument;
 

@@ -93,8 +93,9 @@ sophia_land_row(PG_FUNCTION_ARGS)
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || trigger->tg_trigger->tgnargs != 1)
-		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("function \"land_row\" was not called as sophia.adopt_table() has it")));
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"land_row\" was not called as sophia.adopt_table() has it")));
 	relation = trigger->tg_relation;
 	desc = RelationGetDescr(relation);
 	deleted = TRIGGER_FIRED_BY_DELETE(trigger->tg_event);
@@ -137,8 +138,8 @@ sophia_landing_document_of(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &result) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header),
-								  HeapTupleHeaderGetTypMod(header));
+	desc =
+		lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
 	landed = sophia_landing_document(relation, desc, &row, NULL, false);
 	ReleaseTupleDesc(desc);
 	values[0] = PointerGetDatum(landed.document);

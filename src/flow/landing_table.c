@@ -42,9 +42,8 @@ forget_table(Datum argument, Oid relation)
 static void
 make_cache(void)
 {
-	HASHCTL control = {.keysize = sizeof(Oid),
-					   .entrysize = sizeof(LandingTable),
-					   .hcxt = CacheMemoryContext};
+	HASHCTL control = {
+		.keysize = sizeof(Oid), .entrysize = sizeof(LandingTable), .hcxt = CacheMemoryContext};
 
 	tables = hash_create("sophia_stack landing tables", 16, &control,
 						 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);

@@ -36,7 +36,7 @@ typedef struct LandingTable
 	int published;		   /* attribute with the time of publication, 0 = none */
 	Oid published_type;
 	Oid published_output;
-	int operation;		   /* attribute with /_meta/op, 0 = none; one of the columns, too */
+	int operation; /* attribute with /_meta/op, 0 = none; one of the columns, too */
 	Oid operation_output;
 	int n_columns;
 	LandingColumn *columns; /* the others, by pointer, a shorter one before those that it begins */

@@ -108,6 +108,29 @@ $contacts->run("BEGIN; " . $contacts->store_sql(contact(8, 'eight@example.com'))
 delete $contacts->{known}{8};
 is($node->rows('SELECT count(*) FROM sophia.landed_rows'), 0, 'what is rolled back leaves nothing');
 
+# Whatever the session has set, and whatever types somebody chose, Estuary's transaction goes on.
+$contacts->run(q(CREATE SCHEMA hostile;
+	CREATE FUNCTION hostile.escape_json(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE 'hostile'; END $$;
+	CREATE DOMAIN hostile.score AS numeric CHECK (VALUE IS NULL OR VALUE <> 13);
+	CREATE TYPE hostile.pair AS (a integer, b text);
+	CREATE TABLE hostile.contacts (id hostile.score PRIMARY KEY, n double precision, t timestamptz, pair hostile.pair, list text[],
+		period tstzrange, flow_published_at timestamptz NOT NULL)));
+$contacts->run(q(SELECT sophia.adopt_table('hostile.contacts', 'hubspot.contacts')));
+$contacts->run(q~SET search_path = hostile; SET TimeZone = 'Asia/Kathmandu'; SET DateStyle = 'German'; SET extra_float_digits = -15;
+	SET lock_timeout = '1ms'; SET bytea_output = 'escape'; BEGIN ISOLATION LEVEL SERIALIZABLE; SAVEPOINT s;
+	INSERT INTO contacts VALUES (40, 'NaN', 'infinity', (1, 'x"y'), '{a,b}', '[2024-01-01,)', 'infinity'); ROLLBACK TO s;
+	INSERT INTO contacts VALUES (41, '-Infinity', '-infinity', (1, 'x"y'), '{a,b}', 'empty', '0001-01-01 BC');
+	INSERT INTO contacts VALUES (42, 0.1, '2024-01-02 03:04:05+00', (1, 'x"y'), '{a,b}', 'empty', '2024-01-02 03:04:05+00'); COMMIT~);
+becomes(q(SELECT doc - '_meta' - 'period', source_published_at FROM hubspot_raw.contacts WHERE id IN ('40', '41', '42') ORDER BY id),
+	q({"n": "-Infinity", "t": "-infinity", "id": 41, "list": "{a,b}", "pair": "(1,\"x\"\"y\")"}|1582-10-15 00:00:00+00) . "\n"
+	  . q({"n": 0.1, "t": "2024-01-02T03:04:05+00:00", "id": 42, "list": "{a,b}", "pair": "(1,\"x\"\"y\")"}|2024-01-02 03:04:05+00),
+	'whatever the session has set and the columns are');
+$contacts->run(q(INSERT INTO hostile.contacts (id, flow_published_at) VALUES (42, now()) ON CONFLICT (id) DO UPDATE SET n = 1;
+	MERGE INTO hostile.contacts AS c USING (VALUES (43)) AS v (id) ON c.id = v.id
+		WHEN NOT MATCHED THEN INSERT (id, flow_published_at) VALUES (v.id, '2024-01-03')));
+becomes("SELECT count(*) FROM hubspot_raw.contacts WHERE (id, doc ->> 'n') = ('42', '1') OR id = '43'", 2, 'and by whatever statement');
+$node->safe_psql('postgres', "SELECT sophia.release_table('hostile.contacts')");
+
 # ---- schema evolution ----
 
 $contacts->add_column('propertiesWithHistory', 'JSON', 'object');
