@@ -13,9 +13,9 @@
 
 #include "flow/apply.h"
 
-#include "access/xact.h"
 #include "base/guard.h"
 #include "catalog/pg_type.h"
+#include "flow/evolution.h"
 #include "flow/groups.h"
 #include "flow/row.h"
 #include "flow/uuid.h"
@@ -24,14 +24,9 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
-
-/* A key that has no row when the rows are fetched, and one when it is inserted, is tried again this often in all. */
-#define MAX_TRIES 3
 
 /* What one call works with. */
 typedef struct Work
@@ -44,34 +39,6 @@ typedef struct Work
 	BatchTable *rows;	  /* the others */
 	BatchTable *elements; /* NULL where the shape has no such table */
 } Work;
-
-bool
-sophia_is_data_error(int sqlstate)
-{
-	int category = ERRCODE_TO_CATEGORY(sqlstate);
-
-	return category == ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION) ||
-		   category == ERRCODE_TO_CATEGORY(ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION) ||
-		   category == ERRCODE_TO_CATEGORY(ERRCODE_WITH_CHECK_OPTION_VIOLATION) ||
-		   category == ERRCODE_TO_CATEGORY(ERRCODE_PLPGSQL_ERROR) ||
-		   sqlstate == ERRCODE_PROGRAM_LIMIT_EXCEEDED;
-}
-
-/* Becomes the owner of a table until sophia_guard_restore(). */
-static void
-become_owner(const TargetTable *table, GuardState *state)
-{
-	Oid relid = sophia_target_relation(table, false);
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid owner;
-
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("relation \"%s.%s\" does not exist", table->schema, table->name)));
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	sophia_guard_become(owner, state);
-}
 
 /* Key number `i` of the groups that `wanted` chooses (NULL: all), as text[]. */
 static Datum
@@ -130,6 +97,7 @@ take_row(Work *work, HeapTuple tuple, TupleDesc desc)
 	if (!null && (work->shape->strategy == REDUCE_MERGE || group->tombstones) &&
 		!sophia_jsonb_decode(&row->doc, work->apply->arena, DatumGetJsonbP(value)))
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	group->extensive = sophia_row_is_extensive(&row->doc);
 }
 
 static void
@@ -205,8 +173,18 @@ static void
 reduce_group(Work *work, KeyGroup *group)
 {
 	group->row.by_clock = work->apply->by_clock;
+	group->row.plan = work->shape->plan;
 	for (GroupMember *member = group->first; member != NULL; member = member->next)
 		reduce_document(work, group, member->document);
+}
+
+/* A document that fits no row asks for a wider column, where its stream lets it, or becomes a dead letter. */
+static void
+refuse(Work *work, const ApplyDocument *document, const Misfit *misfit)
+{
+	if (!sophia_evolution_widens(work->shape, misfit, work->apply->journal,
+								 document->document.offset))
+		sophia_apply_dead(work->apply, document, misfit->sqlstate, misfit->reason);
 }
 
 /*
@@ -229,7 +207,7 @@ drop_misfits(Work *work, KeyGroup *group)
 			link = &member->next;
 		}
 		else
-			sophia_apply_dead(work->apply, member->document, misfit.sqlstate, misfit.reason);
+			refuse(work, member->document, &misfit);
 	}
 	*link = NULL;
 }
@@ -245,7 +223,7 @@ drop_group(Work *work, KeyGroup *group, bool existed, const Misfit *misfit)
 		apply->applied--;
 		apply->reduced -= existed || member != group->first;
 		apply->deleted -= member->document->document.tombstone;
-		sophia_apply_dead(apply, member->document, misfit->sqlstate, misfit->reason);
+		refuse(work, member->document, misfit);
 	}
 	group->changed = false;
 }
@@ -392,7 +370,7 @@ write_elements(Work *work)
 	BatchTable *elements = work->elements;
 	GuardState state;
 
-	become_owner(shape->elements, &state);
+	sophia_target_become_owner(shape->elements, &state);
 	if (any_group(work->groups, has_new_array))
 	{
 		Datum keys = key_array(work->groups, 0, has_new_array);
@@ -418,7 +396,7 @@ write_main(Work *work)
 	Shape *shape = work->shape;
 	GuardState state;
 
-	become_owner(shape->main, &state);
+	sophia_target_become_owner(shape->main, &state);
 	apply->rows_inserted += write_rows(apply->careful ? sophia_shape_upsert : sophia_shape_insert,
 									   shape, shape->main, work->fresh);
 	apply->rows_updated += write_rows(sophia_shape_upsert, shape, shape->main, work->rows);
@@ -436,7 +414,7 @@ apply_groups(Work *work)
 	Shape *shape = work->shape;
 	GuardState state;
 
-	become_owner(sophia_shape_target(shape), &state);
+	sophia_target_become_owner(sophia_shape_target(shape), &state);
 	fetch_rows(work);
 	sophia_guard_restore(&state);
 	if (shape->main != NULL)
@@ -461,6 +439,7 @@ sophia_apply(Apply *apply, const ApplyDocument *documents, int n)
 {
 	Work work = {.apply = apply, .shape = apply->shape};
 
+	documents = sophia_groups_open_pages(apply, documents, &n);
 	if (n == 0)
 		return;
 	SPI_connect();
@@ -468,76 +447,4 @@ sophia_apply(Apply *apply, const ApplyDocument *documents, int n)
 	sophia_row_builder_init(&work.builder, apply->shape, apply->journal);
 	apply_groups(&work);
 	SPI_finish();
-}
-
-/* Applies in a subtransaction; false with the error in *refused when it lies in the data. */
-static bool
-apply_once(Apply *apply, const ApplyDocument *documents, int n, ErrorData **refused)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	Apply before = *apply;
-	int dead_before = list_length(apply->dead);
-	volatile bool done = false;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		sophia_apply(apply, documents, n);
-		ReleaseCurrentSubTransaction();
-		done = true;
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		*refused = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (!sophia_is_data_error((*refused)->sqlerrcode))
-			ReThrowError(*refused);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	if (!done)
-	{
-		List *dead = apply->dead;
-
-		*apply = before;
-		apply->dead = list_truncate(dead, dead_before);
-	}
-	return done;
-}
-
-/* The same, again where somebody else may just have inserted one of the keys. */
-static bool
-apply_in_subtransaction(Apply *apply, const ApplyDocument *documents, int n, ErrorData **refused)
-{
-	for (int tries = 1; !apply_once(apply, documents, n, refused); tries++)
-	{
-		if (apply->careful || (*refused)->sqlerrcode != ERRCODE_UNIQUE_VIOLATION ||
-			tries == MAX_TRIES)
-			return false;
-		FreeErrorData(*refused);
-	}
-	return true;
-}
-
-void
-sophia_apply_carefully(Apply *apply, const ApplyDocument *documents, int n)
-{
-	ErrorData *refused = NULL;
-
-	check_stack_depth();
-	if (n == 0 || apply_in_subtransaction(apply, documents, n, &refused))
-		return;
-	if (n == 1)
-		sophia_apply_dead(apply, documents, refused->sqlerrcode, refused->message);
-	else
-	{
-		sophia_apply_carefully(apply, documents, n / 2);
-		sophia_apply_carefully(apply, documents + n / 2, n - n / 2);
-	}
-	FreeErrorData(refused);
 }

@@ -28,6 +28,7 @@ typedef struct ApplyDocument
 	Document document;
 	const char *line;
 	size_t length;
+	int entry; /* its position in the page that the bytes are, from 1; 0 = no page */
 } ApplyDocument;
 
 typedef struct Apply

@@ -25,7 +25,6 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
-#include "utils/memutils.h"
 
 PG_FUNCTION_INFO_V1(sophia_apply_documents);
 
@@ -267,9 +266,12 @@ sophia_apply_documents(PG_FUNCTION_ARGS)
 	pin_settings();
 	call->apply.shape =
 		sophia_shape_load(CurrentMemoryContext, text_to_cstring(PG_GETARG_TEXT_PP(0)),
+						  JsonbToCString(NULL, &options->root, VARSIZE(options)),
 						  option_text(options, "collection"), option_is(options, "delete", "hard"));
 	call->apply.shape->skips_unchanged = option_is(options, "unchanged", "skip");
 	call->apply.journal = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	if (call->apply.shape->append && call->apply.journal == NULL)
+		elog(ERROR, "documents of no journal cannot be appended");
 	call->apply.arena = &call->arena;
 	call->apply.context = CurrentMemoryContext;
 	call->apply.by_clock = true;

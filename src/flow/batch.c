@@ -16,6 +16,7 @@
 #include "base/settings.h"
 #include "flow/apply.h"
 #include "flow/document.h"
+#include "flow/evolution.h"
 #include "flow/uuid.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -124,6 +125,7 @@ flush(Batch *batch)
 		sophia_apply_carefully(&batch->apply, batch->documents, batch->n);
 	else
 		sophia_apply(&batch->apply, batch->documents, batch->n);
+	sophia_evolution_look(batch->shape->evolution, batch->journal->name, batch->documents, batch->n);
 	foreach(cell, batch->apply.dead)
 	{
 		DeadLetter *letter = lfirst(cell);
@@ -438,8 +440,14 @@ run_locked(Batch *batch, size_t *taken)
 	if ((batch->shape->main != NULL && !lock_table(batch->shape->main)) ||
 		(batch->shape->elements != NULL && !lock_table(batch->shape->elements)))
 		return BATCH_AGAIN;
+	if (batch->shape->outdated)
+		return BATCH_ALTERED;
+	sophia_evolution_begin(batch->shape->evolution);
 	*taken = take_lines(batch);
 	flush(batch);
+	if (sophia_evolution_widening(batch->shape->evolution) != NULL)
+		return BATCH_WIDEN;
+	sophia_evolution_save(batch->shape->evolution);
 	save_producers(batch);
 	batch->change.next_offset = journal->reader->offset + *taken;
 	batch->change.write_head = Max(sophia_journal_head(journal), batch->change.next_offset);
@@ -484,6 +492,7 @@ sophia_batch_run(const char *stream, Shape *shape, Journal *journal)
 		return result;
 	}
 	sophia_transaction_commit(caller);
+	sophia_evolution_committed(shape->evolution);
 	sophia_reader_consume(journal->reader, taken);
 	journal->next_offset = batch.change.next_offset;
 	journal->stored_head = batch.change.write_head;

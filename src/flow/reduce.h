@@ -36,7 +36,8 @@ typedef struct RowState
 	bool by_clock;	   /* documents come in no journal's order: the larger clock wins in any case */
 	uint64_t clock;
 	int64_t offset;
-	JsonNode doc; /* reduced so far */
+	JsonNode doc;		  /* reduced so far */
+	const JsonNode *plan; /* where documents merge: see sophia_json_merge() */
 } RowState;
 
 typedef enum ReduceEffect

@@ -50,8 +50,13 @@ static void
 append_key_match(StringInfo sql, const Shape *shape)
 {
 	for (int i = 0; i < shape->n_keys; i++)
-		appendStringInfo(sql, "%st.%s = k.k%d", i > 0 ? " AND " : "",
-						 quote_identifier(shape->key_columns[i]), i + 1);
+	{
+		const char *cast = shape->key_types[i].cast;
+
+		appendStringInfo(sql, "%st.%s = k.k%d%s%s", i > 0 ? " AND " : "",
+						 quote_identifier(shape->key_columns[i]), i + 1, cast != NULL ? "::" : "",
+						 cast != NULL ? cast : "");
+	}
 }
 
 /* The column that names the collection of the last document applied, as a text expression. */

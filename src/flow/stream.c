@@ -14,6 +14,8 @@
 #include "base/settings.h"
 #include "flow/apply.h"
 #include "flow/attempt.h"
+#include "flow/evolution.h"
+#include "flow/stream_fields.h"
 #include "flow/stream_journals.h"
 #include "store/checkpoint.h"
 #include "store/statement.h"
@@ -45,9 +47,14 @@ sophia_stream_open(MemoryContext parent, const StreamDefinition *definition, con
 	stream->definition.token = definition->token != NULL ? pstrdup(definition->token) : NULL;
 	stream->definition.collection = pstrdup(definition->collection);
 	stream->definition.shape = pstrdup(definition->shape);
+	stream->definition.misfit = definition->misfit != NULL ? pstrdup(definition->misfit) : NULL;
+	stream->evolution = sophia_evolution_create(context, stream->definition.stream,
+												definition->evolves, stream->definition.misfit);
+	stream->definition.options = pstrdup(definition->options);
 	stream->state = pstrdup(state);
 	stream->last_error = last_error != NULL ? pstrdup(last_error) : NULL;
 	sophia_backoff_init(&stream->backoff, (uint64) (uintptr_t) stream);
+	sophia_backoff_init(&stream->fields_backoff, (uint64) (uintptr_t) stream);
 	MemoryContextSwitchTo(old);
 	return stream;
 }
@@ -100,6 +107,7 @@ sophia_stream_matches(const Stream *stream, const StreamDefinition *definition)
 		   same_text(mine->token, definition->token) &&
 		   same_text(mine->collection, definition->collection) &&
 		   same_text(mine->shape, definition->shape) &&
+		   same_text(mine->options, definition->options) &&
 		   mine->created_at == definition->created_at &&
 		   mine->hard_delete == definition->hard_delete;
 }
@@ -252,8 +260,7 @@ open_source(void *argument)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg_internal("%s", over_limit())));
 	stream->any_before = sophia_checkpoint_any(definition->stream);
-	stream->shape = sophia_shape_load(stream->context, definition->shape, definition->collection,
-									  definition->hard_delete);
+	sophia_stream_load_shape(stream);
 	sophia_transaction_commit(context);
 	kind->check_address(definition->address);
 	stream->source = sophia_source_open(stream->context, kind, definition->address,
@@ -311,6 +318,22 @@ reopen_journal(Stream *stream, Journal *journal, bool careful)
 	journal->retry_at = retry_at;
 }
 
+/* A batch was given up for a column that must be wider first; true when it can be run again at once. */
+static bool
+widen_for(Stream *stream, Journal *journal)
+{
+	Failure failure;
+	bool done = sophia_stream_widen(stream, &failure);
+
+	if (!done)
+	{
+		strlcpy(stream->batch_error, failure.message, sizeof(stream->batch_error));
+		journal->retry_at = sophia_clock_ms() + sophia_backoff_next(&journal->backoff);
+	}
+	reopen_journal(stream, journal, false);
+	return done;
+}
+
 /* One batch of one journal; true when something was done. */
 static bool
 turn_journal(Stream *stream, Journal *journal)
@@ -358,6 +381,11 @@ turn_journal(Stream *stream, Journal *journal)
 		case BATCH_STOPPED:
 			stream->ended = true;
 			return false;
+		case BATCH_ALTERED:
+			/* the turn that follows reads the shape anew */
+			return true;
+		case BATCH_WIDEN:
+			return widen_for(stream, journal);
 	}
 	return false;
 }
@@ -471,6 +499,11 @@ prepare(Stream *stream, int64 now)
 		take_failure(stream, &failure);
 		return false;
 	}
+	if (!sophia_stream_refresh_shape(stream, &failure))
+	{
+		take_failure(stream, &failure);
+		return false;
+	}
 	forget_failure(stream);
 	return true;
 }
@@ -483,7 +516,11 @@ sophia_stream_turn(Stream *stream)
 	const char *error;
 
 	if (prepare(stream, now))
+	{
 		next = turn_journals(stream, now);
+		if (!stream->ended)
+			next = Min(next, sophia_stream_turn_fields(stream, now));
+	}
 	if (stream->ended)
 		return now;
 	error = stream->source != NULL && stream->source->error_message[0] != '\0'

@@ -20,7 +20,10 @@ typedef struct StreamDefinition
 	const char *token; /* NULL: none */
 	const char *collection;
 	const char *shape;
+	const char *options; /* a JSON text */
 	bool hard_delete;
+	bool evolves;		/* option evolve = auto */
+	const char *misfit; /* option misfit, NULL: not given */
 	bool from_end;
 	TimestampTz created_at; /* tells a stream from an earlier one of its name */
 } StreamDefinition;
@@ -29,12 +32,16 @@ typedef struct Stream
 {
 	MemoryContext context; /* everything here; deleted by sophia_stream_close */
 	StreamDefinition definition;
-	char *state;	  /* as stored: starting or running */
-	char *last_error; /* as stored, NULL = none */
-	bool ended;		  /* failed or not wanted any more: to be closed */
-	bool listed;	  /* its journals were opened after the first listing */
-	bool any_before;  /* it had a checkpoint when it was opened */
-	Shape *shape;	  /* NULL until it is loaded */
+	char *state;				 /* as stored: starting or running */
+	char *last_error;			 /* as stored, NULL = none */
+	bool ended;					 /* failed or not wanted any more: to be closed */
+	bool listed;				 /* its journals were opened after the first listing */
+	bool any_before;			 /* it had a checkpoint when it was opened */
+	Shape *shape;				 /* NULL until it is loaded */
+	struct Evolution *evolution; /* what documents may change in its table */
+	bool may_fill;				 /* some column may have to be filled */
+	int64 fields_retry_at;		 /* sophia_clock_ms() before which columns are let alone */
+	Backoff fields_backoff;
 	Source *source;
 	uint64 source_number; /* tells this source from those that this and other streams had before */
 	List *journals;		  /* of Journal * */
