@@ -97,14 +97,14 @@ DECLARE
   known record;
 BEGIN
   SELECT a.attached, a.file, a.next_block, c.oid AS landing, pg_relation_filenode(c.oid) AS now_file,
-         t.oid IS NOT NULL AS has_trigger INTO known
+         t.oid IS NOT NULL AS has_trigger, t.tgenabled = 'D' AS disabled INTO known
     FROM sophia.adoptions a
     LEFT JOIN pg_namespace n ON n.nspname = a.landing_schema
     LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = a.landing_table AND c.relkind = 'r'
-    LEFT JOIN pg_trigger t ON t.tgrelid = c.oid AND t.tgname = 'sophia_adopted' AND t.tgenabled <> 'D'
+    LEFT JOIN pg_trigger t ON t.tgrelid = c.oid AND t.tgname = 'sophia_adopted'
       AND t.tgfoid = 'sophia.land_row'::regproc AND t.tgargs = convert_to(a.adoption::text, 'UTF8') || '\x00'
     WHERE a.adoption = find_landing.adoption;
-  IF known.landing IS NULL THEN
+  IF known.landing IS NULL OR known.disabled THEN
     UPDATE sophia.adoptions a SET attached = NULL, next_block = NULL
       WHERE a.adoption = find_landing.adoption AND a.attached IS NOT NULL;
   ELSIF known.attached IS DISTINCT FROM known.landing OR NOT known.has_trigger THEN
@@ -281,11 +281,19 @@ COMMENT ON FUNCTION sophia.feed_adopted() IS 'feeds all that waits in adopted ta
 
 -- ---- adopting ----
 
-CREATE FUNCTION sophia.caller() RETURNS name
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT coalesce(nullif(current_setting('role'), 'none'), session_user)
+CREATE FUNCTION sophia.require_landing_shape(shape text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF shape IS NULL THEN
+    RAISE EXCEPTION 'shape must not be null' USING ERRCODE = '22004';
+  ELSIF shape = 'generic' THEN
+    RAISE EXCEPTION 'a landing table cannot feed shape "generic"' USING ERRCODE = '22023',
+      HINT = format('The shapes are %s.', (SELECT string_agg(s.shape, ', ' ORDER BY s.shape) FROM sophia.shapes s));
+  END IF;
+  PERFORM sophia.require_shape(shape, NULL, '{}');
+END;
 $$;
-COMMENT ON FUNCTION sophia.caller() IS 'internal: the role that called, inside a function that runs as its owner';
+COMMENT ON FUNCTION sophia.require_landing_shape(text) IS 'internal: raises an error where there is no such shape, or not the table that it fills';
 
 CREATE FUNCTION sophia.check_landing(landing regclass, shape text) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -331,10 +339,10 @@ DECLARE
   remedy constant text := sophia.worker_missing();
   known sophia.adoptions;
 BEGIN
-  IF adopt_table.landing IS NULL OR adopt_table.shape IS NULL THEN
-    RAISE EXCEPTION 'landing and shape must not be null' USING ERRCODE = '22004';
+  IF adopt_table.landing IS NULL THEN
+    RAISE EXCEPTION 'landing must not be null' USING ERRCODE = '22004';
   END IF;
-  PERFORM sophia.require_shape(adopt_table.shape);
+  PERFORM sophia.require_landing_shape(adopt_table.shape);
   PERFORM sophia.check_landing(adopt_table.landing, adopt_table.shape);
   INSERT INTO sophia.adoptions (landing_schema, landing_table, shape, owner)
     SELECT n.nspname, c.relname, adopt_table.shape, pg_get_userbyid(c.relowner)
@@ -391,10 +399,7 @@ COMMENT ON FUNCTION sophia.adopt_new_table(text) IS
 CREATE FUNCTION sophia.adoption_sql(shape text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  IF shape IS NULL THEN
-    RAISE EXCEPTION 'shape must not be null' USING ERRCODE = '22004';
-  END IF;
-  PERFORM sophia.require_shape(shape);
+  PERFORM sophia.require_landing_shape(shape);
   RETURN format($text$DO $adoption$
 BEGIN
   PERFORM sophia.adopt_new_table(%L);

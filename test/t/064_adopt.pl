@@ -222,6 +222,12 @@ becomes("SELECT state, last_error ~ 'another role' FROM sophia.adopted_tables WH
 	'a table of another role does not take its place by itself');
 is($node->rows("SELECT count(*) FROM hubspot_raw.contacts WHERE id = '35'"), 0, 'and feeds nothing');
 
+$contacts->run('ALTER TABLE estuary_hubspot.contacts DISABLE TRIGGER sophia_adopted');
+$contacts->store(contact(36, 'disabled@example.com'));
+becomes("SELECT state FROM sophia.adopted_tables WHERE landing = 'estuary_hubspot.contacts'", 'detached', 'a trigger that is disabled stays so');
+$contacts->run('ALTER TABLE estuary_hubspot.contacts ENABLE TRIGGER sophia_adopted');
+becomes("SELECT email FROM hubspot_raw.contacts WHERE id = '36'", 'disabled@example.com', 'and what it missed is read once it is enabled');
+
 # ---- delta updates ----
 
 my $delta = Sophia::Materialization->new($node, 'estuary_delta.messages', collection => 'acmeCo/slack/threads', delta => 1,
@@ -313,6 +319,10 @@ is($node->rows("SELECT count(*) FROM estuary_hubspot.companies AS e FULL JOIN (S
 
 my ($error) = $node->error_of("SELECT sophia.adopt_table('estuary_slack.users', 'slack.unknown')");
 like($error, qr/^22023: unknown shape "slack\.unknown"/, 'unknown shape');
+($error) = $node->error_of("SELECT sophia.adopt_table('estuary_slack.users', 'generic')");
+like($error, qr/^22023: a landing table cannot feed shape "generic"/, 'no landing table for the generic shape');
+($error) = $node->error_of("SELECT sophia.adopt_table('estuary_slack.users', NULL)");
+like($error, qr/^22004: shape must not be null/, 'no shape');
 ($error) = $node->error_of("SELECT sophia.adopt_table('estuary_slack.users', 'slack.channels')");
 like($error, qr/^42710: table "estuary_slack\.users" is adopted with shape "slack\.users"/, 'another shape');
 ($error) = $node->error_of("SELECT sophia.adopt_table('hubspot_raw.contacts', 'hubspot.contacts')");
