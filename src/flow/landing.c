@@ -24,8 +24,9 @@ typedef struct Landing
 {
 	const LandingTable *table;
 	TupleDesc desc;
-	HeapTuple row;
 	HeapTuple before; /* NULL = none */
+	Datum *values;	  /* of the row */
+	bool *nulls;
 	StringInfoData text;
 } Landing;
 
@@ -34,15 +35,23 @@ static JsonParser parser;
 static Arena arena;
 
 static Datum
-value_of(const Landing *landing, HeapTuple row, int attribute, bool *null)
+value_of(const Landing *landing, int attribute, bool *null)
 {
-	return heap_getattr(row, attribute, landing->desc, null);
+	*null = landing->nulls[attribute - 1];
+	return landing->values[attribute - 1];
 }
 
 static bool
-has_value(const Landing *landing, HeapTuple row, const LandingColumn *column)
+has_value(const Landing *landing, const LandingColumn *column)
 {
-	return row != NULL && !heap_attisnull(row, column->attribute, landing->desc);
+	return !landing->nulls[column->attribute - 1];
+}
+
+static bool
+had_value(const Landing *landing, const LandingColumn *column)
+{
+	return landing->before != NULL &&
+		   !heap_attisnull(landing->before, column->attribute, landing->desc);
 }
 
 static void
@@ -97,7 +106,7 @@ append_value(Landing *landing, const LandingColumn *column)
 {
 	StringInfo out = &landing->text;
 	bool null;
-	Datum value = value_of(landing, landing->row, column->attribute, &null);
+	Datum value = value_of(landing, column->attribute, &null);
 	text *json;
 
 	switch (column->type)
@@ -156,7 +165,7 @@ published(const Landing *landing)
 	Datum value = (Datum) 0;
 
 	if (table->published != 0)
-		value = value_of(landing, landing->row, table->published, &null);
+		value = value_of(landing, table->published, &null);
 	if (null)
 		return GetCurrentStatementStartTimestamp();
 	if (table->published_type == TIMESTAMPTZOID)
@@ -190,8 +199,8 @@ static bool
 any_value(const Landing *landing, int at, int end)
 {
 	for (; at < end; at++)
-		if (has_value(landing, landing->row, &landing->table->columns[at]) ||
-			has_value(landing, landing->before, &landing->table->columns[at]))
+		if (has_value(landing, &landing->table->columns[at]) ||
+			had_value(landing, &landing->table->columns[at]))
 			return true;
 	return false;
 }
@@ -219,7 +228,7 @@ append_members(Landing *landing, int at, int end, int depth, char *separator)
 					pnstrdup(column->pointer.step[depth].name, column->pointer.step[depth].length));
 		appendStringInfoChar(out, ':');
 		/* a column that holds the whole object holds what the columns below it do */
-		if (below > at && has_value(landing, landing->row, column))
+		if (below > at && has_value(landing, column))
 			append_value(landing, column);
 		else if (any_value(landing, below, next))
 			append_object(landing, below, next, depth + 1);
@@ -281,7 +290,7 @@ append_whole(Landing *landing)
 	Datum value = (Datum) 0;
 
 	if (table->document != 0)
-		value = value_of(landing, landing->row, table->document, &null);
+		value = value_of(landing, table->document, &null);
 	if (null)
 		return false;
 	if (OidIsValid(table->document_output))
@@ -336,7 +345,7 @@ marked_deleted(const Landing *landing)
 	bool said;
 
 	if (landing->table->operation != 0)
-		value = value_of(landing, landing->row, landing->table->operation, &null);
+		value = value_of(landing, landing->table->operation, &null);
 	if (null || strcmp(OidOutputFunctionCall(landing->table->operation_output, value), "d") != 0)
 		return false;
 	parser.skim = false;
@@ -349,8 +358,11 @@ marked_deleted(const Landing *landing)
 }
 
 static void
-build(Landing *landing, bool deleted, LandedDocument *landed)
+build(Landing *landing, HeapTuple row, bool deleted, LandedDocument *landed)
 {
+	landing->values = palloc(sizeof(Datum) * landing->desc->natts);
+	landing->nulls = palloc(sizeof(bool) * landing->desc->natts);
+	heap_deform_tuple(row, landing->desc, landing->values, landing->nulls);
 	initStringInfo(&landing->text);
 	if (!append_whole(landing))
 		append_columns(landing);
@@ -364,7 +376,7 @@ build(Landing *landing, bool deleted, LandedDocument *landed)
 LandedDocument
 sophia_landing_document(Oid relation, TupleDesc desc, HeapTuple row, HeapTuple before, bool deleted)
 {
-	Landing landing = {.desc = desc, .row = row, .before = before};
+	Landing landing = {.desc = desc, .before = before};
 	LandedDocument landed = {.clock = 0};
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -374,7 +386,7 @@ sophia_landing_document(Oid relation, TupleDesc desc, HeapTuple row, HeapTuple b
 	PG_TRY();
 	{
 		landing.table = sophia_landing_table(relation, desc);
-		build(&landing, deleted, &landed);
+		build(&landing, row, deleted, &landed);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
