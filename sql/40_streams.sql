@@ -385,6 +385,7 @@ BEGIN
   DELETE FROM sophia.checkpoints c WHERE c.stream = drop_stream.stream;
   DELETE FROM sophia.producers p WHERE p.stream = drop_stream.stream;
   DELETE FROM sophia.staged_documents d WHERE d.stream = drop_stream.stream;
+  DELETE FROM sophia.new_fields n WHERE n.stream = drop_stream.stream;
   PERFORM sophia.notify_workers();
 END;
 $$;

@@ -46,11 +46,13 @@ BEGIN
   LOOP
     SELECT * INTO result FROM sophia.apply_documents(definition.shape, definition.options, part.journal,
                                                      part.documents, NULL, part.offsets);
-    UPDATE sophia.dead_letters d SET sqlstate = f.sqlstate, reason = f.reason
-      FROM unnest(result.failed, result.sqlstates, result.reasons) AS f (n, sqlstate, reason)
-      WHERE d.id = part.ids[f.n] AND (d.sqlstate, d.reason) IS DISTINCT FROM (f.sqlstate, f.reason);
-    DELETE FROM sophia.dead_letters d USING unnest(part.ids) WITH ORDINALITY AS p (id, n)
-      WHERE d.id = p.id AND p.n <> ALL (result.failed);
+    IF cardinality(result.failed) > 0 THEN
+      UPDATE sophia.dead_letters d SET sqlstate = f.sqlstate, reason = f.reason
+        FROM unnest(result.failed, result.sqlstates, result.reasons) AS f (n, sqlstate, reason)
+        WHERE d.id = part.ids[f.n] AND (d.sqlstate, d.reason) IS DISTINCT FROM (f.sqlstate, f.reason);
+    END IF;
+    DELETE FROM sophia.dead_letters d
+      WHERE d.id = ANY (ARRAY(SELECT p.id FROM unnest(part.ids) WITH ORDINALITY AS p (id, n) WHERE p.n <> ALL (result.failed)));
     refused := refused + cardinality(result.failed);
   END LOOP;
   RETURN refused;
@@ -79,12 +81,12 @@ BEGIN
   LOOP
     -- Of what is locked, as many as fit in a slice, and one at least.
     SELECT array_agg(l.id ORDER BY l.id) INTO slice FROM (
-      SELECT k.id, sum(k.size) OVER (ORDER BY k.id ROWS UNBOUNDED PRECEDING EXCLUDE CURRENT ROW) AS before FROM (
+      SELECT k.id, sum(k.size) OVER (ORDER BY k.id) - k.size AS before FROM (
         SELECT d.id, octet_length(d.document) AS size FROM sophia.dead_letters d
         WHERE d.stream = replay_dead_letters.stream AND d.id > last
           AND (replay_dead_letters.ids IS NULL OR d.id = ANY (replay_dead_letters.ids))
         ORDER BY d.id LIMIT slice_documents FOR UPDATE) AS k) AS l
-      WHERE coalesce(l.before, 0) < slice_bytes;
+      WHERE l.before < slice_bytes;
     EXIT WHEN slice IS NULL;
     refused := sophia.replay_slice(replay_dead_letters.stream, slice);
     replayed := replayed + cardinality(slice) - refused;

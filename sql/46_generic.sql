@@ -12,6 +12,10 @@ CREATE FUNCTION sophia.execute_as(role oid, statement text) RETURNS void
   AS 'MODULE_PATHNAME', 'sophia_execute_as' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION sophia.execute_as(oid, text) IS 'internal: runs one statement as that role, in a security-restricted context';
 
+CREATE FUNCTION sophia.announce_table(relation oid) RETURNS void
+  AS 'MODULE_PATHNAME', 'sophia_announce_table' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION sophia.announce_table(oid) IS 'internal: has the workers read anew what fills the columns of a table once the transaction has committed';
+
 -- ---- names ----
 
 CREATE FUNCTION sophia.parse_target(target text, OUT target_schema text, OUT target_table text)
@@ -122,7 +126,9 @@ CREATE FUNCTION sophia.plan_table(collection_schema jsonb, target_schema text, t
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-  taken text[] := ARRAY(SELECT b.column_name FROM sophia.bookkeeping_columns b);
+  -- Names of system columns, and the one by which a table of Estuary's own is told.
+  taken text[] := ARRAY(SELECT b.column_name FROM sophia.bookkeeping_columns b)
+    || '{ctid,xmin,cmin,xmax,cmax,tableoid,flow_published_at}'::text[];
   known record;
   item record;
 BEGIN
@@ -199,6 +205,9 @@ DECLARE
   key_columns text[];
   reasons text;
   item record;
+  -- A stream that writes the table already has the rows that are there filled.
+  stream constant text := (SELECT min(s.stream) FROM sophia.streams s
+    WHERE s.shape = 'generic' AND sophia.stream_table(s.shape, s.options) = quoted);
 BEGIN
   PERFORM sophia.check_key(create_table_for.key, 'key');
   IF collection_schema IS NULL THEN
@@ -244,7 +253,10 @@ BEGIN
     ELSE 'adopted' END;
   FOR item IN SELECT p.* FROM jsonb_to_recordset(plan) AS p (ordinal integer, column_name text, pointer text, column_type text,
       not_null boolean, column_default text, comment text, present_type text) ORDER BY p.ordinal LOOP
-    IF relation IS NOT NULL AND item.present_type IS NULL THEN
+    IF relation IS NOT NULL AND item.present_type IS NULL AND item.pointer IS NOT NULL AND stream IS NOT NULL THEN
+      PERFORM sophia.add_field(stream, item.pointer, item.column_name, item.column_type::regtype);
+      RETURN QUERY SELECT names.target_schema || '.' || names.target_table || '.' || item.column_name, 'column', 'column added';
+    ELSIF relation IS NOT NULL AND item.present_type IS NULL THEN
       -- Rows that are there already cannot meet a NOT NULL without a default.
       PERFORM sophia.execute_as(role, format('ALTER TABLE %s ADD COLUMN %I %s%s', quoted, item.column_name, item.column_type,
         ' DEFAULT ' || item.column_default || CASE WHEN item.not_null THEN ' NOT NULL' ELSE '' END));
@@ -260,7 +272,9 @@ BEGIN
         ON CONFLICT (table_schema, table_name, column_name) DO NOTHING;
     END IF;
   END LOOP;
-  PERFORM sophia.notify_workers();
+  IF relation IS NOT NULL THEN
+    PERFORM sophia.announce_table(relation);
+  END IF;
 END;
 $$;
 COMMENT ON FUNCTION sophia.create_table_for(jsonb, text, text[]) IS
@@ -374,9 +388,14 @@ COMMENT ON FUNCTION sophia.shape_definition(text, jsonb) IS
 
 -- All streams that write one table go to one worker.
 CREATE FUNCTION sophia.stream_table(shape text, options jsonb) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT CASE WHEN shape = 'generic' THEN (SELECT format('%I.%I', t.target_schema, t.target_table) FROM sophia.parse_target(options ->> 'table') t)
-              ELSE shape END
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RETURN CASE WHEN shape = 'generic'
+    THEN (SELECT format('%I.%I', t.target_schema, t.target_table) FROM sophia.parse_target(options ->> 'table') t) ELSE shape END;
+EXCEPTION WHEN invalid_parameter_value THEN
+  -- Such a stream fails when it is opened; the others must not fail with it.
+  RETURN shape;
+END;
 $$;
 COMMENT ON FUNCTION sophia.stream_table(text, jsonb) IS 'internal: equal for streams that write the same table';
 

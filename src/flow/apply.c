@@ -439,7 +439,6 @@ sophia_apply(Apply *apply, const ApplyDocument *documents, int n)
 {
 	Work work = {.apply = apply, .shape = apply->shape};
 
-	documents = sophia_groups_open_pages(apply, documents, &n);
 	if (n == 0)
 		return;
 	SPI_connect();

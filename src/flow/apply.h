@@ -54,7 +54,7 @@ typedef struct Apply
 } Apply;
 
 /*
- * Writes documents[0..n) into the tables of the shape, as the owner of each.  A document without a key or with a value that
+ * Writes documents[0..n), without pages (sophia_groups_open_pages), into the tables of the shape, as the owner of each.  A document without a key or with a value that
  * fits no column is added to `dead`.  Raises what the statements raise: then nothing of the call must be kept.
  */
 extern void sophia_apply(Apply *apply, const ApplyDocument *documents, int n);

@@ -84,8 +84,8 @@ apply_in_subtransaction(Apply *apply, const ApplyDocument *documents, int n, Err
 	return true;
 }
 
-static void
-apply_halves(Apply *apply, const ApplyDocument *documents, int n)
+void
+sophia_apply_carefully(Apply *apply, const ApplyDocument *documents, int n)
 {
 	ErrorData *refused = NULL;
 
@@ -96,15 +96,8 @@ apply_halves(Apply *apply, const ApplyDocument *documents, int n)
 		sophia_apply_dead(apply, documents, refused->sqlerrcode, refused->message);
 	else
 	{
-		apply_halves(apply, documents, n / 2);
-		apply_halves(apply, documents + n / 2, n - n / 2);
+		sophia_apply_carefully(apply, documents, n / 2);
+		sophia_apply_carefully(apply, documents + n / 2, n - n / 2);
 	}
 	FreeErrorData(refused);
-}
-
-void
-sophia_apply_carefully(Apply *apply, const ApplyDocument *documents, int n)
-{
-	documents = sophia_groups_open_pages(apply, documents, &n);
-	apply_halves(apply, documents, n);
 }

@@ -212,9 +212,14 @@ fill_failures(const Call *call, Datum *values)
 static void
 apply_all(Call *call, FunctionCallInfo fcinfo)
 {
+	const ApplyDocument *documents;
+	int n;
+
 	take_documents(call, fcinfo);
 	lock_elements(call->apply.shape);
-	sophia_apply_carefully(&call->apply, call->documents, call->n_documents);
+	n = call->n_documents;
+	documents = sophia_groups_open_pages(&call->apply, call->documents, &n);
+	sophia_apply_carefully(&call->apply, documents, n);
 }
 
 static void

@@ -17,6 +17,7 @@
 #include "flow/apply.h"
 #include "flow/document.h"
 #include "flow/evolution.h"
+#include "flow/groups.h"
 #include "flow/uuid.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -118,14 +119,17 @@ write_problem(Batch *batch, const ApplyDocument *given, JsonProblem problem, siz
 static void
 flush(Batch *batch)
 {
+	const ApplyDocument *documents;
+	int n = batch->n;
 	ListCell *cell;
 
 	MemoryContextSwitchTo(batch->slice);
+	documents = sophia_groups_open_pages(&batch->apply, batch->documents, &n);
 	if (batch->journal->careful)
-		sophia_apply_carefully(&batch->apply, batch->documents, batch->n);
+		sophia_apply_carefully(&batch->apply, documents, n);
 	else
-		sophia_apply(&batch->apply, batch->documents, batch->n);
-	sophia_evolution_look(batch->shape->evolution, batch->journal->name, batch->documents, batch->n);
+		sophia_apply(&batch->apply, documents, n);
+	sophia_evolution_look(batch->shape->evolution, batch->journal->name, documents, n);
 	foreach(cell, batch->apply.dead)
 	{
 		DeadLetter *letter = lfirst(cell);

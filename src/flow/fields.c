@@ -87,13 +87,30 @@ sophia_field_place(const TargetTable *table, const char *column, const char *poi
 		*type = get_atttype(relid, number);
 	if (is_registered(table, column, pointer))
 		return number != InvalidAttrNumber ? FIELD_REGISTERED : FIELD_FREE;
-	if (is_claimed(table, column))
+	if (is_claimed(table, column) ||
+		(number != InvalidAttrNumber && get_attgenerated(relid, number) != '\0'))
 		return FIELD_TAKEN;
 	if (number == InvalidAttrNumber)
 		return FIELD_FREE;
 	comment = GetComment(relid, RelationRelationId, number);
-	return comment != NULL && strcmp(comment, psprintf(FIELD_COMMENT, pointer)) == 0 ? FIELD_LEFT
-																					 : FIELD_TAKEN;
+	return comment != NULL && strcmp(comment, psprintf(FIELD_COMMENT, pointer)) == 0
+			   ? FIELD_LEFT
+			   : FIELD_UNKNOWN;
+}
+
+bool
+sophia_field_empty(const TargetTable *table, const char *column)
+{
+	GuardState state;
+	char *sql =
+		psprintf("SELECT FROM %s WHERE %s IS NOT NULL LIMIT 1",
+				 quote_qualified_identifier(table->schema, table->name), quote_identifier(column));
+	bool empty;
+
+	sophia_target_become_owner(table, &state);
+	empty = SPI_execute(sql, false, 1) == SPI_OK_SELECT && SPI_processed == 0;
+	sophia_guard_restore(&state);
+	return empty;
 }
 
 /* Runs DDL as the owner of the table. */

@@ -29,7 +29,8 @@ extern Oid sophia_field_lock(const TargetTable *table);
 typedef enum FieldPlace
 {
 	FIELD_FREE,
-	FIELD_TAKEN,	  /* something else */
+	FIELD_TAKEN,	  /* something else that the ingest knows */
+	FIELD_UNKNOWN,	  /* a column that the user made */
 	FIELD_REGISTERED, /* this very field */
 	FIELD_LEFT /* a column that was added for this very field, by an extension that is gone */
 } FieldPlace;
@@ -38,8 +39,11 @@ typedef enum FieldPlace
 extern FieldPlace sophia_field_place(const TargetTable *table, const char *column,
 									 const char *pointer, Oid *type);
 
+/* True where no row has a value in a column. */
+extern bool sophia_field_empty(const TargetTable *table, const char *column);
+
 /*
- * Adds a column for a field, and has it filled; takes over a column that is left.  The caller has locked the table and
+ * Adds a column for a field, and has it filled; takes over one that is there.  The caller has locked the table and
  * looked at the place.
  */
 extern void sophia_field_add(const TargetTable *table, Oid relid, const char *column, Oid type,

@@ -74,7 +74,8 @@ check_type(Oid type)
 static void
 check_place(const TargetTable *table, const char *column, FieldPlace place, Oid there, Oid type)
 {
-	if (place == FIELD_TAKEN)
+	if (place == FIELD_TAKEN ||
+		(place == FIELD_UNKNOWN && there == type && !sophia_field_empty(table, column)))
 		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_COLUMN),
 						errmsg("column \"%s\" of table \"%s.%s\" exists already, but not for this"
 							   " field",

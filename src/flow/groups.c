@@ -116,6 +116,8 @@ read_key(Apply *apply, const ApplyDocument *document, text **key, uint32 *hash,
 
 		if (shape->append)
 		{
+			if (apply->journal == NULL)
+				return false;
 			characters = i == 0 ? pstrdup(apply->journal)
 								: psprintf(INT64_FORMAT, document->document.offset);
 			length = strlen(characters);

@@ -519,7 +519,11 @@ sophia_stream_turn(Stream *stream)
 	{
 		next = turn_journals(stream, now);
 		if (!stream->ended)
-			next = Min(next, sophia_stream_turn_fields(stream, now));
+		{
+			int64 fields_at = sophia_stream_turn_fields(stream, now);
+
+			next = Min(next, fields_at);
+		}
 	}
 	if (stream->ended)
 		return now;

@@ -12,9 +12,11 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 
 PG_FUNCTION_INFO_V1(sophia_caller);
 PG_FUNCTION_INFO_V1(sophia_execute_as);
+PG_FUNCTION_INFO_V1(sophia_announce_table);
 
 /* caller(): the role of the session, as SET ROLE left it, whoever's function runs. */
 Datum
@@ -38,5 +40,13 @@ sophia_execute_as(PG_FUNCTION_ARGS)
 	if (rc < 0)
 		elog(ERROR, "could not run \"%s\": %s", statement, SPI_result_code_string(rc));
 	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* announce_table(relation oid): who knows what fills its columns reads that anew once this transaction has committed. */
+Datum
+sophia_announce_table(PG_FUNCTION_ARGS)
+{
+	CacheInvalidateRelcacheByRelid(PG_GETARG_OID(0));
 	PG_RETURN_VOID();
 }

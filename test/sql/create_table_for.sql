@@ -94,7 +94,7 @@ SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'regress_co
 
 -- Names
 SELECT count(*) FROM sophia.create_table_for('{"properties": {"id": {"type": "string"}, "doc": {"type": "string"}, "doc_": {"type": "string"}, "is_deleted": {"type": "boolean"},
-  "Mixed Case": {"type": "string"}, "quo\"te": {"type": "string"}, "a/b": {"type": "string"}, "c~d": {"type": "string"}, "": {"type": "string"}, "ä": {"type": "string"},
+  "ctid": {"type": "string"}, "Mixed Case": {"type": "string"}, "quo\"te": {"type": "string"}, "a/b": {"type": "string"}, "c~d": {"type": "string"}, "": {"type": "string"}, "ä": {"type": "string"},
   "a_name_of_which_only_the_end_makes_it_differ_from_the_other_one_1": {"type": "string"},
   "a_name_of_which_only_the_end_makes_it_differ_from_the_other_one_2": {"type": "string"}}}', 'regress_collections."Names"', '{/id}');
 SELECT column_name, comment FROM pg_temp.columns('regress_collections."Names"');

@@ -1,4 +1,5 @@
 -- Responses of Gong's API, loaded as they are.
+\set SHOW_CONTEXT never
 SET client_min_messages = warning;
 SELECT count(*) > 0 FROM sophia.create_schemas('{gong}');
 CREATE VIEW pg_temp.stamps AS

@@ -238,9 +238,32 @@ ok($node->await_stream('wide'), 'when it is gone');
 is(sql("SELECT is_closed_won FROM hubspot_raw.deals WHERE id = 'w8'"), 'maybe', 'the column is widened');
 is($node->status('wide', 'last_error'), '', 'and the error is gone');
 
+# ---- tables of the user ----
+
+sql(q(CREATE SCHEMA chat; CREATE TABLE chat.posts (id bigint NOT NULL, body text, mine text) PARTITION BY HASH (id);
+	CREATE TABLE chat.posts_0 PARTITION OF chat.posts FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+	CREATE TABLE chat.posts_1 PARTITION OF chat.posts FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+	CREATE UNIQUE INDEX ON chat.posts (id)));
+sql(q(SELECT sophia.create_table_for('{"type": "object", "properties": {"id": {"type": "integer"}, "body": {"type": "string"}}}', 'chat.posts', '{/id}')));
+$node->follow('posts', 'acme/posts', 'generic', { table => 'chat.posts', key => ['/id'], evolve => 'auto', misfit => 'widen' });
+feed('posts', map { { id => $_, body => "b$_", likes => $_, author => { name => "a$_" } } } 1 .. 40);
+is(evolved('chat.posts', 'likes'), 'bigint', 'evolve in a partitioned table of the user, without a primary key');
+sql("SELECT sophia.add_field('posts', '/author/name', 'author', 'text')");
+ok(filled('chat.posts', 'author'), 'add_field there');
+is(sql("SELECT count(*), count(*) FILTER (WHERE likes = id AND author = 'a' || id) FROM chat.posts"), '40|40', 'each row has its own values');
+feed('posts', { id => 41, likes => 0.5, author => { name => 'x' } }, { id => 'none' });
+is(type_of('chat.posts', 'likes') . ' ' . type_of('chat.posts', 'id'), 'numeric bigint', 'a column is widened, a key never');
+is($node->status('posts', 'documents_dead'), 1, 'what does not fit the key is a dead letter');
+sql("UPDATE chat.posts SET mine = 'note' WHERE id = 1");
+is(error_of("SELECT sophia.add_field('posts', '/body', 'mine', 'text')"), '42701 hint', 'a column in which the user keeps something is refused');
+sql('UPDATE chat.posts SET mine = NULL');
+sql("SELECT sophia.add_field('posts', '/body', 'mine', 'text')");
+ok(filled('chat.posts', 'mine'), 'an empty one is taken over');
+is(sql("SELECT count(*) FROM chat.posts WHERE mine IS DISTINCT FROM body"), 0, 'and filled');
+
 # without the extension that added them, columns are known by their comment
 sql('SELECT sophia.drop_stream(stream) FROM sophia.streams');
-sql('DROP EXTENSION sophia_stack CASCADE; CREATE EXTENSION sophia_stack');
+sql('DROP SCHEMA chat CASCADE; DROP EXTENSION sophia_stack CASCADE; CREATE EXTENSION sophia_stack');
 $node->prepare('postgres');
 is(sql("SELECT count(*) FROM sophia.fields"), 0, 'a new extension knows no fields');
 $node->follow('again', 'acme/contacts', 'hubspot.contacts');

@@ -240,6 +240,13 @@ is($node->rows("SELECT string_agg(id || coalesce(q::text, ''), ' ' ORDER BY id) 
 is(create_table('{"properties": {"id": {"type": "string"}, "s": {"type": "string"}}}', 'shop.last', '{/id}'), 'exists column added', 'a schema that grew adds a column');
 feed('second', line('"id":"d","s":"new"'));
 is($node->rows("SELECT s FROM shop.last WHERE id = 'd'"), 'new', 'which the running streams fill');
+feed('second', line('"id":"e","late":"in doc"'));
+is(create_table('{"properties": {"id": {"type": "string"}, "late": {"type": "string"}}}', 'shop.last', '{/id}'), 'exists column added', 'a column for what is in doc already');
+ok($node->poll_query_until('postgres', "SELECT late = 'in doc' FROM shop.last WHERE id = 'e'"), 'is filled in the rows that are there');
+$node->safe_psql('postgres', 'ALTER TABLE shop.last ADD COLUMN own text');
+is(create_table('{"properties": {"id": {"type": "string"}, "own": {"type": "string"}}}', 'shop.last', '{/id}'), 'exists', 'a column that the user added');
+feed('second', line('"id":"f","own":"told"'));
+is($node->rows("SELECT own FROM shop.last WHERE id = 'f'"), 'told', 'is filled once a schema names it');
 
 # ---- definitions survive a dump ----
 
