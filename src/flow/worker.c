@@ -224,6 +224,7 @@ work_until_told_to_end(void)
 	MemoryContext turn =
 		AllocSetContextCreate(TopMemoryContext, "sophia_stack turn", ALLOCSET_DEFAULT_SIZES);
 	int64 recheck_at = 0;
+	int64 feed_at;
 
 	MemoryContextSwitchTo(turn);
 	while (true)
@@ -255,7 +256,8 @@ work_until_told_to_end(void)
 			}
 			next = turn_streams();
 			next = Min(next, recheck_at);
-			next = Min(next, sophia_feeding_turn());
+			feed_at = sophia_feeding_turn();
+			next = Min(next, feed_at);
 			sophia_requests_turn(streams);
 			next = Min(next, sophia_requests_wake_at());
 		}
