@@ -10,6 +10,7 @@ my $node = Sophia::Ingest->create('adopt');
 $node->safe_psql('postgres', 'CREATE ROLE estuary LOGIN; GRANT CREATE ON DATABASE postgres TO estuary;
 	GRANT EXECUTE ON FUNCTION sophia.adopt_new_table, sophia.adopt_table TO estuary');
 
+# What nobody announces is found by the worker within five seconds, and at once by feed_adopted().
 # Waits for what a query gives, and compares.
 sub becomes
 {
@@ -93,6 +94,7 @@ $contacts->store(contact(6, 'six@example.com'));
 becomes("SELECT state, last_error ~ 'contacts' FROM sophia.adopted_tables WHERE landing = 'estuary_hubspot.contacts'", 'failing|t',
 	'without the raw table Estuary still writes, and the error is shown');
 $node->safe_psql('postgres', 'ALTER TABLE hubspot_raw.elsewhere RENAME TO contacts');
+$node->safe_psql('postgres', 'SELECT sophia.feed_adopted()');
 becomes("SELECT email FROM hubspot_raw.contacts WHERE id = '6'", 'six@example.com', 'what landed meanwhile is fed later');
 becomes("SELECT state FROM sophia.adopted_tables WHERE landing = 'estuary_hubspot.contacts'", 'feeding', 'and the error is gone');
 
@@ -218,14 +220,17 @@ $flat->store(contact(34, 'goes.on@example.com'));
 becomes("SELECT email FROM hubspot_raw.contacts WHERE id = '34'", 'goes.on@example.com', 'and goes on feeding');
 $node->safe_psql('postgres', 'DROP TABLE estuary_flat.contacts; CREATE TABLE estuary_flat.contacts (id bigint, flow_document json);
 	INSERT INTO estuary_flat.contacts VALUES (35, \'{"id": 35}\')');
+$node->safe_psql('postgres', 'SELECT sophia.feed_adopted()');
 becomes("SELECT state, last_error ~ 'another role' FROM sophia.adopted_tables WHERE landing = 'estuary_flat.contacts'", 'detached|t',
 	'a table of another role does not take its place by itself');
 is($node->rows("SELECT count(*) FROM hubspot_raw.contacts WHERE id = '35'"), 0, 'and feeds nothing');
 
 $contacts->run('ALTER TABLE estuary_hubspot.contacts DISABLE TRIGGER sophia_adopted');
 $contacts->store(contact(36, 'disabled@example.com'));
+$node->safe_psql('postgres', 'SELECT sophia.feed_adopted()');
 becomes("SELECT state FROM sophia.adopted_tables WHERE landing = 'estuary_hubspot.contacts'", 'detached', 'a trigger that is disabled stays so');
 $contacts->run('ALTER TABLE estuary_hubspot.contacts ENABLE TRIGGER sophia_adopted');
+$node->safe_psql('postgres', 'SELECT sophia.feed_adopted()');
 becomes("SELECT email FROM hubspot_raw.contacts WHERE id = '36'", 'disabled@example.com', 'and what it missed is read once it is enabled');
 
 # ---- delta updates ----
