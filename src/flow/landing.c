@@ -19,6 +19,8 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#define UUID_TEXT_SIZE 37
+
 /* One row on its way to its document. */
 typedef struct Landing
 {
@@ -156,6 +158,15 @@ clock_of_time(TimestampTz time)
 	return sophia_clock_of_unix_us(us);
 }
 
+/* A uuid of version 1 with that clock, no flags and a producer that nobody has; layout as in flow/uuid.h. */
+static void
+format_uuid(uint64 clock, char *text)
+{
+	snprintf(text, UUID_TEXT_SIZE, "%08x-%04x-%04x-%02x00-010000000000",
+			 (unsigned) (clock >> 4 & 0xffffffff), (unsigned) (clock >> 36 & 0xffff),
+			 (unsigned) (clock >> 52 | 0x1000), (unsigned) (0x80 | (clock & 0xf) << 2));
+}
+
 /* When the document was published, as the row's own column says; a table without one tells only when it was written. */
 static TimestampTz
 published(const Landing *landing)
@@ -268,7 +279,7 @@ append_columns(Landing *landing)
 		meta++;
 	for (others = meta; others < table->n_columns && is_meta(&table->columns[others]);)
 		others++;
-	sophia_uuid_format(clock_of_time(published(landing)), uuid);
+	format_uuid(clock_of_time(published(landing)), uuid);
 	appendStringInfo(out, "{\"_meta\":{\"uuid\":\"%s\"", uuid);
 	/* "_meta" as a whole in one column comes later, and so counts */
 	if (meta < others && table->columns[meta].pointer.steps > 1)
@@ -316,7 +327,7 @@ make_tombstone(StringInfo text, uint64 clock)
 		text->len--;
 	while (text->len > 0 && strchr(" \t\r\n", text->data[text->len - 1]) != NULL)
 		text->len--;
-	sophia_uuid_format(clock, uuid);
+	format_uuid(clock, uuid);
 	appendStringInfo(text, "%s\"_meta\":{\"op\":\"d\",\"uuid\":\"%s\"}}",
 					 text->len > 0 && text->data[text->len - 1] == '{' ? "" : ",", uuid);
 }

@@ -6,13 +6,15 @@
  */
 #include "flow/uuid.h"
 
-#include <stdio.h>
-
 #define UUID_TEXT_LENGTH 36
 #define UUID_BYTES		 16
 
 /* 100 ns from 1582-10-15 to 1970-01-01. */
 #define UNIX_EPOCH_TICKS INT64_C(122192928000000000)
+
+#define TICKS_PER_US 10
+#define TICKS_PER_S	 UINT64_C(10000000)
+#define MAX_TICKS	 ((INT64_C(1) << 60) - 1)
 
 static int
 hex_value(char c)
@@ -84,25 +86,23 @@ int64_t
 sophia_clock_unix_us(uint64_t clock)
 {
 	int64_t ticks = (int64_t) (clock >> 4) - UNIX_EPOCH_TICKS;
-	int64_t us = ticks / 10;
+	int64_t us = ticks / TICKS_PER_US;
 
-	return ticks % 10 < 0 ? us - 1 : us;
+	return ticks % TICKS_PER_US < 0 ? us - 1 : us;
 }
 
 uint64_t
 sophia_clock_of_unix_us(int64_t us)
 {
-	if (us < -UNIX_EPOCH_TICKS / 10)
+	if (us < -UNIX_EPOCH_TICKS / TICKS_PER_US)
 		return 0;
-	if (us > (INT64_C(0x0fffffffffffffff) - UNIX_EPOCH_TICKS) / 10)
+	if (us > (MAX_TICKS - UNIX_EPOCH_TICKS) / TICKS_PER_US)
 		return UINT64_MAX;
-	return (uint64_t) (us * 10 + UNIX_EPOCH_TICKS) << 4;
+	return (uint64_t) (us * TICKS_PER_US + UNIX_EPOCH_TICKS) << 4;
 }
 
-void
-sophia_uuid_format(uint64_t clock, char *text)
+bool
+sophia_clock_is_behind(uint64_t clock, uint64_t newest, int64_t seconds)
 {
-	snprintf(text, UUID_TEXT_SIZE, "%08x-%04x-%04x-%02x00-010000000000",
-			 (unsigned) (clock >> 4 & 0xffffffff), (unsigned) (clock >> 36 & 0xffff),
-			 (unsigned) (clock >> 52 | 0x1000), (unsigned) (0x80 | (clock & 0xf) << 2));
+	return newest > clock && (newest - clock) >> 4 > (uint64_t) seconds * TICKS_PER_S;
 }

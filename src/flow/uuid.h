@@ -33,11 +33,10 @@ extern bool sophia_uuid_parse(const char *text, size_t len, DocumentUuid *out);
 /* The moment of a clock, in microseconds since 1970-01-01 UTC, rounded down; negative before that. */
 extern int64_t sophia_clock_unix_us(uint64_t clock);
 
-/* The clock of such a moment, its counter 0; the first or last one where the moment is out of its range. */
+/* The first clock of a moment, given in the same way; 0 for one before 1582, the largest for one that no clock reaches. */
 extern uint64_t sophia_clock_of_unix_us(int64_t us);
 
-/* Writes the textual form of a uuid with that clock, no flags and a producer that nobody has: 36 characters and a NUL. */
-#define UUID_TEXT_SIZE 37
-extern void sophia_uuid_format(uint64_t clock, char *text);
+/* True when `clock` lies more than so many seconds before `newest`. */
+extern bool sophia_clock_is_behind(uint64_t clock, uint64_t newest, int64_t seconds);
 
 #endif /* SOPHIA_UUID_H */
