@@ -39,9 +39,9 @@ CREATE FUNCTION sophia.ask_worker(request text, name text, timeout float8,
   AS 'MODULE_PATHNAME', 'sophia_ask_worker' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION sophia.ask_worker(text, text, float8) IS 'internal: asks a worker of this database and waits for its answer, at most that many seconds';
 
-CREATE FUNCTION sophia.worker_pid() RETURNS integer
-  AS 'MODULE_PATHNAME', 'sophia_worker_pid' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION sophia.worker_pid() IS 'process of the first ingest worker of this database; NULL = none runs';
+CREATE FUNCTION sophia.worker_pid(worker integer DEFAULT NULL) RETURNS integer
+  AS 'MODULE_PATHNAME', 'sophia_worker_pid' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION sophia.worker_pid(integer) IS 'process of the ingest worker of that number in this database, or of the first one; NULL = it does not run';
 
 CREATE FUNCTION sophia.worker_list(
     OUT worker text, OUT database oid, OUT index integer, OUT pid integer, OUT state text,
@@ -155,6 +155,18 @@ END;
 $$;
 COMMENT ON FUNCTION sophia.require_worker() IS 'internal: raises an error where this database gets no worker';
 
+CREATE FUNCTION sophia.require_answer() RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM sophia.require_worker();
+  IF current_setting('sophia_stack.enabled', true) = 'off' THEN
+    RAISE EXCEPTION 'the workers are paused' USING ERRCODE = '55000',
+      HINT = 'The setting sophia_stack.enabled is off. Set it to on and reload the configuration.';
+  END IF;
+END;
+$$;
+COMMENT ON FUNCTION sophia.require_answer() IS 'internal: raises an error where no worker of this database would answer';
+
 CREATE FUNCTION sophia.require_shape(shape text, stream text, options jsonb) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -232,7 +244,7 @@ BEGIN
   IF NOT FOUND THEN
     RAISE EXCEPTION 'endpoint "%" does not exist', endpoint USING ERRCODE = '42704';
   END IF;
-  PERFORM sophia.require_worker();
+  PERFORM sophia.require_answer();
   IF uncommitted THEN
     RAISE EXCEPTION 'endpoint "%" was created in this transaction, so no worker knows it yet', endpoint
       USING ERRCODE = '55000', HINT = 'Commit first.';
@@ -251,7 +263,6 @@ BEGIN
   SELECT * INTO reply FROM sophia.ask_worker('check_endpoint', endpoint, seconds);
   ok := reply.answered AND reply.sqlstate IS NULL;
   message := CASE WHEN reply.answered THEN reply.answer
-                  WHEN current_setting('sophia_stack.enabled', true) = 'off' THEN format('no answer within %s, because sophia_stack.enabled is off', timeout)
                   ELSE format('no answer within %s', timeout) END;
   RETURN NEXT;
 END;
@@ -270,7 +281,7 @@ BEGIN
   SELECT * INTO reply FROM sophia.ask_worker('collections', collections.endpoint, seconds);
   IF NOT reply.answered THEN
     RAISE EXCEPTION 'no answer about endpoint "%" within %', collections.endpoint, collections.timeout USING ERRCODE = '58000',
-      HINT = CASE WHEN current_setting('sophia_stack.enabled', true) = 'off' THEN 'The setting sophia_stack.enabled is off.' ELSE 'See sophia.workers.' END;
+      HINT = 'See sophia.workers.';
   ELSIF reply.sqlstate IS NOT NULL THEN
     RAISE EXCEPTION USING ERRCODE = reply.sqlstate, MESSAGE = reply.answer;
   END IF;
@@ -414,9 +425,12 @@ BEGIN
     RAISE EXCEPTION 'stream "%" was created or started in this transaction, so no worker knows it yet', stream
       USING ERRCODE = '55000', HINT = 'Commit first.';
   END IF;
+  PERFORM sophia.require_answer();
   SELECT * INTO reply FROM sophia.ask_worker('await_stream', stream, seconds);
   IF reply.sqlstate IS NOT NULL THEN
-    RAISE EXCEPTION USING ERRCODE = reply.sqlstate, MESSAGE = reply.answer;
+    RAISE EXCEPTION USING ERRCODE = reply.sqlstate, MESSAGE = reply.answer,
+      HINT = CASE reply.answer WHEN 'the workers are paused' THEN 'The setting sophia_stack.enabled is off. Set it to on and reload the configuration.'
+                               ELSE 'See sophia.stream_status.' END;
   END IF;
   RETURN reply.answered;
 END;
@@ -456,10 +470,10 @@ CREATE VIEW sophia.stream_status AS
          (SELECT count(*) FROM sophia.dead_letters d WHERE d.stream = s.stream) AS dead_letters
   FROM sophia.streams s
   CROSS JOIN sophia.here h
-  CROSS JOIN (SELECT sophia.worker_pid() AS pid) w
+  CROSS JOIN LATERAL (SELECT sophia.worker_pid(coalesce(s.worker, -1)) AS pid) w
   LEFT JOIN sophia.stream_journals j ON j.stream = s.stream
   GROUP BY s.stream, h.system_identifier, h.database_oid, w.pid;
-COMMENT ON VIEW sophia.stream_status IS 'state and progress of each stream; who is granted it also needs EXECUTE on sophia.worker_pid()';
+COMMENT ON VIEW sophia.stream_status IS 'state and progress of each stream; who is granted it also needs EXECUTE on sophia.worker_pid';
 COMMENT ON COLUMN sophia.stream_status.state IS 'stopped, starting, running or failed';
 COMMENT ON COLUMN sophia.stream_status.lag_bytes IS 'bytes that the endpoint held when it was last asked and that are not applied yet';
 COMMENT ON COLUMN sophia.stream_status.documents_dead IS 'documents that became dead letters, whatever became of these';

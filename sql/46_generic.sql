@@ -200,14 +200,12 @@ DECLARE
   role constant oid := sophia.caller();
   names constant record := sophia.parse_target(create_table_for.target);
   quoted constant text := format('%I.%I', names.target_schema, names.target_table);
-  relation constant oid := to_regclass(quoted);
+  relation oid;
+  stream text;
   plan jsonb;
   key_columns text[];
   reasons text;
   item record;
-  -- A stream that writes the table already has the rows that are there filled.
-  stream constant text := (SELECT min(s.stream) FROM sophia.streams s
-    WHERE s.shape = 'generic' AND sophia.stream_table(s.shape, s.options) = quoted);
 BEGIN
   PERFORM sophia.check_key(create_table_for.key, 'key');
   IF collection_schema IS NULL THEN
@@ -219,8 +217,12 @@ BEGIN
   END IF;
   -- Two callers at once would both find the same objects missing.
   PERFORM pg_advisory_xact_lock(hashtextextended('sophia_stack.create_table_for', 0));
+  relation := to_regclass(quoted);
   IF relation IS NOT NULL THEN
     PERFORM sophia.require_own_table(relation, role);
+    -- A stream that writes the table already has new columns filled in the rows that are there.
+    SELECT min(s.stream) INTO stream FROM sophia.streams s
+      WHERE s.shape = 'generic' AND sophia.stream_table(s.shape, s.options) = quoted;
   END IF;
   SELECT jsonb_agg(to_jsonb(p) ORDER BY p.ordinal), array_agg(p.column_name ORDER BY p.key_position) FILTER (WHERE p.key_position IS NOT NULL)
     INTO plan, key_columns
@@ -446,6 +448,7 @@ BEGIN
       DETAIL = 'Every committed document is a row, tombstones too.';
   END IF;
   PERFORM sophia.generic_reduction(options);
+  PERFORM sophia.parse_target(options ->> 'table');
   relation := to_regclass(sophia.stream_table('generic', options));
   IF relation IS NULL THEN
     RAISE EXCEPTION 'table "%" does not exist', options ->> 'table' USING ERRCODE = '42P01',

@@ -13,6 +13,7 @@
 
 #include "flow/apply.h"
 
+#include "access/detoast.h"
 #include "base/guard.h"
 #include "catalog/pg_type.h"
 #include "flow/evolution.h"
@@ -27,6 +28,9 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
+
+/* Rows whose documents are larger than this together are changed a part at a time. */
+#define STORED_BYTES ((Size) 32 * 1024 * 1024)
 
 /* What one call works with. */
 typedef struct Work
@@ -100,7 +104,25 @@ take_row(Work *work, HeapTuple tuple, TupleDesc desc)
 	group->extensive = sophia_row_is_extensive(&row->doc);
 }
 
-static void
+/* Bytes of the documents of the fetched rows, which are not read yet. */
+static Size
+stored_bytes(SPITupleTable *table, uint64 rows)
+{
+	Size bytes = 0;
+
+	for (uint64 i = 0; i < rows; i++)
+	{
+		bool null;
+		Datum doc = SPI_getbinval(table->vals[i], table->tupdesc, 2, &null);
+
+		if (!null)
+			bytes += toast_raw_datum_size(doc);
+	}
+	return bytes;
+}
+
+/* Takes the stored rows of all keys; false when their documents are too large to be held together. */
+static bool
 fetch_rows(Work *work)
 {
 	Datum values[SHAPE_MAX_KEYS];
@@ -110,8 +132,11 @@ fetch_rows(Work *work)
 		values[i] = key_array(work->groups, i, NULL);
 	execute(sophia_shape_fetch(work->shape), values, SPI_OK_SELECT);
 	table = SPI_tuptable;
+	if (work->groups->n > 1 && stored_bytes(table, SPI_processed) > STORED_BYTES)
+		return false;
 	for (uint64 i = 0; i < SPI_processed; i++)
 		take_row(work, table->vals[i], table->tupdesc);
+	return true;
 }
 
 /*
@@ -407,16 +432,19 @@ write_main(Work *work)
 	sophia_batch_table_free(work->rows);
 }
 
-/* Everything between SPI_connect() and SPI_finish(). */
-static void
+/* Everything between SPI_connect() and SPI_finish(); false when there are too many documents for the memory. */
+static bool
 apply_groups(Work *work)
 {
 	Shape *shape = work->shape;
 	GuardState state;
+	bool fetched;
 
 	sophia_target_become_owner(sophia_shape_target(shape), &state);
-	fetch_rows(work);
+	fetched = fetch_rows(work);
 	sophia_guard_restore(&state);
+	if (!fetched)
+		return false;
 	if (shape->main != NULL)
 	{
 		work->fresh = sophia_batch_table_create(BATCH_ROWS, shape->main->desc);
@@ -432,18 +460,27 @@ apply_groups(Work *work)
 		write_elements(work);
 		sophia_batch_table_free(work->elements);
 	}
+	return true;
 }
 
 void
 sophia_apply(Apply *apply, const ApplyDocument *documents, int n)
 {
 	Work work = {.apply = apply, .shape = apply->shape};
+	int dead = list_length(apply->dead);
+	bool applied;
 
 	if (n == 0)
 		return;
+	sophia_arena_reset(apply->arena);
 	SPI_connect();
 	work.groups = sophia_groups_gather(apply, documents, n);
 	sophia_row_builder_init(&work.builder, apply->shape, apply->journal);
-	apply_groups(&work);
+	applied = apply_groups(&work);
 	SPI_finish();
+	if (applied)
+		return;
+	apply->dead = list_truncate(apply->dead, dead);
+	sophia_apply(apply, documents, n / 2);
+	sophia_apply(apply, documents + n / 2, n - n / 2);
 }

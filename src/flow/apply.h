@@ -35,7 +35,7 @@ typedef struct Apply
 {
 	Shape *shape;
 	const char *journal;   /* where all the documents come from; NULL: from no journal */
-	Arena *arena;		   /* for reduced documents */
+	Arena *arena;		   /* for reduced documents; reset by each call */
 	MemoryContext context; /* of the results */
 	bool careful;		   /* a call before this one failed: see sophia_apply_carefully() */
 	bool by_clock;		   /* the larger clock wins within the journal, too: see RowState */

@@ -34,7 +34,8 @@ PG_FUNCTION_INFO_V1(sophia_apply_documents);
 typedef struct Call
 {
 	Apply apply;
-	Arena arena;
+	Arena arena; /* documents as given */
+	Arena rows;	 /* reduced ones */
 	JsonParser parser;
 	int n;
 	const char **lines;		  /* of the documents as given */
@@ -218,7 +219,7 @@ apply_all(Call *call, FunctionCallInfo fcinfo)
 	take_documents(call, fcinfo);
 	lock_elements(call->apply.shape);
 	n = call->n_documents;
-	documents = sophia_groups_open_pages(&call->apply, call->documents, &n);
+	documents = sophia_groups_open_pages(call->apply.shape, &call->arena, call->documents, &n);
 	sophia_apply_carefully(&call->apply, documents, n);
 }
 
@@ -228,6 +229,7 @@ free_call(Call *call)
 	sophia_shape_free(call->apply.shape);
 	sophia_json_parser_free(&call->parser);
 	sophia_arena_free(&call->arena);
+	sophia_arena_free(&call->rows);
 }
 
 /* Gives the shape and the memory of malloc back however it ends. */
@@ -277,7 +279,7 @@ sophia_apply_documents(PG_FUNCTION_ARGS)
 	call->apply.journal = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
 	if (call->apply.shape->append && call->apply.journal == NULL)
 		elog(ERROR, "documents of no journal cannot be appended");
-	call->apply.arena = &call->arena;
+	call->apply.arena = &call->rows;
 	call->apply.context = CurrentMemoryContext;
 	call->apply.by_clock = true;
 	apply_and_free(call, fcinfo);

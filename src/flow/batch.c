@@ -11,6 +11,10 @@
 
 #include "flow/batch.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "access/xact.h"
 #include "base/guard.h"
 #include "base/settings.h"
@@ -21,6 +25,7 @@
 #include "flow/uuid.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "portability/instr_time.h"
 #include "storage/lmgr.h"
 #include "store/checkpoint.h"
 #include "store/statement.h"
@@ -33,6 +38,12 @@
 
 /* More is known to be in the journal, but none came for so long: what is there is applied. */
 #define LINGER_MS 20
+
+/* What a batch takes when there is little time. */
+#define BATCH_LEAST (128 * 1024)
+
+/* A batch this large holds a large document. */
+#define GIVE_BACK_BYTES (4 * BATCH_BYTES)
 
 #define STAGED_FETCH 1024
 
@@ -57,13 +68,17 @@ typedef struct Batch
 	int n;
 	int room;
 	size_t bytes;
-	int open; /* producers with documents that are pending in memory */
+	size_t limit; /* bytes */
+	int64 at;	  /* offset of the line that is taken */
+	int open;	  /* producers with documents that are pending in memory */
 	CheckpointChange change;
 } Batch;
 
 static JsonParser parser;
 static Arena line_arena;
 static Arena staged_arena;
+static Arena page_arena; /* entries of pages */
+static Arena row_arena;	 /* reduced documents */
 
 /* True unless more content will be there soon.  It is waited for, so that transactions are neither small nor cut. */
 static bool
@@ -85,6 +100,22 @@ has_enough(Journal *journal, int64 now, int64 *next)
 	return false;
 }
 
+/* True when the reader holds a whole line; what was searched in vain is not searched again. */
+static bool
+has_line(Journal *journal)
+{
+	const Reader *reader = journal->reader;
+	size_t size = buffer_size(&reader->content);
+	size_t from = Max(journal->searched - reader->offset, 0);
+
+	if (from > size)
+		from = 0;
+	if (memchr(buffer_bytes(&reader->content) + from, '\n', size - from) != NULL)
+		return true;
+	journal->searched = reader->offset + size;
+	return false;
+}
+
 bool
 sophia_batch_ready(Journal *journal, int64 now, int64 *next)
 {
@@ -93,8 +124,7 @@ sophia_batch_ready(Journal *journal, int64 now, int64 *next)
 
 	if (size == 0)
 		return reader->offset > journal->next_offset;
-	return memchr(buffer_bytes(&reader->content), '\n', size) != NULL &&
-		   has_enough(journal, now, next);
+	return has_line(journal) && has_enough(journal, now, next);
 }
 
 static void
@@ -124,7 +154,8 @@ flush(Batch *batch)
 	ListCell *cell;
 
 	MemoryContextSwitchTo(batch->slice);
-	documents = sophia_groups_open_pages(&batch->apply, batch->documents, &n);
+	sophia_arena_reset(&page_arena);
+	documents = sophia_groups_open_pages(batch->shape, &page_arena, batch->documents, &n);
 	if (batch->journal->careful)
 		sophia_apply_carefully(&batch->apply, documents, n);
 	else
@@ -168,7 +199,10 @@ commit_document(Batch *batch, const ApplyDocument *given, JsonProblem problem, s
 					? MemoryContextAlloc(batch->context, sizeof(ApplyDocument) * batch->room)
 					: repalloc_huge(batch->documents, sizeof(ApplyDocument) * batch->room);
 		}
-		batch->documents[batch->n++] = *given;
+		batch->documents[batch->n] = *given;
+		if (batch->at < batch->journal->replay_until)
+			batch->documents[batch->n].document.replay_from = batch->journal->replay_from;
+		batch->n++;
 		batch->bytes += given->length;
 	}
 }
@@ -211,7 +245,6 @@ commit_staged(Batch *batch, Producer *producer, uint64 after, uint64 through)
 	Portal cursor;
 
 	flush(batch);
-	batch->apply.arena = &staged_arena;
 	cursor = sophia_checkpoint_staged(batch->stream, batch->journal->name, producer->id);
 	while (SPI_cursor_fetch(cursor, true, STAGED_FETCH), SPI_processed > 0)
 	{
@@ -232,7 +265,6 @@ commit_staged(Batch *batch, Producer *producer, uint64 after, uint64 through)
 		SPI_freetuptable(table);
 	}
 	SPI_cursor_close(cursor);
-	batch->apply.arena = &line_arena;
 }
 
 /* Forgets what is pending of a producer, here and in the table. */
@@ -357,7 +389,7 @@ is_full(const Batch *batch, int lines, size_t bytes)
 {
 	int factor = batch->open > 0 ? 2 : 1;
 
-	return lines >= BATCH_DOCUMENTS * factor || bytes >= (size_t) BATCH_BYTES * factor;
+	return lines >= BATCH_DOCUMENTS * factor || bytes >= batch->limit * factor;
 }
 
 /* Takes whole lines until the batch is large enough; returns the bytes taken. */
@@ -377,6 +409,7 @@ take_lines(Batch *batch)
 		if (newline == NULL)
 			break;
 		CHECK_FOR_INTERRUPTS();
+		batch->at = reader->offset + taken;
 		take_line(batch, line, newline - line, reader->offset + taken);
 		taken += newline - line + 1;
 	}
@@ -427,6 +460,20 @@ sophia_batch_over_limit(const char *stream)
 		   sophia_checkpoint_many_dead_letters(stream, sophia_dead_letter_limit);
 }
 
+/* A journal whose beginning is gone is read again from where it begins now, as if it had been rewound to there. */
+static void
+skip_missing(Batch *batch)
+{
+	Journal *journal = batch->journal;
+	int64 offset = journal->reader->offset;
+
+	if (journal->next_offset != journal->replay_from || journal->next_offset == offset ||
+		offset >= journal->replay_until)
+		return;
+	journal->replay_from = offset;
+	sophia_checkpoint_replay_from(batch->stream, journal->name, offset);
+}
+
 /* The part inside the transaction. */
 static BatchResult
 run_locked(Batch *batch, size_t *taken)
@@ -447,6 +494,7 @@ run_locked(Batch *batch, size_t *taken)
 	if (batch->shape->outdated)
 		return BATCH_ALTERED;
 	sophia_evolution_begin(batch->shape->evolution);
+	skip_missing(batch);
 	*taken = take_lines(batch);
 	flush(batch);
 	if (sophia_evolution_widening(batch->shape->evolution) != NULL)
@@ -464,20 +512,66 @@ run_locked(Batch *batch, size_t *taken)
 																			: BATCH_APPLIED;
 }
 
+/* Bytes that a batch may take so that it is done in time. */
+static size_t
+choose_limit(const Journal *journal, int64 slice_ms)
+{
+	double bytes = journal->speed * slice_ms;
+
+	if (slice_ms == 0)
+		return BATCH_BYTES;
+	if (journal->speed == 0)
+		return BATCH_BYTES / 8;
+	return (size_t) Min(Max(bytes, BATCH_LEAST), BATCH_BYTES);
+}
+
+/* What a large document took goes back to the system; the allocator would keep much of it. */
+static void
+give_back(size_t bytes)
+{
+	if (bytes < GIVE_BACK_BYTES)
+		return;
+	sophia_arena_free(&line_arena);
+	sophia_arena_free(&staged_arena);
+	sophia_arena_free(&page_arena);
+	sophia_arena_free(&row_arena);
+#ifdef __GLIBC__
+	malloc_trim(0);
+#endif
+}
+
+/* Small batches tell little: what they take is the commit's. */
+static void
+note_speed(Journal *journal, size_t bytes, instr_time start)
+{
+	instr_time took;
+	double speed;
+
+	INSTR_TIME_SET_CURRENT(took);
+	INSTR_TIME_SUBTRACT(took, start);
+	if (bytes < BATCH_LEAST)
+		return;
+	speed = bytes / Max(INSTR_TIME_GET_MILLISEC(took), 0.1);
+	journal->speed = journal->speed == 0 ? speed : (journal->speed * 3 + speed) / 4;
+}
+
 BatchResult
-sophia_batch_run(const char *stream, Shape *shape, Journal *journal)
+sophia_batch_run(const char *stream, Shape *shape, Journal *journal, int64 slice_ms)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Batch batch = {.stream = stream,
 				   .shape = shape,
 				   .journal = journal,
+				   .limit = choose_limit(journal, slice_ms),
 				   .apply = {.shape = shape,
 							 .journal = journal->name,
-							 .arena = &line_arena,
+							 .arena = &row_arena,
 							 .careful = journal->careful}};
 	BatchResult result;
 	size_t taken = 0;
+	instr_time start;
 
+	INSTR_TIME_SET_CURRENT(start);
 	sophia_arena_reset(&line_arena);
 	sophia_arena_reset(&staged_arena);
 	sophia_transaction_begin("applying documents");
@@ -497,6 +591,8 @@ sophia_batch_run(const char *stream, Shape *shape, Journal *journal)
 	}
 	sophia_transaction_commit(caller);
 	sophia_evolution_committed(shape->evolution);
+	give_back(taken);
+	note_speed(journal, taken, start);
 	sophia_reader_consume(journal->reader, taken);
 	journal->next_offset = batch.change.next_offset;
 	journal->stored_head = batch.change.write_head;

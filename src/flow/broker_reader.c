@@ -125,7 +125,9 @@ start_reading(Broker *broker, Reader *reader)
 					 request_offset(reader), journal != NULL ? journal->create_revision : 0);
 	sent = sophia_broker_post(broker, &state->call, "/v1/journals/read", &body, 0);
 	pfree(body.data);
-	if (!sent)
+	if (sent)
+		state->call.request->limit = Min(state->call.request->limit, sophia_reader_share());
+	else
 		fail_call(broker, reader);
 	state->started_at = state->active_at = sophia_clock_ms();
 	state->progress = false;

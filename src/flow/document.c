@@ -46,6 +46,9 @@ describe_problem(JsonProblem problem, const char **reason)
 		case JSON_TOO_DEEP:
 			*reason = "document is nested too deeply";
 			return ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+		case JSON_TOO_MANY:
+			*reason = "document holds too many values";
+			return ERRCODE_PROGRAM_LIMIT_EXCEEDED;
 		case JSON_BAD_ENCODING:
 			*reason = "document is not valid UTF-8";
 			return ERRCODE_CHARACTER_NOT_IN_REPERTOIRE;

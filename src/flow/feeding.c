@@ -80,13 +80,21 @@ feed(void *argument)
 	sophia_transaction_commit(context);
 }
 
+/* The first worker that runs feeds; for a moment it may be two, which is no harm. */
+static bool
+lower_worker_runs(void)
+{
+	return (sophia_registry_living_workers() &
+			(((uint32) 1 << sophia_registry_worker_index()) - 1)) != 0;
+}
+
 int64
 sophia_feeding_turn(void)
 {
 	int64 wait = LOOK_MS;
 	Failure failure;
 
-	if (sophia_registry_worker_index() != 0)
+	if (lower_worker_runs())
 		return sophia_clock_ms() + LOOK_MS;
 	if (sophia_registry_rows_landed())
 	{

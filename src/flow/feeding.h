@@ -9,7 +9,7 @@
 
 /*
  * Feeds a slice of the next adopted table when rows have landed or it is time to look; returns when to come again
- * (sophia_clock_ms).  Only the first worker of a database does so.  Raises no error for what the tables hold.
+ * (sophia_clock_ms).  Only the first worker of a database that runs does so.  Raises no error for what the tables hold.
  */
 extern int64 sophia_feeding_turn(void);
 

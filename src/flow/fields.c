@@ -170,7 +170,7 @@ start_fill(const TargetTable *table, Oid relid, const char *column, const char *
 		" WHERE c.oid = $5 ON CONFLICT (table_schema, table_name, column_name) DO UPDATE"
 		" SET stream = EXCLUDED.stream, state = 'filling', position = NULL, rows_done = 0,"
 		" rows_total = EXCLUDED.rows_total, rows_misfit = 0, error = NULL,"
-		" started_at = EXCLUDED.started_at, finished_at = NULL",
+		" started_at = EXCLUDED.started_at, updated_at = EXCLUDED.updated_at, finished_at = NULL",
 		5,
 		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, OIDOID}};
 

@@ -87,7 +87,8 @@ static void
 store_end(const Fill *fill, const char *column, const char *error)
 {
 	static Statement statement = {
-		"UPDATE sophia.field_fills SET state = 'failed', error = $4, finished_at = clock_timestamp()"
+		"UPDATE sophia.field_fills SET state = 'failed', error = $4, updated_at = clock_timestamp(),"
+		" finished_at = clock_timestamp()"
 		" WHERE table_schema = $1 AND table_name = $2 AND state = 'filling'"
 		" AND column_name = coalesce($3, column_name)",
 		4,
@@ -351,7 +352,7 @@ store_progress(const Fill *fill)
 {
 	static Statement statement = {
 		"UPDATE sophia.field_fills SET position = $4, rows_done = rows_done + $5,"
-		" rows_misfit = rows_misfit + $6, error = coalesce(error, $7),"
+		" rows_misfit = rows_misfit + $6, error = coalesce(error, $7), updated_at = clock_timestamp(),"
 		" state = CASE WHEN $8 THEN 'done' ELSE 'filling' END,"
 		" rows_total = CASE WHEN $8 THEN rows_done + $5 ELSE greatest(rows_total, rows_done + $5) END,"
 		" finished_at = CASE WHEN $8 THEN clock_timestamp() END"

@@ -157,11 +157,15 @@ sophia_ask_worker(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls)));
 }
 
-/* worker_pid(): of the first ingest worker of this database, NULL = none runs. */
+/*
+ * worker_pid(worker integer): of the ingest worker of this database that has this number, or of the first one (NULL);
+ * NULL = it does not run.
+ */
 Datum
 sophia_worker_pid(PG_FUNCTION_ARGS)
 {
-	int pid = sophia_registry_worker_pid(MyDatabaseId);
+	int index = PG_ARGISNULL(0) ? -1 : PG_GETARG_INT32(0);
+	int pid = PG_ARGISNULL(0) || index >= 0 ? sophia_registry_worker_pid(MyDatabaseId, index) : 0;
 
 	if (pid == 0)
 		PG_RETURN_NULL();

@@ -149,16 +149,16 @@ find_page(const Shape *shape, const ApplyDocument *document)
 }
 
 const ApplyDocument *
-sophia_groups_open_pages(const Apply *apply, const ApplyDocument *documents, int *n)
+sophia_groups_open_pages(const Shape *shape, Arena *arena, const ApplyDocument *documents, int *n)
 {
 	int64 total = 0;
 	bool any = false;
 	ApplyDocument *opened;
 	ApplyDocument *next;
 
-	for (int i = 0; apply->shape->has_pages && i < *n; i++)
+	for (int i = 0; shape->has_pages && i < *n; i++)
 	{
-		const JsonNode *page = find_page(apply->shape, &documents[i]);
+		const JsonNode *page = find_page(shape, &documents[i]);
 
 		any |= page != NULL;
 		total += page != NULL ? page->length : 1;
@@ -170,7 +170,7 @@ sophia_groups_open_pages(const Apply *apply, const ApplyDocument *documents, int
 	opened = next = palloc_extended(sizeof(ApplyDocument) * Max(total, 1), MCXT_ALLOC_HUGE);
 	for (int i = 0; i < *n; i++)
 	{
-		const JsonNode *page = find_page(apply->shape, &documents[i]);
+		const JsonNode *page = find_page(shape, &documents[i]);
 
 		if (page == NULL)
 			*next++ = documents[i];
@@ -178,9 +178,8 @@ sophia_groups_open_pages(const Apply *apply, const ApplyDocument *documents, int
 		{
 			*next = documents[i];
 			next->entry = entry + 1;
-			if (!sophia_json_replace_member(&next->document.root, apply->arena,
-											&page->u.items[entry], "_meta",
-											&documents[i].document.root))
+			if (!sophia_json_replace_member(&next->document.root, arena, &page->u.items[entry],
+											"_meta", &documents[i].document.root))
 				ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 		}
 	}

@@ -51,10 +51,10 @@ typedef struct KeyGroups
 extern KeyGroups *sophia_groups_gather(Apply *apply, const ApplyDocument *documents, int n);
 
 /*
- * Replaces each page among documents[0..n) by the entries that it holds, each with the page's /_meta.  The result is
- * `documents` itself where there is no page, else in the current memory context.
+ * Replaces each page among documents[0..n) by the entries that it holds, each with the page's /_meta, whose trees go to
+ * `arena`.  The result is `documents` itself where there is no page, else in the current memory context.
  */
-extern const ApplyDocument *sophia_groups_open_pages(const Apply *apply,
+extern const ApplyDocument *sophia_groups_open_pages(const Shape *shape, Arena *arena,
 													 const ApplyDocument *documents, int *n);
 
 /* Adds a dead letter; `reason` is copied.  A page is added once, with the first reason. */

@@ -27,12 +27,16 @@ typedef struct Journal
 	const char *name;
 	SourceJournal *listed;
 	Reader *reader;
-	HTAB *producers;	 /* of Producer, by id */
-	int64 next_offset;	 /* committed */
+	HTAB *producers;   /* of Producer, by id */
+	int64 next_offset; /* committed */
+	int64 replay_from; /* of the last rewind, see sophia.checkpoints */
+	int64 replay_until;
 	int64 stored_head;	 /* write head as stored with the checkpoint */
 	int64 head_saved_at; /* sophia_clock_ms() */
+	int64 searched;		 /* no line ends before this offset */
 	int64 read_end;		 /* offset past the reader's content when that was last seen to grow */
 	int64 read_at;		 /* when that was, by sophia_clock_ms() */
+	double speed;		 /* bytes that a batch takes in a millisecond; 0 = not known */
 	bool careful;		 /* the next batch finds out which document the last one failed on */
 	Backoff backoff;
 	int64 retry_at; /* sophia_clock_ms() before which no batch is tried */

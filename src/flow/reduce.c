@@ -43,6 +43,8 @@ sophia_reduce(RowState *row, const Document *document, ReduceStrategy strategy, 
 	{
 		if (row->same_journal && row->offset == document->offset && row->clock == document->clock)
 			return REDUCE_NOTHING;
+		if (row->same_journal && row->offset < document->replay_from)
+			return REDUCE_NOTHING;
 		if ((!row->same_journal || row->by_clock) && document->clock < row->clock)
 			return fill(row, document, strategy, arena);
 	}

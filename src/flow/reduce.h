@@ -24,6 +24,12 @@ typedef struct Document
 	uint64_t clock;
 	int64_t offset; /* of its first byte in its journal */
 	bool tombstone; /* /_meta/op is "d" */
+
+	/*
+	 * Not 0: the journal is read again from this offset on, and the document was committed before.  A row that the journal
+	 * made from a document before the offset was made after this one.
+	 */
+	int64_t replay_from;
 } Document;
 
 /* A row as the documents see it. */

@@ -17,6 +17,7 @@ broker_pump(Source *source)
 	int64 next = sophia_broker_refresh(broker);
 	ListCell *cell;
 
+	next = Min(next, sophia_broker_locate(broker));
 	foreach(cell, source->readers)
 	{
 		/* not within Min(), which evaluates its arguments twice */
@@ -48,7 +49,12 @@ broker_close(Source *source)
 	ListCell *cell;
 
 	foreach(cell, broker->journals)
-		sophia_broker_end(&((BrokerJournal *) lfirst(cell))->head);
+	{
+		BrokerJournal *journal = lfirst(cell);
+
+		sophia_broker_end(&journal->head);
+		sophia_broker_end(&journal->locate);
+	}
 	sophia_broker_end(&broker->list);
 	sophia_secret_clear(&broker->token);
 }

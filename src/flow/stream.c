@@ -24,6 +24,9 @@
 
 #define HEAD_SAVE_MS 1000
 
+/* A stream that has so much to read takes its turns behind the others. */
+#define BUSY_BACKLOG (4 * 1024 * 1024)
+
 /* Tries that find something locked before the stream's status mentions it. */
 #define LOCKED_SILENTLY 6
 
@@ -108,8 +111,7 @@ sophia_stream_matches(const Stream *stream, const StreamDefinition *definition)
 		   same_text(mine->collection, definition->collection) &&
 		   same_text(mine->shape, definition->shape) &&
 		   same_text(mine->options, definition->options) &&
-		   mine->created_at == definition->created_at &&
-		   mine->hard_delete == definition->hard_delete;
+		   mine->created_at == definition->created_at && mine->rewound_at == definition->rewound_at;
 }
 
 uint64
@@ -266,6 +268,8 @@ open_source(void *argument)
 	stream->source = sophia_source_open(stream->context, kind, definition->address,
 										definition->token, definition->collection);
 	stream->source_number = ++sources_opened;
+	if (definition->rewinds)
+		stream->source->locate_time = definition->rewind_to;
 	sophia_stream_refresh(stream);
 }
 
@@ -274,6 +278,7 @@ pump_source(void *argument)
 {
 	Source *source = argument;
 
+	sophia_source_allot(source);
 	source->kind->pump(source);
 }
 
@@ -282,6 +287,7 @@ typedef struct BatchCall
 {
 	Stream *stream;
 	Journal *journal;
+	int64 slice_ms;
 	BatchResult result;
 } BatchCall;
 
@@ -290,8 +296,8 @@ run_batch(void *argument)
 {
 	BatchCall *call = argument;
 
-	call->result =
-		sophia_batch_run(call->stream->definition.stream, call->stream->shape, call->journal);
+	call->result = sophia_batch_run(call->stream->definition.stream, call->stream->shape,
+									call->journal, call->slice_ms);
 }
 
 /* Opens a journal anew from its checkpoint, because what memory holds of it is not to be trusted. */
@@ -336,9 +342,9 @@ widen_for(Stream *stream, Journal *journal)
 
 /* One batch of one journal; true when something was done. */
 static bool
-turn_journal(Stream *stream, Journal *journal)
+turn_journal(Stream *stream, Journal *journal, int64 slice_ms)
 {
-	BatchCall call = {stream, journal, BATCH_AGAIN};
+	BatchCall call = {stream, journal, slice_ms, BATCH_AGAIN};
 	Failure failure;
 
 	if (!sophia_attempt(run_batch, &call, &failure))
@@ -401,19 +407,46 @@ make_room(Stream *stream, Journal *journal)
 	if (reader->limit >= MAX_LINE)
 		fail(stream, psprintf("journal \"%s\" holds a line of more than %d MB at offset %lld",
 							  journal->name, MAX_LINE / (1024 * 1024), (long long) reader->offset));
-	else
+	else if (sophia_reader_grow(reader))
 	{
-		reader->limit *= 2;
+		reader->limit = Min(reader->limit, MAX_LINE);
 		stream->source->wake_at = GetCurrentTimestamp();
 	}
 }
 
-/* All journals once; returns when to come again. */
+/* Stores the head of a journal that has no batch to store it with. */
+static void
+note_head(Stream *stream, Journal *journal, int64 now)
+{
+	HeadCall call = {stream, journal};
+	Failure ignored;
+
+	if (sophia_journal_head(journal) == journal->stored_head ||
+		now - journal->head_saved_at < HEAD_SAVE_MS)
+		return;
+	journal->head_saved_at = now;
+	sophia_attempt(save_head, &call, &ignored);
+}
+
+/* The journals in the order of this turn: the next turn goes on behind the one that this one ends with. */
+static List *
+journals_in_turn(Stream *stream)
+{
+	int n = list_length(stream->journals);
+	List *journals = NIL;
+
+	for (int i = 0; i < n; i++)
+		journals = lappend(journals, list_nth(stream->journals, (stream->next_journal + i) % n));
+	return journals;
+}
+
+/* Each journal once, or as many as the time allows; returns when to come again. */
 static int64
-turn_journals(Stream *stream, int64 now)
+turn_journals(Stream *stream, int64 now, int64 slice_ms)
 {
 	int64 next = now + 1000;
-	List *journals = list_copy(stream->journals); /* reopening changes the list */
+	List *journals = journals_in_turn(stream); /* reopening changes the list */
+	int served = 0;
 	ListCell *cell;
 
 	foreach(cell, journals)
@@ -422,29 +455,45 @@ turn_journals(Stream *stream, int64 now)
 
 		if (stream->ended)
 			break;
+		if (slice_ms > 0 && sophia_clock_ms() - now >= slice_ms)
+		{
+			next = now;
+			break;
+		}
+		served++;
 		if (sophia_batch_ready(journal, now, &next))
 		{
 			if (journal->retry_at > now)
 				next = Min(next, journal->retry_at);
-			else if (turn_journal(stream, journal))
+			else if (turn_journal(stream, journal, slice_ms))
 				next = now;
 		}
 		else
 		{
 			make_room(stream, journal);
-			if (sophia_journal_head(journal) != journal->stored_head &&
-				now - journal->head_saved_at >= HEAD_SAVE_MS)
-			{
-				HeadCall call = {stream, journal};
-				Failure ignored;
-
-				journal->head_saved_at = now;
-				sophia_attempt(save_head, &call, &ignored);
-			}
+			note_head(stream, journal, now);
 		}
 	}
+	if (served < list_length(journals))
+		stream->next_journal = (stream->next_journal + served) % list_length(journals);
 	list_free(journals);
 	return next;
+}
+
+/* Bytes that are known to be in the journals and not applied. */
+static int64
+backlog(const Stream *stream)
+{
+	int64 bytes = 0;
+	ListCell *cell;
+
+	foreach(cell, stream->journals)
+	{
+		Journal *journal = lfirst(cell);
+
+		bytes += sophia_journal_head(journal) - journal->next_offset;
+	}
+	return bytes;
 }
 
 /* True while some journal holds a whole line that is not applied. */
@@ -491,7 +540,8 @@ prepare(Stream *stream, int64 now)
 		fail(stream, stream->source->error_message);
 		return false;
 	}
-	if (stream->source->refresh_done == 0)
+	if (stream->source->refresh_done == 0 ||
+		(stream->definition.rewinds && !sophia_stream_is_located(stream)))
 		return false;
 	if ((!stream->listed || sophia_stream_has_unopened_journals(stream)) &&
 		!sophia_stream_open_journals(stream, &failure))
@@ -509,7 +559,7 @@ prepare(Stream *stream, int64 now)
 }
 
 int64
-sophia_stream_turn(Stream *stream)
+sophia_stream_turn(Stream *stream, int64 slice_ms)
 {
 	int64 now = sophia_clock_ms();
 	int64 next = now + 1000;
@@ -517,7 +567,7 @@ sophia_stream_turn(Stream *stream)
 
 	if (prepare(stream, now))
 	{
-		next = turn_journals(stream, now);
+		next = turn_journals(stream, now, slice_ms);
 		if (!stream->ended)
 		{
 			int64 fields_at = sophia_stream_turn_fields(stream, now);
@@ -527,6 +577,7 @@ sophia_stream_turn(Stream *stream)
 	}
 	if (stream->ended)
 		return now;
+	stream->busy = backlog(stream) >= BUSY_BACKLOG;
 	error = stream->source != NULL && stream->source->error_message[0] != '\0'
 				? stream->source->error_message
 				: stream->batch_error;

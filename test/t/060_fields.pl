@@ -93,6 +93,8 @@ is(sql("SELECT rows_misfit, error FROM sophia.field_fills WHERE column_name = 's
 	'what does not fit stays NULL and is told');
 is(sql("SELECT count(*) FROM hubspot_raw.contacts WHERE score IS NULL AND changed_xid > '$stamp'::xid8"), 0, 'a row without the value is not written');
 is(sql("SELECT count(*) FROM hubspot_raw.contacts WHERE score IS NOT NULL AND changed_xid <= '$stamp'::xid8"), 0, 'one with it has a new stamp');
+is(sql("SELECT phase, documents >= $many, bytes, time_left FROM sophia.stream_progress WHERE stream = 'contacts' AND field = 'score'"), 'filled|t||00:00:00',
+	'stream_progress shows the fill');
 is(sql("SELECT column_name, column_type, pointers, conversion, origin FROM sophia.fields"), 'score|bigint|{/properties/score}|bigint|add_field', 'sophia.fields knows it');
 is(sql("SELECT stream, table_schema, table_name, column_name, change, old_type, new_type, pointer, reason, journal FROM sophia.schema_changes"),
 	'contacts|hubspot_raw|contacts|score|column added||bigint|/properties/score|add_field|', 'schema_changes records it');
@@ -125,7 +127,7 @@ my $holder = hold("SELECT FROM hubspot_raw.contacts WHERE id = 'c9' FOR UPDATE")
 sql("SELECT sophia.start_stream('contacts')");
 feed('contacts', { id => 'meanwhile', properties => { firstname => 'Ada' } });
 is(sql("SELECT first FROM hubspot_raw.contacts WHERE id = 'meanwhile'"), 'Ada', 'a row that somebody locked does not stop the stream');
-is(sql("SELECT state FROM sophia.field_fills WHERE column_name = 'first'"), 'filling', 'only the fill waits for it');
+is(sql("SELECT phase FROM sophia.stream_progress WHERE field = 'first'"), 'filling', 'only the fill waits for it');
 $node->restart('immediate');
 eval { $holder->{run}->finish };
 ok(filled('hubspot_raw.contacts', 'first'), 'it goes on after a crash');

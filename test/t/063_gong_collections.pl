@@ -36,11 +36,12 @@ sub page { return { requestId => 'r', records => { totalRecords => scalar @_ }, 
 
 # ---- pages and entries from a collection ----
 
-$node->follow('pages', 'acme/pages', 'gong.calls');
+$node->follow('pages', 'acme/pages', 'gong.calls', { evolve => 'auto' });
 feed('pages', $p->transaction(page(extensive(1, 'One'), { id => '2', title => 'Two', duration => 5 }), page(), extensive(3, 'Three'), { id => 4, title => 'Four' }));
 is(calls(), "1|One|60|Brief 1|ann,p1\n2|Two|5||\n3|Three|60|Brief 3|ann,p3\n4|Four|||", 'pages, extensive and basic calls become rows');
 is($node->rows("SELECT doc ->> 'requestId', doc -> '_meta' ? 'uuid', source_journal FROM gong_raw.calls WHERE id = '1'"), '|t|acme/pages/pivot=00', 'each with its own document and the _meta of its page');
 is($node->status('pages', 'documents_dead'), '0', 'an empty page is nothing');
+is($node->rows('SELECT count(*) FROM sophia.schema_changes'), '0', 'nor are members of a page fields of its calls');
 feed('pages', $p->transaction(page({ id => '1', title => 'One again' }, extensive(2, 'Two again'))));
 is(calls(), "1|One again|60|Brief 1|ann,p1\n2|Two again|60|Brief 2|ann,p2\n3|Three|60|Brief 3|ann,p3\n4|Four|||", 'the two forms of a call keep each other\'s members');
 

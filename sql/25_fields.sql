@@ -1,6 +1,6 @@
 -- Fields that the shape of a stream does not know: columns added for them, their filling, and columns that were widened.
 --
--- The functions are in C, because the DDL runs as the owner of the table (src/flow/fields.c).
+-- sophia.stream_progress (42_progress.sql) shows the fills.  The function is in C, because the DDL runs as the owner of the table (src/flow/fields.c).
 
 CREATE TABLE sophia.field_fills (
   table_schema text NOT NULL,
@@ -14,6 +14,7 @@ CREATE TABLE sophia.field_fills (
   rows_misfit bigint NOT NULL DEFAULT 0,
   error text,
   started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   finished_at timestamptz,
   PRIMARY KEY (table_schema, table_name, column_name)
 );
@@ -29,6 +30,7 @@ COMMENT ON COLUMN sophia.field_fills.rows_total IS 'rows of the table when the f
 COMMENT ON COLUMN sophia.field_fills.rows_misfit IS 'rows whose value does not fit the column, which stays NULL there';
 COMMENT ON COLUMN sophia.field_fills.error IS 'why the fill failed, or the first value that does not fit';
 COMMENT ON COLUMN sophia.field_fills.started_at IS 'when the column was added or widened';
+COMMENT ON COLUMN sophia.field_fills.updated_at IS 'when rows were last looked at';
 COMMENT ON COLUMN sophia.field_fills.finished_at IS 'when the last row was looked at';
 
 CREATE TABLE sophia.schema_changes (
