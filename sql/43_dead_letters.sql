@@ -38,8 +38,7 @@ DECLARE
   result record;
   refused bigint := 0;
 BEGIN
-  SELECT s.shape, s.options || jsonb_build_object('collection', s.collection) AS options INTO definition
-    FROM sophia.streams s WHERE s.stream = replay_slice.stream;
+  SELECT * INTO definition FROM sophia.letters_definition(replay_slice.stream);
   FOR part IN
     SELECT d.journal, array_agg(d.id ORDER BY d.id) AS ids, array_agg(d.document ORDER BY d.id) AS documents,
            array_agg(d.begin_offset ORDER BY d.id) AS offsets
@@ -73,7 +72,7 @@ DECLARE
 BEGIN
   PERFORM sophia.require_dead_letters(replay_dead_letters.stream);
   PERFORM FROM sophia.streams s WHERE s.stream = replay_dead_letters.stream FOR KEY SHARE;
-  IF NOT FOUND THEN
+  IF NOT FOUND AND (SELECT l.shape IS NULL FROM sophia.letters_definition(replay_dead_letters.stream) l) THEN
     RAISE EXCEPTION 'stream "%" does not exist any more', replay_dead_letters.stream USING ERRCODE = '42704',
       HINT = 'Create a stream of that name to replay its dead letters, or discard them.';
   END IF;

@@ -16,6 +16,7 @@
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "flow/assignment.h"
+#include "flow/feeding.h"
 #include "flow/launcher.h"
 #include "flow/requests.h"
 #include "flow/stream.h"
@@ -306,6 +307,7 @@ work_until_told_to_end(void)
 	MemoryContext turn =
 		AllocSetContextCreate(TopMemoryContext, "sophia_stack turn", ALLOCSET_DEFAULT_SIZES);
 	int64 recheck_at = 0;
+	int64 feed_at;
 
 	MemoryContextSwitchTo(turn);
 	while (true)
@@ -337,6 +339,8 @@ work_until_told_to_end(void)
 			}
 			next = turn_streams();
 			next = Min(next, recheck_at);
+			feed_at = sophia_feeding_turn();
+			next = Min(next, feed_at);
 			sophia_requests_turn(streams);
 			next = Min(next, sophia_requests_wake_at());
 		}
