@@ -423,7 +423,7 @@ begin_fetch(Broker *broker, Reader *reader, const Frame *frame)
 		!fragment_name(frame, &name) || name.begin > frame->offset ||
 		name.end <= reader_position(reader))
 		return false;
-	state->fragment = sophia_broker_fetch(url, &name, frame->offset, error, sizeof(error));
+	state->fragment = sophia_broker_fetch(reader->source->context, url, &name, frame->offset, error, sizeof(error));
 	explicit_bzero(url, sizeof(url));
 	if (state->fragment == NULL)
 		return false;
