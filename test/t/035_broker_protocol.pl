@@ -50,7 +50,19 @@ sub writer
 	return Sophia::Writer->new($broker, $broker->create_journal($collection, %p), [ $expected // () ]);
 }
 
-# Ends all that is read for a stream, and waits until it is caught up.
+# Waits until the broker knows the fragment that ends at an offset as persisted, and so looks for it in the store.
+sub wait_until_persisted
+{
+	my ($journal, $end) = @_;
+	wait_for("the fragment of $journal that ends at $end", sub {
+		$broker->put($journal, '');
+		my ($answer) = $broker->post('read', { journal => $journal, offset => $end - 1, metadataOnly => JSON::PP::true });
+		$answer->{fragmentUrl};
+	});
+	return;
+}
+
+# Waits until a stream is caught up, and compares.
 sub arrived
 {
 	my ($stream, $expected, $table, $what) = @_;
@@ -239,11 +251,7 @@ is(sql("SELECT length(doc ->> 'name') FROM slack_raw.channels WHERE id = 'unseen
 my $sleeper = writer('acme/sleeper', undef, fragment => { length => FRAGMENT });
 my $ann = Sophia::Documents->producer(ANN);
 my $head = $broker->put($sleeper->journal, join '', map { $ann->outside({ id => $_, name => 'z' x FRAGMENT }) } qw(asleep awake));
-wait_for('the broker to know its fragment as persisted', sub {
-	$broker->put($sleeper->journal, '');
-	my ($answer) = $broker->post('read', { journal => $sleeper->journal, offset => $head - 1, metadataOnly => JSON::PP::true });
-	$answer->{fragmentUrl};
-});
+wait_until_persisted($sleeper->journal, $head);
 sql("SELECT sophia.create_stream('sleeper', 'broker', 'acme/sleeper', 'slack.channels')");
 seconds_until_row('awake');
 for my $level (qw(PARTIAL FULL))
@@ -270,135 +278,6 @@ wait_for('a watch that is taken up again', sub { $proxy->requests(qr{/list .*acm
 $broker->apply({ %many, children => [ { name => 'acme/many/pivot=51' } ] });
 put_line('acme/many/pivot=51', 'added behind');
 cmp_ok(seconds_until_row('added behind'), '<', $noticed, 'a watch that was taken up again tells news');
-
-# ---- holes ----
-
-# Appends documents of about a fragment to a journal, so that the last of them is persisted, and returns the files.
-sub append_fragments
-{
-	my ($writer, @ids) = @_;
-	for my $id (@ids)
-	{
-		$writer->outside(BEN, { id => $id, name => 'f' x FRAGMENT });
-		$writer->put;
-		my $end = sprintf '%016x', $writer->{offset};
-		wait_for("the fragment of $id", sub { $broker->put($writer->journal, ''); grep { -s } glob $broker->file_root . '/' . $writer->journal . "/*-$end-*" });
-	}
-	my @files = glob $broker->file_root . '/' . $writer->journal . '/*';
-	return @files;
-}
-
-# Takes a fragment away and waits until the broker knows; returns what brings it back.
-sub take_away
-{
-	my ($writer, $file) = @_;
-	my ($begin) = map { hex } $file =~ m{/([0-9a-f]{16})-};
-	my $aside = $broker->file_root . '/../' . (File::Spec->splitpath($file))[2];
-	rename $file, $aside or die "rename: $!";
-	wait_for('the broker to know the hole', sub {
-		my ($answer) = $broker->post('read', { journal => $writer->journal, offset => $begin, metadataOnly => JSON::PP::true });
-		$answer->{status} eq 'OFFSET_NOT_YET_AVAILABLE' || $answer->{offset} > $begin;
-	});
-	return sub { rename $aside, $file or die "rename: $!" };
-}
-
-sub names { return sql("SELECT string_agg(id, ' ' ORDER BY id) FROM slack_raw.channels WHERE id LIKE '$_[0]%'") }
-
-news();
-my $old = writer('acme/old', undef, fragment => { length => FRAGMENT });
-my @files = append_fragments($old, map { "old$_" } 1 .. 4);
-take_away($old, $files[0]);
-sql("SELECT sophia.create_stream('old', 'broker', 'acme/old', 'slack.channels')");
-ok($node->await_stream('old'), 'a journal whose first fragment is gone');
-is(names('old'), 'old2 old3 old4', 'is read from the next one on');
-like(news(), qr/journal "\S+acme\/old\S+" has a hole: bytes 0 to \d+ are gone/, 'which the log tells');
-
-my $young = writer('acme/young', undef, fragment => { length => FRAGMENT });
-@files = append_fragments($young, map { "young$_" } 1 .. 4);
-my $back = take_away($young, $files[2]);
-sql("SELECT sophia.create_stream('young', 'broker', 'acme/young', 'slack.channels')");
-seconds_until_row('young2');
-ok(!$node->await_stream('young', 2), 'a hole that is not six hours old is waited for');
-is(names('young'), 'young1 young2', 'nothing behind it is read');
-cmp_ok(sql("SELECT lag_bytes FROM sophia.stream_status WHERE stream = 'young'"), '>', 2 * FRAGMENT, 'and the lag shows it');
-$back->();
-ok($node->await_stream('young'), 'when it is filled the stream goes on');
-is(names('young'), 'young1 young2 young3 young4', 'with all documents');
-unlike(news(), qr/has a hole/, 'there was no hole');
-
-# A worker that begins right behind a hole does not wait for what it does not need.
-sql("SELECT sophia.stop_stream('young')");
-$back = take_away($young, $files[-1]);
-append_fragments($young, 'young5');
-sql("SELECT sophia.start_stream('young')");
-cmp_ok(seconds_until_row('young5'), '<', 10, 'what stood before a checkpoint may be gone');
-
-my $torn = writer('acme/torn', undef, fragment => { length => FRAGMENT });
-append_fragments($torn, 'torn1');
-my $line = Sophia::Documents->producer(BEN)->outside({ id => 'torn2', name => 't' x (3 * FRAGMENT) });
-for my $part (unpack '(a' . 2 * FRAGMENT . ')*', $line)
-{
-	$torn->{offset} = $broker->put($torn->journal, $part);
-	my $end = sprintf '%016x', $torn->{offset};
-	last if $part =~ /\n/;
-	wait_for('the part of a line', sub { $broker->put($torn->journal, ''); grep { -s } glob $broker->file_root . '/' . $torn->journal . "/*-$end-*" });
-}
-@files = append_fragments($torn, 'torn3', 'torn4');
-my $middle = $files[2];
-take_away($torn, $middle);
-my $long_ago = time - 8 * 3600;
-utime $long_ago, $long_ago, grep { $_ ne $middle } @files;
-wait_for('the broker to skip the hole', sub {
-	my ($begin) = map { hex } $middle =~ m{/([0-9a-f]{16})-};
-	my ($answer) = $broker->post('read', { journal => $torn->journal, offset => $begin, metadataOnly => JSON::PP::true });
-	$answer->{offset} > $begin;
-});
-sql("SELECT sophia.create_stream('torn', 'broker', 'acme/torn', 'slack.channels')");
-ok($node->poll_query_until('postgres', "SELECT last_error ~ 'has a hole inside a line: bytes \\d+ to \\d+ are missing' FROM sophia.stream_status WHERE stream = 'torn'"), 'a hole in a line is told');
-is(names('torn'), 'torn1', 'and nothing is spliced');
-is(sql("SELECT count(*) FROM sophia.dead_letters"), 0, 'nor a dead letter');
-sql("SELECT sophia.drop_stream('torn')");
-
-# The same where a line ends: after six hours the stream goes on.
-my $gap = writer('acme/gap', undef, fragment => { length => FRAGMENT });
-@files = append_fragments($gap, map { "gap$_" } 1 .. 4);
-take_away($gap, $files[1]);
-utime $long_ago, $long_ago, grep { -e } @files;
-sql("SELECT sophia.create_stream('gap', 'broker', 'acme/gap', 'slack.channels')");
-ok($node->await_stream('gap'), 'a hole that is more than six hours old is passed');
-is(names('gap'), 'gap1 gap3 gap4', 'with what stands behind it');
-
-# ---- a head that goes back ----
-
-my %head = map { $_ => writer("acme/$_", undef) } qw(same other);
-my $kept = $broker->put($head{$_}->journal, Sophia::Documents->producer(ANN)->outside({ id => "$_-kept" })) for keys %head;
-wait_for('the first fragments', sub { 2 == grep { my @files = glob $broker->file_root . "/acme/$_/*/*.gz"; @files } keys %head });
-my $lost = Sophia::Documents->producer(ANN)->outside({ id => 'lost', name => 'l' x 500 });
-my %read_up_to = map { $_ => $broker->put($head{$_}->journal, $lost) } keys %head;
-for my $name (sort keys %head)
-{
-	sql("SELECT sophia.create_stream('$name', 'broker', 'acme/$name', 'slack.channels')");
-	ok($node->await_stream($name), "stream $name has read up to the head");
-}
-$broker->stop('KILL');
-$broker->start;
-cmp_ok($broker->write_head($head{$_}->journal), '<', $read_up_to{$_}, "what was not persisted of $_ is lost with its broker") for keys %head;
-ok($node->poll_query_until('postgres', "SELECT last_error ~ 'ends at offset \\d+, but was read up to $read_up_to{$_}: its brokers lost content' FROM sophia.stream_status WHERE stream = '$_'"), "the stream of $_ tells that its head went back")
-  for sort keys %head;
-is(sql("SELECT state FROM sophia.stream_status WHERE stream = '$_'"), 'running', 'and waits') for sort keys %head;
-
-$broker->put($head{same}->journal, $lost);
-put_line($head{same}->journal, 'same-next');
-ok($node->await_stream('same'), 'when the same bytes are there again, the stream goes on');
-is(names('same'), 'same-kept same-next', 'behind them');
-is(sql("SELECT state, documents_applied, last_error FROM sophia.stream_status WHERE stream = 'same'"), 'running|3|', 'without an error');
-
-$broker->put($head{other}->journal, Sophia::Documents->producer(BEN)->outside({ id => 'rewritten', name => 'r' x 2000 }));
-ok($node->poll_query_until('postgres', "SELECT state = 'failed' AND last_error ~ 'was written anew: no line ends at offset $read_up_to{other}, up to which it was read' FROM sophia.stream_status WHERE stream = 'other'"),
-	'when other bytes are there, the stream fails with that reason');
-like(scalar $node->error_of("SELECT sophia.await_stream('other')"), qr/^55000: stream "other" is failed: .*written anew/, 'which await_stream tells');
-is(names('rewritten'), '', 'and nothing of them is read');
-is(sql('SELECT count(*) FROM sophia.dead_letters'), 0, 'no part of a line was taken for a document');
 
 # ---- a name with a suffix ----
 
