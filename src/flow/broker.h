@@ -47,10 +47,10 @@ typedef struct BrokerCall
 typedef struct BrokerJournal
 {
 	SourceJournal *entry;
-	int64 suspended_at;	   /* head of a journal that is fully suspended; -1 = it is not */
-	uint64 listed;		   /* the last snapshot that listed it */
-	bool head_wanted;	   /* its head is still to be asked in this refresh */
-	int heads_behind;	   /* refreshes in a row that found its head before what was read */
+	int64 suspended_at; /* head of a journal that is fully suspended; -1 = it is not */
+	uint64 listed;		/* the last snapshot that listed it */
+	bool head_wanted;	/* its head is still to be asked in this refresh */
+	int heads_behind;	/* refreshes in a row that found its head before what was read */
 	BrokerCall head;
 } BrokerJournal;
 

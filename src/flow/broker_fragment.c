@@ -43,7 +43,7 @@ struct BrokerFragment
 };
 
 static FetchStatus pg_attribute_printf(3, 4)
-fail(BrokerFragment *fragment, FetchStatus status, const char *format, ...)
+	fail(BrokerFragment *fragment, FetchStatus status, const char *format, ...)
 {
 	va_list args;
 

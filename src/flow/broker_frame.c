@@ -560,9 +560,9 @@ sophia_frame_url(const Frame *frame, char *url, size_t size)
 		int ch = (unsigned char) frame->url[i];
 
 		/* what HTML might misread is written so: \u0026 */
-		if (ch == '\\' && frame->url_length - i >= 6 && frame->url[i + 1] == 'u')
+		if (ch == '\\' && frame->url_length - i >= 2 && frame->url[i + 1] == 'u')
 		{
-			ch = hex_value(frame->url + i + 2);
+			ch = frame->url_length - i >= 6 ? hex_value(frame->url + i + 2) : -1;
 			i += 5;
 		}
 		else if (ch == '\\' && i + 1 < frame->url_length)

@@ -56,9 +56,9 @@
 typedef struct BrokerReader
 {
 	BrokerCall call;
-	bool probing;	  /* the call asks for metadata only */
-	bool probed;	  /* it told that the broker is to be read from */
-	bool resting;	  /* there was nothing to read, so that the next request asks for metadata first */
+	bool probing; /* the call asks for metadata only */
+	bool probed;  /* it told that the broker is to be read from */
+	bool resting; /* there was nothing to read, so that the next request asks for metadata first */
 	Backoff backoff;
 	int64 retry_at;	  /* no request before this, by sophia_clock_ms() */
 	int64 started_at; /* when the request was sent */
@@ -73,11 +73,11 @@ typedef struct BrokerReader
 	int fetch_failures;		  /* of that one */
 	int64 fetch_at;			  /* no store is asked before this, by sophia_clock_ms() */
 
-	bool doubted;			/* the journal may be written anew: the next read begins before */
-	char overlap[OVERLAP];	/* what stands before, as far as it is read twice */
-	int overlap_size;		/* 0 = nothing is */
-	int overlap_seen;		/* how much of it came again */
-	uint64 mismatched_at;	/* Broker.snapshots + 1 when other bytes came; 0 = they did not */
+	bool doubted;		   /* the journal may be written anew: the next read begins before */
+	char overlap[OVERLAP]; /* what stands before, as far as it is read twice */
+	int overlap_size;	   /* 0 = nothing is */
+	int overlap_seen;	   /* how much of it came again */
+	uint64 mismatched_at;  /* Broker.snapshots + 1 when other bytes came; 0 = they did not */
 } BrokerReader;
 
 /* The journal offset of the byte that comes next. */
@@ -392,9 +392,11 @@ fragment_name(const Frame *frame, FragmentName *name)
 
 	if (frame->extension == NULL)
 		return false;
-	snprintf(file, sizeof(file), "%016" INT64_MODIFIER "x-%016" INT64_MODIFIER "x-%016" INT64_MODIFIER "x%016" INT64_MODIFIER "x%08x%s",
-			 frame->fragment_begin, frame->fragment_end, frame->sum[0], frame->sum[1], (unsigned) frame->sum[2],
-			 frame->extension);
+	snprintf(file, sizeof(file),
+			 "%016" INT64_MODIFIER "x-%016" INT64_MODIFIER "x-%016" INT64_MODIFIER
+			 "x%016" INT64_MODIFIER "x%08x%s",
+			 frame->fragment_begin, frame->fragment_end, frame->sum[0], frame->sum[1],
+			 (unsigned) frame->sum[2], frame->extension);
 	return sophia_fragment_name_parse(file, name);
 }
 
@@ -430,7 +432,8 @@ begin_fetch(Broker *broker, Reader *reader, const Frame *frame)
 		!fragment_name(frame, &name) || name.begin > frame->offset ||
 		name.end <= reader_position(reader))
 		return false;
-	state->fragment = sophia_broker_fetch(reader->source->context, url, &name, frame->offset, error, sizeof(error));
+	state->fragment = sophia_broker_fetch(reader->source->context, url, &name, frame->offset, error,
+										  sizeof(error));
 	explicit_bzero(url, sizeof(url));
 	if (state->fragment == NULL)
 		return false;
@@ -486,8 +489,9 @@ pump_fetch(Broker *broker, Reader *reader)
 	FetchStatus status;
 
 	reader->paused = before >= reader->limit;
-	status = sophia_broker_fetch_turn(state->fragment, &reader->content,
-									  reader->paused ? 0 : Min(FETCH_SLICE, reader->limit - before));
+	status =
+		sophia_broker_fetch_turn(state->fragment, &reader->content,
+								 reader->paused ? 0 : Min(FETCH_SLICE, reader->limit - before));
 	if (buffer_size(&reader->content) > before && !take_bytes(broker, reader, before))
 	{
 		end_fetch(reader);
@@ -576,10 +580,12 @@ take_frame(Broker *broker, Reader *reader, const Frame *frame)
 		take_status(broker, reader, frame);
 		return false;
 	}
-	if (frame->kind != FRAME_STATUS && frame->offset > request_offset(reader) && state->overlap_seen < state->overlap_size)
+	if (frame->kind != FRAME_STATUS && frame->offset > request_offset(reader) &&
+		state->overlap_seen < state->overlap_size)
 	{
 		/* what stood before is gone, as far as there is nothing to compare with */
-		state->overlap_seen = (int) Min(frame->offset - request_offset(reader) + state->overlap_seen, state->overlap_size);
+		state->overlap_seen = (int) Min(
+			frame->offset - request_offset(reader) + state->overlap_seen, state->overlap_size);
 		return true;
 	}
 	if (frame->kind != FRAME_STATUS && frame->offset != request_offset(reader))

@@ -86,10 +86,11 @@ begin_anew(const char *stream, const char *journal, int64 revision)
 						 (Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal),
 								   Int64GetDatum(revision)},
 						 NULL);
-	ereport(LOG, (errmsg("stream \"%s\" reads journal \"%s\" from its beginning", stream, journal),
-				  errdetail("It was deleted and made again; of the earlier one it had read " INT64_FORMAT
-							" bytes.",
-							offset)));
+	ereport(LOG,
+			(errmsg("stream \"%s\" reads journal \"%s\" from its beginning", stream, journal),
+			 errdetail("It was deleted and made again; of the earlier one it had read " INT64_FORMAT
+					   " bytes.",
+					   offset)));
 }
 
 /* The offset of a checkpoint that is there, -1 when it is not. */

@@ -161,8 +161,8 @@ expect_failure(FragmentStatus status, const char *what, const FragmentName *name
 				FRAGMENT_DONE,
 			"%s: opens", what))
 		return;
-	ok(verify(f, 300000, &slices) == status && strstr(sophia_fragment_error(f), reason),
-	   "%s: %s", what, sophia_fragment_error(f));
+	ok(verify(f, 300000, &slices) == status && strstr(sophia_fragment_error(f), reason), "%s: %s",
+	   what, sophia_fragment_error(f));
 	sophia_fragment_close(f);
 }
 
