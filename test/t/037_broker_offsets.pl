@@ -118,7 +118,7 @@ take_away($old, $files[0]);
 sql("SELECT sophia.create_stream('old', 'broker', 'acme/old', 'slack.channels')");
 ok($node->await_stream('old'), 'a journal whose first fragment is gone');
 is(names('old'), 'old2 old3 old4', 'is read from the next one on');
-like(news(), qr/journal "acme/old/\S+" has a hole: bytes 0 to \d+ are gone/, 'which the log tells');
+like(news(), qr{journal "acme/old/\S+" has a hole: bytes 0 to \d+ are gone}, 'which the log tells');
 
 my $young = writer('acme/young', undef, %small);
 @files = append_fragments($young, map { "young$_" } 1 .. 4);

@@ -38,7 +38,7 @@ use strict;
 use warnings;
 use Carp qw(croak);
 use Compress::Zlib ();
-use Fcntl qw(:flock SEEK_SET);
+use Fcntl qw(:flock);
 use File::Temp ();
 use IO::Select;
 use IO::Socket::INET;
@@ -122,7 +122,7 @@ sub clear
 sub requests
 {
 	my ($self, $pattern) = @_;
-	my @requests = map { $json->decode($_) } split /\n/, _slurp("$self->{folder}/requests") // '';
+	my @requests = map { $json->decode($_) } grep { /\}$/ } split /\n/, _slurp("$self->{folder}/requests") // '';
 	return grep { !defined $pattern || "$_->{method} $_->{path} $_->{body}" =~ $pattern } @requests;
 }
 
@@ -168,18 +168,18 @@ sub DESTROY
 
 # ---- what the test and the processes of the proxy share: one file ----
 
-# Replaces the state by what a function makes of it, alone.
+# Replaces the state by what a function makes of it, alone and, since any process may be killed meanwhile, at once.
 sub _change
 {
 	my ($self, $function) = @_;
-	open my $file, '+>>', "$self->{folder}/state" or die "$self->{folder}/state: $!\n";
-	flock $file, LOCK_EX or die "flock: $!\n";
-	seek $file, 0, SEEK_SET;
-	my $text = do { local $/; <$file> };
+	open my $lock, '>>', "$self->{folder}/lock" or die "$self->{folder}/lock: $!\n";
+	flock $lock, LOCK_EX or die "flock: $!\n";
+	my $text = _slurp("$self->{folder}/state");
 	my $state = $function->($text ? $json->decode($text) : undef);
-	truncate $file, 0;
+	open my $file, '>', "$self->{folder}/state.new" or die "$self->{folder}/state.new: $!\n";
 	print $file $json->encode($state);
 	close $file or die "close: $!\n";
+	rename "$self->{folder}/state.new", "$self->{folder}/state" or die "rename: $!\n";
 	return $state;
 }
 
