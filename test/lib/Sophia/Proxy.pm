@@ -122,7 +122,7 @@ sub clear
 sub requests
 {
 	my ($self, $pattern) = @_;
-	my @requests = map { $json->decode($_) } grep { /\}$/ } split /\n/, _slurp("$self->{folder}/requests") // '';
+	my @requests = map { eval { $json->decode($_) } // () } split /\n/, _slurp("$self->{folder}/requests") // '';
 	return grep { !defined $pattern || "$_->{method} $_->{path} $_->{body}" =~ $pattern } @requests;
 }
 
