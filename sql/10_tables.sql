@@ -119,8 +119,8 @@ CREATE TABLE sophia.stream_events (
 COMMENT ON TABLE sophia.stream_events IS 'what journals hold beside data, and what went wrong in the sequences of producers';
 COMMENT ON SEQUENCE sophia.stream_events_id_seq IS 'numbers the events';
 COMMENT ON COLUMN sophia.stream_events.begin_offset IS 'offset of the document in its journal that the event is about';
-COMMENT ON COLUMN sophia.stream_events.event IS 'backfill_begin, backfill_complete, control, ack_content, outside_in_transaction, partial_ack, deep_rollback, set_aside, read_again or history_gone';
-COMMENT ON COLUMN sophia.stream_events.clock IS 'clock of the document, an unsigned 64-bit value kept in the bits of a bigint';
+COMMENT ON COLUMN sophia.stream_events.event IS 'backfill_begin, backfill_complete, control, ack_content, outside_in_transaction, partial_ack, deep_rollback, set_aside, read_again, history_gone or made_again';
+COMMENT ON COLUMN sophia.stream_events.clock IS 'clock of the document, an unsigned 64-bit value kept in the bits of a bigint; 0 = the event is about none';
 COMMENT ON COLUMN sophia.stream_events.published_at IS 'publication time of the document, from its clock';
 COMMENT ON COLUMN sophia.stream_events.document IS 'the bytes of a document that is no data, as they stand in the journal; NULL where the event is about others';
 

@@ -50,16 +50,20 @@ begin_anew(const char *stream, const char *journal, int64 revision)
 {
 	static Statement statement = {
 		"WITH producers AS (DELETE FROM sophia.producers WHERE stream = $1 AND journal = $2),"
-		" staged AS (DELETE FROM sophia.staged_documents WHERE stream = $1 AND journal = $2)"
+		" staged AS (DELETE FROM sophia.staged_documents WHERE stream = $1 AND journal = $2),"
+		" event AS (INSERT INTO sophia.stream_events"
+		" (stream, journal, begin_offset, event, clock, published_at, detail)"
+		" VALUES ($1, $2, $4, 'made_again', 0, pg_catalog.now(),"
+		" pg_catalog.jsonb_build_object('read', $4)) ON CONFLICT DO NOTHING)"
 		" UPDATE sophia.checkpoints SET next_offset = 0, write_head = 0, revision = $3"
 		" WHERE stream = $1 AND journal = $2",
-		3,
-		{TEXTOID, TEXTOID, INT8OID}};
+		4,
+		{TEXTOID, TEXTOID, INT8OID, INT8OID}};
 	int64 offset = sophia_checkpoint_lock(stream, journal);
 
 	sophia_statement_run(&statement,
 						 (Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal),
-								   Int64GetDatum(revision)},
+								   Int64GetDatum(revision), Int64GetDatum(offset)},
 						 NULL);
 	ereport(LOG,
 			(errmsg("stream \"%s\" reads journal \"%s\" from its beginning", stream, journal),

@@ -196,6 +196,7 @@ append_to_first();
 everything_arrived('the other journal, when one was made again');
 is(sql("SELECT applied_offset FROM sophia.stream_journals WHERE journal = '@{[ $again->journal ]}'"), $again->{offset}, 'its offsets begin at 0');
 like(slurp_file($node->logfile), qr/stream "contacts" reads journal "\S+pivot=80000000" from its beginning/, 'which the log tells');
+is(sql("SELECT journal, detail FROM sophia.stream_events WHERE event = 'made_again'"), $again->journal . "|{\"read\": $suspended->{offset}}", 'and an event');
 is(sql('SELECT count(*) FROM sophia.dead_letters'), 0, 'no part of a line was taken for a document');
 
 sub append_to_first
