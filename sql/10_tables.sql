@@ -23,13 +23,20 @@ CREATE TABLE sophia.streams (
   -- A stream restored into another cluster or database stays stopped until it is started there.
   system_identifier bigint NOT NULL,
   database_oid oid NOT NULL,
-  created_at timestamptz NOT NULL DEFAULT now()
+  created_at timestamptz NOT NULL DEFAULT now(),
+  rewound_at timestamptz,
+  rewind_to timestamptz,
+  worker integer
 );
 COMMENT ON TABLE sophia.streams IS 'one collection followed into one table';
 COMMENT ON COLUMN sophia.streams.state IS 'stopped; starting: the worker has not listed its journals yet; running; failed: a permanent error disabled it, see last_error';
 COMMENT ON COLUMN sophia.streams.last_error IS 'why the stream failed, or the last transient trouble while it lasts';
 COMMENT ON COLUMN sophia.streams.system_identifier IS 'the cluster where the stream was created or last started';
 COMMENT ON COLUMN sophia.streams.database_oid IS 'the database where the stream was created or last started';
+
+COMMENT ON COLUMN sophia.streams.rewound_at IS 'when the stream was last rewound';
+COMMENT ON COLUMN sophia.streams.rewind_to IS 'a rewind that the worker has still to do: to that moment, or to the end where it is infinity';
+COMMENT ON COLUMN sophia.streams.worker IS 'number of the worker that follows the stream; NULL = none does yet';
 
 -- The reference makes a drop_stream that does not see the newest checkpoint fail (40001) instead of leaving it behind.
 -- Producers and staged documents change with their checkpoint only, so they need none of their own.
@@ -44,6 +51,15 @@ CREATE TABLE sophia.checkpoints (
   documents_dead bigint NOT NULL DEFAULT 0,
   last_document_at timestamptz,
   revision bigint NOT NULL DEFAULT 0,
+  rewound_from bigint NOT NULL DEFAULT 0,
+  rewound_until bigint NOT NULL DEFAULT 0,
+  begun_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  begun_offset bigint NOT NULL DEFAULT 0,
+  begun_documents bigint NOT NULL DEFAULT 0,
+  caught_up_at timestamptz,
+  updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  bytes_per_second float8 NOT NULL DEFAULT 0,
+  documents_per_second float8 NOT NULL DEFAULT 0,
   anomalies bigint NOT NULL DEFAULT 0,
   PRIMARY KEY (stream, journal)
 );
@@ -57,6 +73,16 @@ COMMENT ON COLUMN sophia.checkpoints.documents_dead IS 'documents that became de
 COMMENT ON COLUMN sophia.checkpoints.last_document_at IS 'publication time (from its uuid) of the last document applied';
 COMMENT ON COLUMN sophia.checkpoints.revision IS 'when a broker''s cluster made the journal (createRevision), by which one that was deleted and made again is told from the earlier one; 0 = not known';
 COMMENT ON COLUMN sophia.checkpoints.anomalies IS 'how often a producer broke the rules of its sequence, or wrote what is neither data nor known: see stream_events';
+
+COMMENT ON COLUMN sophia.checkpoints.rewound_from IS 'where the last rewind went to';
+COMMENT ON COLUMN sophia.checkpoints.rewound_until IS 'where the journal stood before the last rewind: what was committed up to there is read again';
+COMMENT ON COLUMN sophia.checkpoints.begun_at IS 'when reading began: at the first listing, or at the last rewind';
+COMMENT ON COLUMN sophia.checkpoints.begun_offset IS 'next_offset at that time';
+COMMENT ON COLUMN sophia.checkpoints.begun_documents IS 'documents_applied at that time';
+COMMENT ON COLUMN sophia.checkpoints.caught_up_at IS 'when everything that there was had been read, since then; NULL = not yet';
+COMMENT ON COLUMN sophia.checkpoints.updated_at IS 'when the checkpoint was stored';
+COMMENT ON COLUMN sophia.checkpoints.bytes_per_second IS 'moving average over about ten seconds';
+COMMENT ON COLUMN sophia.checkpoints.documents_per_second IS 'moving average over about ten seconds';
 
 CREATE TABLE sophia.producers (
   stream text NOT NULL,

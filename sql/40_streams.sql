@@ -18,6 +18,10 @@ CREATE FUNCTION sophia.check_secret(reference text) RETURNS void
   AS 'MODULE_PATHNAME', 'sophia_check_secret' LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION sophia.check_secret(text) IS 'internal: raises an error where that is no reference of a secret, env:NAME or file:name';
 
+CREATE FUNCTION sophia.conversion_of(column_type regtype) RETURNS text
+  AS 'MODULE_PATHNAME', 'sophia_conversion_of_type' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION sophia.conversion_of(regtype) IS 'internal: name of the conversion that fills a column of that type; NULL for a pseudo-type';
+
 CREATE FUNCTION sophia.worker_missing() RETURNS text
   AS 'MODULE_PATHNAME', 'sophia_worker_missing' LANGUAGE C STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION sophia.worker_missing() IS 'internal: what to do so that this database gets a worker; NULL where it gets one';
@@ -35,9 +39,9 @@ CREATE FUNCTION sophia.ask_worker(request text, name text, timeout float8,
   AS 'MODULE_PATHNAME', 'sophia_ask_worker' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION sophia.ask_worker(text, text, float8) IS 'internal: asks a worker of this database and waits for its answer, at most that many seconds';
 
-CREATE FUNCTION sophia.worker_pid() RETURNS integer
-  AS 'MODULE_PATHNAME', 'sophia_worker_pid' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION sophia.worker_pid() IS 'process of the first ingest worker of this database; NULL = none runs';
+CREATE FUNCTION sophia.worker_pid(worker integer DEFAULT NULL) RETURNS integer
+  AS 'MODULE_PATHNAME', 'sophia_worker_pid' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION sophia.worker_pid(integer) IS 'process of the ingest worker of that number in this database, or of the first one; NULL = it does not run';
 
 CREATE FUNCTION sophia.worker_list(
     OUT worker text, OUT database oid, OUT index integer, OUT pid integer, OUT state text,
@@ -103,7 +107,10 @@ CREATE FUNCTION sophia.check_stream_options(options jsonb) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   allowed constant jsonb := '{"start": [true, false], "start_from": ["beginning", "end"], "delete": ["soft", "hard"],
-                              "evolve": ["off"], "misfit": ["dead_letter"], "truncate": ["ignore", "apply"]}';
+                              "evolve": ["off", "auto"], "misfit": ["dead_letter", "widen"], "truncate": ["ignore", "apply"],
+                              "reduce": ["lastWriteWins", "merge", "none"]}';
+  -- These are looked at with the shape.
+  free constant text[] := '{table,key,schema}';
   name text;
   value jsonb;
 BEGIN
@@ -111,9 +118,10 @@ BEGIN
     RAISE EXCEPTION 'stream options must be a JSON object' USING ERRCODE = '22023';
   END IF;
   FOR name, value IN SELECT o.key, o.value FROM jsonb_each(options) o LOOP
+    CONTINUE WHEN name = ANY (free);
     IF NOT allowed ? name THEN
       RAISE EXCEPTION 'unknown stream option "%"', name USING ERRCODE = '22023',
-        HINT = 'The options are "start", "start_from", "delete", "evolve", "misfit" and "truncate".';
+        HINT = 'The options are "start", "start_from", "delete", "evolve" and "misfit", "truncate", and of the shape generic "table", "key", "reduce" and "schema".';
     END IF;
     IF jsonb_typeof(value) IN ('array', 'object') OR NOT allowed -> name @> value THEN
       RAISE EXCEPTION 'invalid value of stream option "%"', name USING ERRCODE = '22023',
@@ -147,15 +155,35 @@ END;
 $$;
 COMMENT ON FUNCTION sophia.require_worker() IS 'internal: raises an error where this database gets no worker';
 
-CREATE FUNCTION sophia.require_shape(shape text) RETURNS void
+CREATE FUNCTION sophia.require_answer() RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM sophia.require_worker();
+  IF current_setting('sophia_stack.enabled', true) = 'off' THEN
+    RAISE EXCEPTION 'the workers are paused' USING ERRCODE = '55000',
+      HINT = 'The setting sophia_stack.enabled is off. Set it to on and reload the configuration.';
+  END IF;
+END;
+$$;
+COMMENT ON FUNCTION sophia.require_answer() IS 'internal: raises an error where no worker of this database would answer';
+
+CREATE FUNCTION sophia.require_shape(shape text, stream text, options jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   target record;
 BEGIN
+  IF shape = 'generic' THEN
+    PERFORM sophia.check_generic(stream, options);
+    RETURN;
+  END IF;
   SELECT s.target_schema, s.target_table INTO target FROM sophia.shapes s WHERE s.shape = require_shape.shape;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'unknown shape "%"', shape USING ERRCODE = '22023',
-      HINT = format('The shapes are %s.', (SELECT string_agg(s.shape, ', ' ORDER BY s.shape) FROM sophia.shapes s));
+      HINT = format('The shapes are %s.', (SELECT string_agg(n.name, ', ' ORDER BY n.name)
+        FROM (SELECT s.shape FROM sophia.shapes s UNION ALL SELECT 'generic') AS n (name)));
+  ELSIF options ?| sophia.generic_options() THEN
+    RAISE EXCEPTION 'stream option "%" is only for the shape generic', (SELECT o FROM unnest(sophia.generic_options()) o WHERE options ? o LIMIT 1)
+      USING ERRCODE = '22023', HINT = format('The columns and the reduction of shape "%s" are in sophia.shapes and sophia.table_columns.', shape);
   END IF;
   IF to_regclass(format('%I.%I', target.target_schema, target.target_table)) IS NULL THEN
     RAISE EXCEPTION 'table "%.%" does not exist', target.target_schema, target.target_table USING ERRCODE = '42P01',
@@ -163,7 +191,7 @@ BEGIN
   END IF;
 END;
 $$;
-COMMENT ON FUNCTION sophia.require_shape(text) IS 'internal: raises an error where there is no such shape, or not the table that it fills';
+COMMENT ON FUNCTION sophia.require_shape(text, text, jsonb) IS 'internal: raises an error where there is no such shape, not the table that it fills, or it cannot have these options';
 
 -- ---- endpoints ----
 
@@ -216,7 +244,7 @@ BEGIN
   IF NOT FOUND THEN
     RAISE EXCEPTION 'endpoint "%" does not exist', endpoint USING ERRCODE = '42704';
   END IF;
-  PERFORM sophia.require_worker();
+  PERFORM sophia.require_answer();
   IF uncommitted THEN
     RAISE EXCEPTION 'endpoint "%" was created in this transaction, so no worker knows it yet', endpoint
       USING ERRCODE = '55000', HINT = 'Commit first.';
@@ -235,7 +263,6 @@ BEGIN
   SELECT * INTO reply FROM sophia.ask_worker('check_endpoint', endpoint, seconds);
   ok := reply.answered AND reply.sqlstate IS NULL;
   message := CASE WHEN reply.answered THEN reply.answer
-                  WHEN current_setting('sophia_stack.enabled', true) = 'off' THEN format('no answer within %s, because sophia_stack.enabled is off', timeout)
                   ELSE format('no answer within %s', timeout) END;
   RETURN NEXT;
 END;
@@ -254,7 +281,7 @@ BEGIN
   SELECT * INTO reply FROM sophia.ask_worker('collections', collections.endpoint, seconds);
   IF NOT reply.answered THEN
     RAISE EXCEPTION 'no answer about endpoint "%" within %', collections.endpoint, collections.timeout USING ERRCODE = '58000',
-      HINT = CASE WHEN current_setting('sophia_stack.enabled', true) = 'off' THEN 'The setting sophia_stack.enabled is off.' ELSE 'See sophia.workers.' END;
+      HINT = 'See sophia.workers.';
   ELSIF reply.sqlstate IS NOT NULL THEN
     RAISE EXCEPTION USING ERRCODE = reply.sqlstate, MESSAGE = reply.answer;
   END IF;
@@ -296,7 +323,7 @@ BEGIN
   IF NOT FOUND THEN
     RAISE EXCEPTION 'endpoint "%" does not exist', create_stream.endpoint USING ERRCODE = '42704';
   END IF;
-  PERFORM sophia.require_shape(create_stream.shape);
+  PERFORM sophia.require_shape(create_stream.shape, create_stream.stream, settings);
 
   starts := coalesce((settings ->> 'start')::boolean, true);
   INSERT INTO sophia.streams (stream, endpoint, collection, shape, options, state, system_identifier, database_oid)
@@ -368,6 +395,7 @@ BEGIN
   END IF;
   DELETE FROM sophia.producers p WHERE p.stream = drop_stream.stream;
   DELETE FROM sophia.staged_documents d WHERE d.stream = drop_stream.stream;
+  DELETE FROM sophia.new_fields n WHERE n.stream = drop_stream.stream;
   PERFORM sophia.notify_workers();
 END;
 $$;
@@ -396,9 +424,12 @@ BEGIN
     RAISE EXCEPTION 'stream "%" was created or started in this transaction, so no worker knows it yet', stream
       USING ERRCODE = '55000', HINT = 'Commit first.';
   END IF;
+  PERFORM sophia.require_answer();
   SELECT * INTO reply FROM sophia.ask_worker('await_stream', stream, seconds);
   IF reply.sqlstate IS NOT NULL THEN
-    RAISE EXCEPTION USING ERRCODE = reply.sqlstate, MESSAGE = reply.answer;
+    RAISE EXCEPTION USING ERRCODE = reply.sqlstate, MESSAGE = reply.answer,
+      HINT = CASE reply.answer WHEN 'the workers are paused' THEN 'The setting sophia_stack.enabled is off. Set it to on and reload the configuration.'
+                               ELSE 'See sophia.stream_status.' END;
   END IF;
   RETURN reply.answered;
 END;
@@ -437,11 +468,11 @@ CREATE VIEW sophia.stream_status AS
                    AND s.database_oid = h.database_oid THEN w.pid END AS worker_pid
   FROM sophia.streams s
   CROSS JOIN sophia.here h
-  CROSS JOIN (SELECT sophia.worker_pid() AS pid) w
+  CROSS JOIN LATERAL (SELECT sophia.worker_pid(coalesce(s.worker, -1)) AS pid) w
   LEFT JOIN sophia.stream_journals j ON j.stream = s.stream
   GROUP BY s.stream, h.system_identifier, h.database_oid, w.pid;
 COMMENT ON COLUMN sophia.stream_journals.anomalies IS 'how often a producer broke the rules of its sequence, or wrote what is neither data nor known: see stream_events';
-COMMENT ON VIEW sophia.stream_status IS 'state and progress of each stream; who is granted it also needs EXECUTE on sophia.worker_pid()';
+COMMENT ON VIEW sophia.stream_status IS 'state and progress of each stream; who is granted it also needs EXECUTE on sophia.worker_pid';
 COMMENT ON COLUMN sophia.stream_status.state IS 'stopped, starting, running or failed';
 COMMENT ON COLUMN sophia.stream_status.lag_bytes IS 'bytes that the endpoint held when it was last asked and that are not applied yet';
 COMMENT ON COLUMN sophia.stream_status.worker_pid IS 'process that follows the stream; NULL = none';

@@ -116,6 +116,11 @@ parse_literal(JsonParser *parser, JsonNode *node, const char *word, JsonKind kin
 static JsonMember *
 push(JsonParser *parser)
 {
+	if (++parser->values > JSON_MAX_VALUES && !parser->skims)
+	{
+		sophia_json_problem(parser, JSON_TOO_MANY);
+		parser->skims = true;
+	}
 	if (parser->stack_top == parser->stack_size)
 	{
 		size_t size = parser->stack_size == 0 ? 256 : parser->stack_size * 2;
@@ -244,7 +249,7 @@ parse_container(JsonParser *parser, JsonNode *node, char close)
 		{
 			if (!(close == '}' ? parse_member(parser) : parse_item(parser)))
 				return false;
-			if (parser->skim)
+			if (parser->skims)
 				parser->stack_top = from;
 			skip_space(parser);
 			if (parser->next >= parser->end || (*parser->next != ',' && *parser->next != close))
@@ -296,6 +301,8 @@ sophia_json_parse(JsonParser *parser, Arena *arena, const char *text, size_t len
 	parser->end = text + length;
 	parser->depth = 0;
 	parser->in_meta = false;
+	parser->skims = parser->skim;
+	parser->values = 0;
 	parser->stack_top = 0;
 	if (parse_value(parser, &parser->root))
 	{

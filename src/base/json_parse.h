@@ -18,6 +18,7 @@ typedef enum JsonProblem
 	JSON_NO_MEMORY,
 	JSON_SYNTAX,
 	JSON_TOO_DEEP,
+	JSON_TOO_MANY,		 /* values: the rest was read as if only the uuid were wanted */
 	JSON_BAD_ENCODING,	 /* bytes that are no UTF-8 */
 	JSON_NUL,			 /* \u0000 */
 	JSON_LONE_SURROGATE, /* \ud800 without its other half */
@@ -30,7 +31,7 @@ typedef struct JsonParser
 	/* Result of the last parse. */
 	JsonProblem problem; /* the first one met */
 	size_t problem_at;	 /* byte position of it */
-	JsonNode root;		 /* valid unless the problem is one of JSON_NO_MEMORY .. JSON_TOO_DEEP */
+	JsonNode root;		 /* valid unless the problem is one of JSON_NO_MEMORY .. JSON_TOO_MANY */
 	JsonNode uuid; /* /_meta/uuid, also of a document that breaks off behind it; JSON_NULL = none */
 
 	/* Set before a parse: only the uuid and the problems are wanted, so that no tree is built; root is then empty. */
@@ -43,12 +44,17 @@ typedef struct JsonParser
 	const char *end;
 	int depth;
 	bool in_meta;
+	bool skims;
+	size_t values;			  /* of all containers */
 	struct JsonMember *stack; /* members and items of the containers that are open */
 	size_t stack_size;
 	size_t stack_top;
 } JsonParser;
 
 #define JSON_MAX_DEPTH 1000
+
+/* Members and items of one text, which bounds the memory of its tree: 128 MB, and as much while it is built. */
+#define JSON_MAX_VALUES ((size_t) 4 * 1024 * 1024)
 
 /* Parses one JSON text of `length` bytes into parser->root; true when there is no problem at all. */
 extern bool sophia_json_parse(JsonParser *parser, Arena *arena, const char *text, size_t length);

@@ -18,6 +18,7 @@
 char *sophia_databases = NULL;
 bool sophia_enabled = true;
 char *sophia_fragment_directories = NULL;
+int sophia_evolve_limit = 200;
 int sophia_ingest_workers = 1;
 int sophia_max_document_size = 64 * 1024;
 char *sophia_secrets_directory = NULL;
@@ -80,6 +81,11 @@ sophia_settings_define(void)
 	DefineCustomBoolVariable("sophia_stack.enabled",
 							 "Lets the workers work; off pauses them, as for a restore.", NULL,
 							 &sophia_enabled, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("sophia_stack.evolve_limit",
+							"Columns that option evolve may add to one table.",
+							"Fields beyond them stay in doc.", &sophia_evolve_limit, 200, 0, 1000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	DefineCustomStringVariable("sophia_stack.fragment_directories",
 							   "Folders below which an endpoint of kind fragments may lie.",

@@ -13,9 +13,11 @@
 
 #include "flow/apply.h"
 
+#include "access/detoast.h"
 #include "access/xact.h"
 #include "base/guard.h"
 #include "catalog/pg_type.h"
+#include "flow/evolution.h"
 #include "flow/groups.h"
 #include "flow/row.h"
 #include "flow/uuid.h"
@@ -29,6 +31,12 @@
 #include "utils/resowner.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
+
+/* Rows whose documents are larger than this together are changed a part at a time. */
+#define STORED_BYTES ((Size) 32 * 1024 * 1024)
+
+/* Reduced documents of one call. */
+static Arena row_arena;
 
 /* What one call works with. */
 typedef struct Work
@@ -110,7 +118,25 @@ take_row(Work *work, HeapTuple tuple, TupleDesc desc)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 }
 
-static void
+/* Bytes of the documents of the fetched rows, which are not read yet. */
+static Size
+stored_bytes(SPITupleTable *table, uint64 rows)
+{
+	Size bytes = 0;
+
+	for (uint64 i = 0; i < rows; i++)
+	{
+		bool null;
+		Datum doc = SPI_getbinval(table->vals[i], table->tupdesc, 2, &null);
+
+		if (!null)
+			bytes += toast_raw_datum_size(doc);
+	}
+	return bytes;
+}
+
+/* Takes the stored rows of all keys; false when their documents are too large to be held together. */
+static bool
 fetch_rows(Work *work)
 {
 	Datum values[SHAPE_MAX_KEYS];
@@ -120,8 +146,11 @@ fetch_rows(Work *work)
 		values[i] = key_array(work->groups, i, NULL);
 	execute(sophia_shape_fetch(work->shape), values, SPI_OK_SELECT);
 	table = SPI_tuptable;
+	if (work->groups->n > 1 && stored_bytes(table, SPI_processed) > STORED_BYTES)
+		return false;
 	for (uint64 i = 0; i < SPI_processed; i++)
 		take_row(work, table->vals[i], table->tupdesc);
+	return true;
 }
 
 /*
@@ -182,8 +211,18 @@ reduce_document(Work *work, KeyGroup *group, const ApplyDocument *given)
 static void
 reduce_group(Work *work, KeyGroup *group)
 {
+	group->row.plan = work->shape->plan;
 	for (GroupMember *member = group->first; member != NULL; member = member->next)
 		reduce_document(work, group, member->document);
+}
+
+/* A document that fits no row asks for a wider column, where its stream lets it, or becomes a dead letter. */
+static void
+refuse(Work *work, const ApplyDocument *document, const Misfit *misfit)
+{
+	if (!sophia_evolution_widens(work->shape, misfit, work->apply->journal,
+								 document->document.offset))
+		sophia_apply_dead(work->apply, document, misfit->sqlstate, misfit->reason);
 }
 
 /*
@@ -206,7 +245,7 @@ drop_misfits(Work *work, KeyGroup *group)
 			link = &member->next;
 		}
 		else
-			sophia_apply_dead(work->apply, member->document, misfit.sqlstate, misfit.reason);
+			refuse(work, member->document, &misfit);
 	}
 	*link = NULL;
 }
@@ -222,7 +261,7 @@ drop_group(Work *work, KeyGroup *group, bool existed, const Misfit *misfit)
 		apply->applied--;
 		apply->reduced -= existed || member != group->first;
 		apply->deleted -= member->document->document.tombstone;
-		sophia_apply_dead(apply, member->document, misfit->sqlstate, misfit->reason);
+		refuse(work, member->document, misfit);
 	}
 	group->changed = false;
 }
@@ -378,16 +417,19 @@ write_elements(Work *work)
 	sophia_guard_restore(&state);
 }
 
-/* Everything between SPI_connect() and SPI_finish(). */
-static void
+/* Everything between SPI_connect() and SPI_finish(); false when there are too many documents for the memory. */
+static bool
 apply_groups(Work *work)
 {
 	Shape *shape = work->shape;
 	GuardState state;
+	bool fetched;
 
 	sophia_target_become_owner(sophia_shape_target(shape), &state);
-	fetch_rows(work);
+	fetched = fetch_rows(work);
 	sophia_guard_restore(&state);
+	if (!fetched)
+		return false;
 	if (shape->main != NULL)
 	{
 		work->fresh = sophia_batch_table_create(BATCH_ROWS, shape->main->desc);
@@ -412,20 +454,36 @@ apply_groups(Work *work)
 		write_elements(work);
 		sophia_batch_table_free(work->elements);
 	}
+	return true;
 }
 
 void
 sophia_apply(Apply *apply, const ApplyDocument *documents, int n)
 {
 	Work work = {.apply = apply, .shape = apply->shape};
+	int dead = list_length(apply->dead);
+	bool applied;
 
 	if (n == 0)
 		return;
+	sophia_arena_reset(&row_arena);
+	apply->arena = &row_arena;
 	SPI_connect();
 	work.groups = sophia_groups_gather(apply, documents, n);
 	sophia_row_builder_init(&work.builder, apply->shape, apply->journal);
-	apply_groups(&work);
+	applied = apply_groups(&work);
 	SPI_finish();
+	if (applied)
+		return;
+	apply->dead = list_truncate(apply->dead, dead);
+	sophia_apply(apply, documents, n / 2);
+	sophia_apply(apply, documents + n / 2, n - n / 2);
+}
+
+void
+sophia_apply_give_back(void)
+{
+	sophia_arena_free(&row_arena);
 }
 
 /* Applies in a subtransaction; false with the error in *refused when it lies in the data. */

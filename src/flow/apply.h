@@ -34,7 +34,7 @@ typedef struct Apply
 {
 	Shape *shape;
 	const char *journal;   /* where all the documents come from */
-	Arena *arena;		   /* for reduced documents */
+	Arena *arena;		   /* of the running call, for reduced documents */
 	MemoryContext context; /* of the results */
 	bool careful;		   /* a call before this one failed: see sophia_apply_carefully() */
 
@@ -58,6 +58,9 @@ extern void sophia_apply(Apply *apply, const ApplyDocument *documents, int n);
  * Other errors are raised again.
  */
 extern void sophia_apply_carefully(Apply *apply, const ApplyDocument *documents, int n);
+
+/* Gives the memory back that calls keep for the next one. */
+extern void sophia_apply_give_back(void);
 
 /* True for an SQLSTATE that says something of the data rather than of the server or the configuration. */
 extern bool sophia_is_data_error(int sqlstate);

@@ -11,11 +11,16 @@
 
 #include "flow/batch.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "access/xact.h"
 #include "base/json_parse.h"
 #include "base/settings.h"
 #include "flow/apply.h"
 #include "flow/control_document.h"
+#include "flow/evolution.h"
 #include "flow/notice.h"
 #include "flow/replay.h"
 #include "flow/tidy.h"
@@ -23,6 +28,7 @@
 #include "flow/uuid.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "portability/instr_time.h"
 #include "storage/lmgr.h"
 #include "store/checkpoint.h"
 #include "store/producers.h"
@@ -36,6 +42,12 @@
 
 /* More is known to be in the journal, but none came for so long: what is there is applied. */
 #define LINGER_MS 20
+
+/* What a batch takes when there is little time. */
+#define BATCH_LEAST (128 * 1024)
+
+/* A batch this large holds a large document. */
+#define GIVE_BACK_BYTES (4 * BATCH_BYTES)
 
 #define STAGED_FETCH 4096
 
@@ -61,9 +73,11 @@ typedef struct Batch
 	int n;
 	int room;
 	size_t bytes;
-	int open;	/* producers with documents that are pending in memory */
-	bool skims; /* the next document is probably one to be staged: no tree is built of it */
-	uint64 now; /* clock of this moment */
+	size_t limit; /* bytes */
+	int64 at;	  /* offset of the line that is taken */
+	int open;	  /* producers with documents that are pending in memory */
+	bool skims;	  /* the next document is probably one to be staged: no tree is built of it */
+	uint64 now;	  /* clock of this moment */
 	CheckpointChange change;
 } Batch;
 
@@ -78,7 +92,8 @@ has_enough(Journal *journal, int64 now, int64 *next)
 	const Reader *reader = journal->reader;
 	int64 end = reader->offset + (int64) buffer_size(&reader->content);
 
-	if (reader->paused || end >= sophia_journal_head(journal))
+	if (reader->paused || end >= sophia_journal_head(journal) ||
+		(journal->limit > 0 && buffer_size(&reader->content) >= journal->limit * 2))
 		return true;
 	if (end != journal->read_end)
 	{
@@ -88,6 +103,22 @@ has_enough(Journal *journal, int64 now, int64 *next)
 	if (now - journal->read_at >= LINGER_MS)
 		return true;
 	*next = Min(*next, journal->read_at + LINGER_MS);
+	return false;
+}
+
+/* True when the reader holds a whole line; what was searched in vain is not searched again. */
+static bool
+has_line(Journal *journal)
+{
+	const Reader *reader = journal->reader;
+	size_t size = buffer_size(&reader->content);
+	size_t from = Max(journal->searched - reader->offset, 0);
+
+	if (from > size)
+		from = 0;
+	if (memchr(buffer_bytes(&reader->content) + from, '\n', size - from) != NULL)
+		return true;
+	journal->searched = reader->offset + size;
 	return false;
 }
 
@@ -101,8 +132,7 @@ sophia_batch_ready(Journal *journal, int64 now, int64 *next)
 		return sophia_replay_ready(journal->replay, now, next);
 	if (size == 0)
 		return reader->offset > journal->next_offset;
-	return memchr(buffer_bytes(&reader->content), '\n', size) != NULL &&
-		   has_enough(journal, now, next);
+	return has_line(journal) && has_enough(journal, now, next);
 }
 
 static void
@@ -122,6 +152,9 @@ describe_problem(JsonProblem problem, const char **reason)
 	{
 		case JSON_TOO_DEEP:
 			*reason = "document is nested too deeply";
+			return ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+		case JSON_TOO_MANY:
+			*reason = "document holds too many values";
 			return ERRCODE_PROGRAM_LIMIT_EXCEEDED;
 		case JSON_BAD_ENCODING:
 			*reason = "document is not valid UTF-8";
@@ -162,6 +195,7 @@ flush(Batch *batch)
 		sophia_apply_carefully(&batch->apply, batch->documents, batch->n);
 	else
 		sophia_apply(&batch->apply, batch->documents, batch->n);
+	sophia_evolution_look(batch->shape->evolution, batch->journal->name, batch->documents, batch->n);
 	foreach(cell, batch->apply.dead)
 	{
 		DeadLetter *letter = lfirst(cell);
@@ -204,7 +238,10 @@ commit_document(Batch *batch, const ApplyDocument *given, JsonProblem problem, s
 					? MemoryContextAlloc(batch->context, sizeof(ApplyDocument) * batch->room)
 					: repalloc_huge(batch->documents, sizeof(ApplyDocument) * batch->room);
 		}
-		batch->documents[batch->n++] = *given;
+		batch->documents[batch->n] = *given;
+		if (batch->at < batch->journal->rewound_until)
+			batch->documents[batch->n].document.rewound_from = batch->journal->rewound_from;
+		batch->n++;
 		batch->bytes += given->length;
 	}
 }
@@ -285,7 +322,6 @@ commit_staged(Batch *batch, Producer *producer, uint64 after, uint64 through)
 	uint64 committed = 0;
 
 	flush(batch);
-	batch->apply.arena = &staged_arena;
 	cursor = sophia_producers_staged(batch->stream, batch->journal->name, producer->id);
 	while (SPI_cursor_fetch(cursor, true, STAGED_FETCH), SPI_processed > 0)
 	{
@@ -307,7 +343,6 @@ commit_staged(Batch *batch, Producer *producer, uint64 after, uint64 through)
 		SPI_freetuptable(table);
 	}
 	SPI_cursor_close(cursor);
-	batch->apply.arena = &line_arena;
 	return committed;
 }
 
@@ -487,7 +522,7 @@ is_full(const Batch *batch, int lines, size_t bytes)
 {
 	int factor = batch->open > 0 ? 2 : 1;
 
-	return lines >= BATCH_DOCUMENTS * factor || bytes >= (size_t) BATCH_BYTES * factor;
+	return lines >= BATCH_DOCUMENTS * factor || bytes >= batch->limit * factor;
 }
 
 /* Takes whole lines until the batch is large enough; returns the bytes taken. */
@@ -507,6 +542,7 @@ take_lines(Batch *batch)
 		if (newline == NULL)
 			break;
 		CHECK_FOR_INTERRUPTS();
+		batch->at = reader->offset + taken;
 		if (!take_line(batch, line, newline - line, reader->offset + taken))
 			break;
 		taken += newline - line + 1;
@@ -551,6 +587,20 @@ lock_table(const TargetTable *table)
 	return !OidIsValid(relid) || ConditionalLockRelationOid(relid, RowExclusiveLock);
 }
 
+/* A journal whose beginning is gone is read again from where it begins now, as if it had been rewound to there. */
+static void
+skip_missing(Batch *batch)
+{
+	Journal *journal = batch->journal;
+	int64 offset = journal->reader->offset;
+
+	if (journal->next_offset != journal->rewound_from || journal->next_offset == offset ||
+		offset >= journal->rewound_until)
+		return;
+	journal->rewound_from = offset;
+	sophia_checkpoint_rewound_from(batch->stream, journal->name, offset);
+}
+
 /* The part inside the transaction. */
 static BatchResult
 run_locked(Batch *batch, size_t *taken)
@@ -563,8 +613,15 @@ run_locked(Batch *batch, size_t *taken)
 	if ((batch->shape->main != NULL && !lock_table(batch->shape->main)) ||
 		(batch->shape->elements != NULL && !lock_table(batch->shape->elements)))
 		return BATCH_AGAIN;
+	if (batch->shape->outdated)
+		return BATCH_ALTERED;
+	sophia_evolution_begin(batch->shape->evolution);
+	skip_missing(batch);
 	*taken = take_lines(batch);
 	flush(batch);
+	if (sophia_evolution_widening(batch->shape->evolution) != NULL)
+		return BATCH_WIDEN;
+	sophia_evolution_save(batch->shape->evolution);
 	save_producers(batch);
 	sophia_tidy(batch->stream, journal);
 	batch->change.next_offset = journal->reader->offset + *taken;
@@ -577,23 +634,65 @@ run_locked(Batch *batch, size_t *taken)
 	return BATCH_APPLIED;
 }
 
+/* Bytes that a batch may take so that it is done in time. */
+static size_t
+choose_limit(const Journal *journal, int64 slice_ms)
+{
+	double bytes = journal->speed * slice_ms;
+
+	if (slice_ms == 0)
+		return BATCH_BYTES;
+	if (journal->speed == 0)
+		return BATCH_BYTES / 8;
+	return (size_t) Min(Max(bytes, BATCH_LEAST), BATCH_BYTES);
+}
+
+/* What a large document took goes back to the system; the allocator would keep much of it. */
+static void
+give_back(size_t bytes)
+{
+	if (bytes < GIVE_BACK_BYTES)
+		return;
+	sophia_arena_free(&line_arena);
+	sophia_arena_free(&staged_arena);
+	sophia_apply_give_back();
+#ifdef __GLIBC__
+	malloc_trim(0);
+#endif
+}
+
+/* Small batches tell little: what they take is the commit's. */
+static void
+note_speed(Journal *journal, size_t bytes, instr_time start)
+{
+	instr_time took;
+	double speed;
+
+	INSTR_TIME_SET_CURRENT(took);
+	INSTR_TIME_SUBTRACT(took, start);
+	if (bytes < BATCH_LEAST)
+		return;
+	speed = bytes / Max(INSTR_TIME_GET_MILLISEC(took), 0.1);
+	journal->speed = journal->speed == 0 ? speed : (journal->speed * 3 + speed) / 4;
+}
+
 BatchResult
-sophia_batch_run(const char *stream, Shape *shape, Journal *journal)
+sophia_batch_run(const char *stream, Shape *shape, Journal *journal, int64 slice_ms)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Batch batch = {.stream = stream,
 				   .shape = shape,
 				   .journal = journal,
+				   .limit = choose_limit(journal, slice_ms),
 				   .now = sophia_tidy_now(),
-				   .apply = {.shape = shape,
-							 .journal = journal->name,
-							 .arena = &line_arena,
-							 .careful = journal->careful}};
+				   .apply = {.shape = shape, .journal = journal->name, .careful = journal->careful}};
 	BatchResult result;
 	size_t taken = 0;
+	instr_time start;
 
 	if (journal->replay != NULL)
 		return sophia_replay_run(stream, journal);
+	INSTR_TIME_SET_CURRENT(start);
 	sophia_arena_reset(&line_arena);
 	sophia_arena_reset(&staged_arena);
 	sophia_transaction_begin("applying documents");
@@ -612,9 +711,13 @@ sophia_batch_run(const char *stream, Shape *shape, Journal *journal)
 		return result;
 	}
 	sophia_transaction_commit(caller);
+	sophia_evolution_committed(shape->evolution);
+	give_back(taken);
+	note_speed(journal, taken, start);
 	sophia_reader_consume(journal->reader, taken);
 	journal->next_offset = batch.change.next_offset;
 	journal->stored_head = batch.change.write_head;
+	journal->limit = batch.limit;
 	journal->careful = false;
 	if (journal->wanted != NULL)
 		sophia_replay_open(journal, journal->wanted);

@@ -19,10 +19,12 @@
 extern bool sophia_batch_ready(Journal *journal, int64 now, int64 *next);
 
 /*
- * Runs one batch of a few megabytes (or one longer line), which ends between transactions if one ends in time.  Raises what goes wrong; then nothing is changed but the
+ * Runs one batch of a few megabytes (or one longer line), which ends between transactions if one ends in time.  With `slice_ms`
+ * it is as large as may be done in about that time, as the batches before tell; 0 = whatever time it takes.  Raises what goes wrong; then nothing is changed but the
  * producers' states in memory, so that the journal must be opened anew.  While documents are read again, a batch is
  * a slice of these.
  */
-extern BatchResult sophia_batch_run(const char *stream, Shape *shape, Journal *journal);
+extern BatchResult sophia_batch_run(const char *stream, Shape *shape, Journal *journal,
+									int64 slice_ms);
 
 #endif /* SOPHIA_BATCH_H */

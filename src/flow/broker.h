@@ -52,6 +52,8 @@ typedef struct BrokerJournal
 	bool head_wanted;	/* its head is still to be asked in this refresh */
 	int heads_behind;	/* refreshes in a row that found its head before what was read */
 	BrokerCall head;
+	BrokerCall locate;
+	int64 locate_at; /* when to ask (again), by sophia_clock_ms() */
 } BrokerJournal;
 
 typedef enum RefreshPhase
@@ -132,6 +134,11 @@ extern int64 sophia_broker_refresh(Broker *broker);
 
 /* What is known of a journal, or NULL. */
 extern BrokerJournal *sophia_broker_journal(Broker *broker, const char *name);
+
+/* ---- broker_locate.c ---- */
+
+/* Finds out where a time stands, while that is wanted.  Returns when it wants to be called again. */
+extern int64 sophia_broker_locate(Broker *broker);
 
 /* ---- broker_reader.c ---- */
 

@@ -205,7 +205,9 @@ start_reading(Broker *broker, Reader *reader)
 	sent = sophia_broker_post(broker, &state->call, "/v1/journals/read", &body,
 							  state->probing ? BROKER_PROBE_TIMEOUT_MS : 0);
 	pfree(body.data);
-	if (!sent)
+	if (sent)
+		state->call.request->limit = Min(state->call.request->limit, sophia_reader_share());
+	else
 		fail_call(broker, reader);
 	state->started_at = state->active_at = sophia_clock_ms();
 	state->progress = false;

@@ -91,7 +91,7 @@ take_journal(Broker *broker, jsonc_object *item)
 	if (another || (journal->suspended_at >= 0) != (suspended_at(spec) >= 0))
 		journal->head_wanted = true;
 	if (another)
-		journal->entry->write_head = -1;
+		journal->entry->write_head = journal->entry->located = -1;
 	journal->entry->revision = revision;
 	journal->suspended_at = suspended_at(spec);
 	journal->listed = broker->snapshot;

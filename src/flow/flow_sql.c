@@ -15,11 +15,13 @@
 #include "base/compat.h"
 #include "base/settings.h"
 #include "flow/address.h"
+#include "flow/conversion.h"
 #include "shared/registry.h"
 
 PG_FUNCTION_INFO_V1(sophia_library_version);
 PG_FUNCTION_INFO_V1(sophia_check_address);
 PG_FUNCTION_INFO_V1(sophia_check_secret);
+PG_FUNCTION_INFO_V1(sophia_conversion_of_type);
 PG_FUNCTION_INFO_V1(sophia_worker_missing);
 PG_FUNCTION_INFO_V1(sophia_notify_workers);
 PG_FUNCTION_INFO_V1(sophia_written_here);
@@ -60,6 +62,17 @@ sophia_check_secret(PG_FUNCTION_ARGS)
 {
 	sophia_check_secret_reference(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	PG_RETURN_VOID();
+}
+
+/* conversion_of(column_type regtype): name of the conversion that fills such a column; NULL where none can. */
+Datum
+sophia_conversion_of_type(PG_FUNCTION_ARGS)
+{
+	const char *name = sophia_conversion_of(PG_GETARG_OID(0));
+
+	if (name == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(name));
 }
 
 /* worker_missing(): NULL where this database has workers by configuration, else what to do about it. */
@@ -144,11 +157,15 @@ sophia_ask_worker(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls)));
 }
 
-/* worker_pid(): of the first ingest worker of this database, NULL = none runs. */
+/*
+ * worker_pid(worker integer): of the ingest worker of this database that has this number, or of the first one (NULL);
+ * NULL = it does not run.
+ */
 Datum
 sophia_worker_pid(PG_FUNCTION_ARGS)
 {
-	int pid = sophia_registry_worker_pid(MyDatabaseId);
+	int index = PG_ARGISNULL(0) ? -1 : PG_GETARG_INT32(0);
+	int pid = PG_ARGISNULL(0) || index >= 0 ? sophia_registry_worker_pid(MyDatabaseId, index) : 0;
 
 	if (pid == 0)
 		PG_RETURN_NULL();

@@ -9,6 +9,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "miscadmin.h"
+
 /* ---- folders ---- */
 
 size_t
@@ -216,4 +218,34 @@ sophia_index_path(const Fragment *fragment, char path[MAXPGPATH])
 		return;
 	path[n] = '/';
 	sophia_fragment_name_print(&fragment->key.name, path + n + 1);
+}
+
+/* When a fragment was written; one of which that cannot be told counts as new. */
+static int64
+written_at(FragmentIndex *index, const Fragment *fragment)
+{
+	char file[FRAGMENT_NAME_SIZE];
+	char error[256];
+	FragmentIdentity identity;
+	FragmentStatus status;
+	int folder = sophia_index_open_folder(index, fragment->key.folder);
+
+	if (folder < 0)
+		return PG_INT64_MAX;
+	sophia_fragment_name_print(&fragment->key.name, file);
+	status = sophia_fragment_identify(folder, file, &identity, error, sizeof(error));
+	close(folder);
+	return status == FRAGMENT_DONE ? identity.mtime_ns / INT64CONST(1000000000) : PG_INT64_MAX;
+}
+
+int64
+sophia_index_locate(FragmentIndex *index, IndexedJournal *journal, int64 seconds)
+{
+	for (int i = 0; i < journal->count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (written_at(index, journal->fragments[i]) >= seconds)
+			return journal->fragments[i]->key.name.begin;
+	}
+	return Max(journal->entry->write_head, 0);
 }

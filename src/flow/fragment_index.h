@@ -114,6 +114,9 @@ extern IndexedJournal *sophia_index_journal(FragmentIndex *index, const char *na
  */
 extern Fragment *sophia_index_choose(IndexedJournal *journal, int64 offset, Fragment **next);
 
+/* The first offset of the fragments that were written at that time (seconds since 1970) or later; else where all end. */
+extern int64 sophia_index_locate(FragmentIndex *index, IndexedJournal *journal, int64 seconds);
+
 /* Keeps an entry valid until it is unpinned, even when its file is gone. */
 extern void sophia_index_pin(Fragment *fragment);
 extern void sophia_index_unpin(FragmentIndex *index, Fragment *fragment);

@@ -36,14 +36,19 @@ typedef struct Journal
 	Producer *wanted; /* its documents must be read again before the batch can go on; NULL = nobody's */
 	struct Replay *replay; /* reads them; NULL = nobody does */
 	bool truncates;		   /* option truncate = apply */
-	int64 told_since;	 /* sophia_clock_ms() from which the events that are limited are counted */
-	int told;			 /* and how many were recorded since */
+	int64 told_since;	/* sophia_clock_ms() from which the events that are limited are counted */
+	int told;			/* and how many were recorded since */
+	int64 next_offset;	/* committed */
+	int64 rewound_from; /* of the last rewind, see sophia.checkpoints */
+	int64 rewound_until;
 	int64 revision;		 /* listed->revision when it was opened */
-	int64 next_offset;	 /* committed */
 	int64 stored_head;	 /* write head as stored with the checkpoint */
 	int64 head_saved_at; /* sophia_clock_ms() */
+	int64 searched;		 /* no line ends before this offset */
 	int64 read_end;		 /* offset past the reader's content when that was last seen to grow */
 	int64 read_at;		 /* when that was, by sophia_clock_ms() */
+	double speed;		 /* bytes that a batch takes in a millisecond; 0 = not known */
+	size_t limit;		 /* bytes that the last batch was allowed; 0 = there was none */
 	bool careful;		 /* the next batch finds out which document the last one failed on */
 	Backoff backoff;
 	int64 retry_at; /* sophia_clock_ms() before which no batch is tried */

@@ -23,6 +23,12 @@ typedef struct Document
 	uint64_t clock;
 	int64_t offset; /* of its first byte in its journal */
 	bool tombstone; /* /_meta/op is "d" */
+
+	/*
+	 * Not 0: the journal is read again from this offset on, and the document was committed before.  A row that the journal
+	 * made from a document before the offset was made after this one.
+	 */
+	int64_t rewound_from;
 } Document;
 
 /* A row as the documents see it. */
@@ -34,7 +40,8 @@ typedef struct RowState
 	bool same_journal; /* ... and it came from the journal now being applied */
 	uint64_t clock;
 	int64_t offset;
-	JsonNode doc; /* reduced so far */
+	JsonNode doc;		  /* reduced so far */
+	const JsonNode *plan; /* where documents merge: see sophia_json_merge() */
 } RowState;
 
 typedef enum ReduceEffect

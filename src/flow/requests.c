@@ -10,6 +10,7 @@
 #include "flow/requests.h"
 
 #include "base/clock.h"
+#include "flow/assignment.h"
 #include "flow/attempt.h"
 #include "flow/stream.h"
 #include "lib/stringinfo.h"
@@ -20,6 +21,9 @@
 #include "utils/json.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+
+/* Time between two looks at why a stream is not followed. */
+#define LOOK_INTERVAL_MS 90
 
 /* Up to where a journal must be applied. */
 typedef struct Goal
@@ -36,6 +40,7 @@ typedef struct ActiveRequest
 	uint64 refresh;		  /* what the source's refresh_done must reach */
 	bool has_goals;
 	List *goals;	/* of Goal * */
+	int64 look_at;	/* when to find out why the stream is not followed, by sophia_clock_ms() */
 	Source *source; /* of a request about an endpoint */
 } ActiveRequest;
 
@@ -134,6 +139,14 @@ goals_reached(const ActiveRequest *waiting, const Stream *stream)
 	return true;
 }
 
+void
+sophia_requests_refuse(void)
+{
+	sophia_requests_take();
+	while (active != NIL)
+		finish(linitial(active), ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "the workers are paused");
+}
+
 /* The stream is not followed: why, from its row. */
 typedef struct Absence
 {
@@ -176,11 +189,15 @@ turn_await(ActiveRequest *waiting, List *streams)
 {
 	Stream *stream = find_stream(streams, waiting->request.name);
 
+	/* one that is not followed here may be so in another worker */
+	if (stream == NULL && (!sophia_assignment_leads() || sophia_clock_ms() < waiting->look_at))
+		return;
 	if (stream == NULL)
 	{
 		Absence absence = {.stream = waiting->request.name};
 		Failure failure;
 
+		waiting->look_at = sophia_clock_ms() + LOOK_INTERVAL_MS;
 		if (!sophia_attempt(find_absence, &absence, &failure))
 			finish(waiting, failure.sqlstate, failure.message);
 		else if (!absence.starting)
@@ -359,7 +376,7 @@ sophia_requests_turn(List *streams)
 			finish(waiting, 0, "");
 		else if (waiting->request.kind == REQUEST_AWAIT_STREAM)
 			turn_await(waiting, streams);
-		else
+		else if (waiting->source != NULL || sophia_assignment_leads())
 			turn_endpoint(waiting);
 	}
 	list_free(waiting_ones);
@@ -382,19 +399,4 @@ sophia_requests_wake_at(void)
 																   waiting->source->wake_at));
 	}
 	return wake;
-}
-
-void
-sophia_requests_drop(void)
-{
-	while (active != NIL)
-	{
-		ActiveRequest *waiting = linitial(active);
-
-		if (waiting->source != NULL)
-			sophia_source_close(waiting->source);
-		active = list_delete_first(active);
-		MemoryContextDelete(waiting->context);
-	}
-	last_taken = 0;
 }

@@ -19,7 +19,7 @@ extern void sophia_requests_turn(List *streams);
 /* The sophia_clock_ms() at which it wants to be called again at the latest. */
 extern int64 sophia_requests_wake_at(void);
 
-/* Drops what is under way, without an answer: a later worker takes it up. */
-extern void sophia_requests_drop(void);
+/* Answers everything that is asked by an error: the workers are paused. */
+extern void sophia_requests_refuse(void);
 
 #endif /* SOPHIA_REQUESTS_H */

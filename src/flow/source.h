@@ -32,6 +32,7 @@ typedef struct SourceJournal
 	int64 write_head; /* offset past the last byte; -1 while unknown */
 	bool removed;	  /* was listed once and is gone now */
 	int64 revision; /* another one: it was deleted and made again, and is another journal; 0 = not known */
+	int64 located; /* see Source.locate_time; -1 = not known (yet) */
 } SourceJournal;
 
 /*
@@ -70,6 +71,12 @@ typedef struct Source
 	 */
 	uint64 refresh_wanted;
 	uint64 refresh_done;
+
+	/*
+	 * Where a time stands: when it is not 0, the source sets `located` of each journal to an offset such that whatever was
+	 * written at that time or later stands behind it.
+	 */
+	TimestampTz locate_time;
 
 	TimestampTz wake_at; /* pump() wants to be called no later than this; 0 = only on socket events */
 
@@ -114,6 +121,18 @@ extern void sophia_reader_close(Reader *reader);
 
 /* Takes n bytes from the front: content shrinks, offset grows. */
 extern void sophia_reader_consume(Reader *reader, size_t n);
+
+/* Bytes that each reader of the process may hold now: their share of what all may, which shrinks as readers get more. */
+extern size_t sophia_reader_share(void);
+
+/* Sets the limits of a source's readers before it is pumped. */
+extern void sophia_source_allot(Source *source);
+
+/*
+ * Gives a reader twice the room, for a line that is longer than what it holds.  One reader of the process at a time has more
+ * than its share: false when it is another's turn.
+ */
+extern bool sophia_reader_grow(Reader *reader);
 
 /* For kinds: records a failure (message is formatted, cut to fit). */
 extern void sophia_source_fail(Source *source, int sqlstate, bool permanent, const char *format,

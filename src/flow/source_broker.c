@@ -17,6 +17,7 @@ broker_pump(Source *source)
 	int64 next = sophia_broker_refresh(broker);
 	ListCell *cell;
 
+	next = Min(next, sophia_broker_locate(broker));
 	foreach(cell, source->readers)
 		next = Min(next, sophia_broker_pump_reader(lfirst(cell)));
 	source->wake_at =
@@ -45,7 +46,12 @@ broker_close(Source *source)
 	ListCell *cell;
 
 	foreach(cell, broker->journals)
-		sophia_broker_end(&((BrokerJournal *) lfirst(cell))->head);
+	{
+		BrokerJournal *journal = lfirst(cell);
+
+		sophia_broker_end(&journal->head);
+		sophia_broker_end(&journal->locate);
+	}
 	sophia_broker_end(&broker->list);
 	sophia_secret_clear(&broker->token);
 }

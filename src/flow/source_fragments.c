@@ -22,7 +22,7 @@
 #include "utils/timestamp.h"
 
 /* How long one pump goes on with further readers. */
-#define PUMP_TIME_MS 50
+#define PUMP_TIME_MS 10
 
 /* Scans take at most a twentieth of the time. */
 #define SCAN_INTERVAL_MS 1000
@@ -170,6 +170,25 @@ scan_if_due(Source *source, TimestampTz now)
 	state->next_scan = TimestampTzPlusMilliseconds(end, state->scan_interval_ms);
 }
 
+/* Says where a time stands, in journals that were not asked yet: see Source.locate_time. */
+static void
+locate_journals(Source *source)
+{
+	FragmentsState *state = source->private;
+	ListCell *cell;
+
+	if (source->locate_time == 0 || TIMESTAMP_IS_NOEND(source->locate_time))
+		return;
+	foreach(cell, state->index->journals)
+	{
+		IndexedJournal *journal = lfirst(cell);
+
+		if (journal->entry->located < 0)
+			journal->entry->located = sophia_index_locate(
+				state->index, journal, timestamptz_to_time_t(source->locate_time));
+	}
+}
+
 /* ---- the kind ---- */
 
 /* Serves readers in turn for a while; true when there is more to do at once. */
@@ -243,6 +262,8 @@ fragments_pump(Source *source)
 		return;
 
 	scan_if_due(source, GetCurrentTimestamp());
+	if (!state->problem.permanent)
+		locate_journals(source);
 
 	bool more = !state->problem.permanent && serve_readers(source);
 

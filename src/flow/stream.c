@@ -13,6 +13,8 @@
 #include "base/guard.h"
 #include "flow/apply.h"
 #include "flow/attempt.h"
+#include "flow/evolution.h"
+#include "flow/stream_fields.h"
 #include "flow/stream_journals.h"
 #include "store/checkpoint.h"
 #include "store/statement.h"
@@ -20,6 +22,9 @@
 #include "utils/timestamp.h"
 
 #define HEAD_SAVE_MS 1000
+
+/* A stream that has so much to read takes its turns behind the others. */
+#define BUSY_BACKLOG (4 * 1024 * 1024)
 
 /* Tries that find something locked before the stream's status mentions it. */
 #define LOCKED_SILENTLY 6
@@ -44,9 +49,14 @@ sophia_stream_open(MemoryContext parent, const StreamDefinition *definition, con
 	stream->definition.token = definition->token != NULL ? pstrdup(definition->token) : NULL;
 	stream->definition.collection = pstrdup(definition->collection);
 	stream->definition.shape = pstrdup(definition->shape);
+	stream->definition.misfit = definition->misfit != NULL ? pstrdup(definition->misfit) : NULL;
+	stream->evolution = sophia_evolution_create(context, stream->definition.stream,
+												definition->evolves, stream->definition.misfit);
+	stream->definition.options = pstrdup(definition->options);
 	stream->state = pstrdup(state);
 	stream->last_error = last_error != NULL ? pstrdup(last_error) : NULL;
 	sophia_backoff_init(&stream->backoff, (uint64) (uintptr_t) stream);
+	sophia_backoff_init(&stream->fields_backoff, (uint64) (uintptr_t) stream);
 	MemoryContextSwitchTo(old);
 	return stream;
 }
@@ -99,8 +109,8 @@ sophia_stream_matches(const Stream *stream, const StreamDefinition *definition)
 		   same_text(mine->token, definition->token) &&
 		   same_text(mine->collection, definition->collection) &&
 		   same_text(mine->shape, definition->shape) &&
-		   mine->created_at == definition->created_at &&
-		   mine->hard_delete == definition->hard_delete && mine->truncates == definition->truncates;
+		   same_text(mine->options, definition->options) &&
+		   mine->created_at == definition->created_at && mine->rewound_at == definition->rewound_at;
 }
 
 uint64
@@ -238,13 +248,14 @@ open_source(void *argument)
 						errmsg("endpoint kind \"%s\" is not supported", definition->kind)));
 	sophia_transaction_begin("opening a stream");
 	stream->any_before = sophia_checkpoint_any(definition->stream);
-	stream->shape = sophia_shape_load(stream->context, definition->shape, definition->collection,
-									  definition->hard_delete);
+	sophia_stream_load_shape(stream);
 	sophia_transaction_commit(context);
 	kind->check_address(definition->address);
 	stream->source = sophia_source_open(stream->context, kind, definition->address,
 										definition->token, definition->collection);
 	stream->source_number = ++sources_opened;
+	if (definition->rewinds)
+		stream->source->locate_time = definition->rewind_to;
 	sophia_stream_refresh(stream);
 }
 
@@ -253,6 +264,7 @@ pump_source(void *argument)
 {
 	Source *source = argument;
 
+	sophia_source_allot(source);
 	source->kind->pump(source);
 }
 
@@ -261,6 +273,7 @@ typedef struct BatchCall
 {
 	Stream *stream;
 	Journal *journal;
+	int64 slice_ms;
 	BatchResult result;
 } BatchCall;
 
@@ -269,8 +282,8 @@ run_batch(void *argument)
 {
 	BatchCall *call = argument;
 
-	call->result =
-		sophia_batch_run(call->stream->definition.stream, call->stream->shape, call->journal);
+	call->result = sophia_batch_run(call->stream->definition.stream, call->stream->shape,
+									call->journal, call->slice_ms);
 }
 
 /* Opens a journal anew from its checkpoint, because what memory holds of it is not to be trusted. */
@@ -297,11 +310,27 @@ reopen_journal(Stream *stream, Journal *journal, bool careful)
 	journal->retry_at = retry_at;
 }
 
+/* A batch was given up for a column that must be wider first; true when it can be run again at once. */
+static bool
+widen_for(Stream *stream, Journal *journal)
+{
+	Failure failure;
+	bool done = sophia_stream_widen(stream, &failure);
+
+	if (!done)
+	{
+		strlcpy(stream->batch_error, failure.message, sizeof(stream->batch_error));
+		journal->retry_at = sophia_clock_ms() + sophia_backoff_next(&journal->backoff);
+	}
+	reopen_journal(stream, journal, false);
+	return done;
+}
+
 /* One batch of one journal; true when something was done. */
 static bool
-turn_journal(Stream *stream, Journal *journal)
+turn_journal(Stream *stream, Journal *journal, int64 slice_ms)
 {
-	BatchCall call = {stream, journal, BATCH_AGAIN};
+	BatchCall call = {stream, journal, slice_ms, BATCH_AGAIN};
 	Failure failure;
 
 	if (!sophia_attempt(run_batch, &call, &failure))
@@ -341,6 +370,11 @@ turn_journal(Stream *stream, Journal *journal)
 		case BATCH_STOPPED:
 			stream->ended = true;
 			return false;
+		case BATCH_ALTERED:
+			/* the turn that follows reads the shape anew */
+			return true;
+		case BATCH_WIDEN:
+			return widen_for(stream, journal);
 	}
 	return false;
 }
@@ -356,19 +390,46 @@ make_room(Stream *stream, Journal *journal)
 	if (reader->limit >= MAX_LINE)
 		fail(stream, psprintf("journal \"%s\" holds a line of more than %d MB at offset %lld",
 							  journal->name, MAX_LINE / (1024 * 1024), (long long) reader->offset));
-	else
+	else if (sophia_reader_grow(reader))
 	{
-		reader->limit *= 2;
+		reader->limit = Min(reader->limit, MAX_LINE);
 		stream->source->wake_at = GetCurrentTimestamp();
 	}
 }
 
-/* All journals once; returns when to come again. */
+/* Stores the head of a journal that has no batch to store it with. */
+static void
+note_head(Stream *stream, Journal *journal, int64 now)
+{
+	HeadCall call = {stream, journal};
+	Failure ignored;
+
+	if (sophia_journal_head(journal) == journal->stored_head ||
+		now - journal->head_saved_at < HEAD_SAVE_MS)
+		return;
+	journal->head_saved_at = now;
+	sophia_attempt(save_head, &call, &ignored);
+}
+
+/* The journals in the order of this turn: the next turn goes on behind the one that this one ends with. */
+static List *
+journals_in_turn(Stream *stream)
+{
+	int n = list_length(stream->journals);
+	List *journals = NIL;
+
+	for (int i = 0; i < n; i++)
+		journals = lappend(journals, list_nth(stream->journals, (stream->next_journal + i) % n));
+	return journals;
+}
+
+/* Each journal once, or as many as the time allows; returns when to come again. */
 static int64
-turn_journals(Stream *stream, int64 now)
+turn_journals(Stream *stream, int64 now, int64 slice_ms)
 {
 	int64 next = now + 1000;
-	List *journals = list_copy(stream->journals); /* reopening changes the list */
+	List *journals = journals_in_turn(stream); /* reopening changes the list */
+	int served = 0;
 	ListCell *cell;
 
 	foreach(cell, journals)
@@ -377,29 +438,45 @@ turn_journals(Stream *stream, int64 now)
 
 		if (stream->ended)
 			break;
+		if (slice_ms > 0 && served > 0 && sophia_clock_ms() - now >= slice_ms)
+		{
+			next = now;
+			break;
+		}
+		served++;
 		if (sophia_batch_ready(journal, now, &next))
 		{
 			if (journal->retry_at > now)
 				next = Min(next, journal->retry_at);
-			else if (turn_journal(stream, journal))
+			else if (turn_journal(stream, journal, slice_ms))
 				next = now;
 		}
 		else
 		{
 			make_room(stream, journal);
-			if (sophia_journal_head(journal) != journal->stored_head &&
-				now - journal->head_saved_at >= HEAD_SAVE_MS)
-			{
-				HeadCall call = {stream, journal};
-				Failure ignored;
-
-				journal->head_saved_at = now;
-				sophia_attempt(save_head, &call, &ignored);
-			}
+			note_head(stream, journal, now);
 		}
 	}
+	if (served < list_length(journals))
+		stream->next_journal = (stream->next_journal + served) % list_length(journals);
 	list_free(journals);
 	return next;
+}
+
+/* Bytes that are known to be in the journals and not applied. */
+static int64
+backlog(const Stream *stream)
+{
+	int64 bytes = 0;
+	ListCell *cell;
+
+	foreach(cell, stream->journals)
+	{
+		Journal *journal = lfirst(cell);
+
+		bytes += sophia_journal_head(journal) - journal->next_offset;
+	}
+	return bytes;
 }
 
 /* True while some journal holds a whole line that a batch or a replay can take. */
@@ -446,11 +523,17 @@ prepare(Stream *stream, int64 now)
 		fail(stream, stream->source->error_message);
 		return false;
 	}
-	if (stream->source->refresh_done == 0)
+	if (stream->source->refresh_done == 0 ||
+		(stream->definition.rewinds && !sophia_stream_is_located(stream)))
 		return false;
 	sophia_stream_close_outdated_journals(stream);
 	if ((!stream->listed || sophia_stream_has_unopened_journals(stream)) &&
 		!sophia_stream_open_journals(stream, &failure))
+	{
+		take_failure(stream, &failure);
+		return false;
+	}
+	if (!sophia_stream_refresh_shape(stream, &failure))
 	{
 		take_failure(stream, &failure);
 		return false;
@@ -460,16 +543,21 @@ prepare(Stream *stream, int64 now)
 }
 
 int64
-sophia_stream_turn(Stream *stream)
+sophia_stream_turn(Stream *stream, int64 slice_ms)
 {
 	int64 now = sophia_clock_ms();
 	int64 next = now + 1000;
 	const char *error;
 
 	if (prepare(stream, now))
-		next = turn_journals(stream, now);
+	{
+		next = turn_journals(stream, now, slice_ms);
+		if (!stream->ended)
+			next = Min(next, sophia_stream_turn_fields(stream, now));
+	}
 	if (stream->ended)
 		return now;
+	stream->busy = backlog(stream) >= BUSY_BACKLOG;
 	error = stream->source != NULL && stream->source->error_message[0] != '\0'
 				? stream->source->error_message
 				: stream->batch_error;

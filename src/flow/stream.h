@@ -21,9 +21,15 @@ typedef struct StreamDefinition
 	const char *collection;
 	const char *shape;
 	bool hard_delete;
+	bool evolves;		/* option evolve = auto */
+	const char *misfit; /* option misfit, NULL: not given */
 	bool from_end;
 	bool truncates;
+	const char *options;	/* all of them, as text */
 	TimestampTz created_at; /* tells a stream from an earlier one of its name */
+	TimestampTz rewound_at; /* tells a stream from what it was before its last rewind; 0 = never */
+	TimestampTz rewind_to;	/* where the worker has to rewind it to, if it has to */
+	bool rewinds;
 } StreamDefinition;
 
 typedef struct Stream
@@ -34,8 +40,15 @@ typedef struct Stream
 	char *last_error; /* as stored, NULL = none */
 	bool ended;		  /* failed or not wanted any more: to be closed */
 	bool listed;	  /* its journals were opened after the first listing */
+	bool busy;		  /* it has much to read: its turns are bounded and behind those of others */
+	uint64 turned;	  /* number of its last turn among those of busy streams */
+	int next_journal; /* whose turn it is first */
 	bool any_before;  /* it had a checkpoint when it was opened */
 	Shape *shape;	  /* NULL until it is loaded */
+	struct Evolution *evolution; /* what documents may change in its table */
+	bool may_fill;				 /* some column may have to be filled */
+	int64 fields_retry_at;		 /* sophia_clock_ms() before which columns are let alone */
+	Backoff fields_backoff;
 	Source *source;
 	uint64 source_number; /* tells this source from those that this and other streams had before */
 	List *journals;		  /* of Journal * */
@@ -57,11 +70,12 @@ extern void sophia_stream_stored(Stream *stream, const char *state, const char *
 extern bool sophia_stream_matches(const Stream *stream, const StreamDefinition *definition);
 
 /*
- * Does what can be done now: pumps the source, opens new journals, runs at most one batch a journal.  Returns the
- * sophia_clock_ms() at which it wants to be called again at the latest; now or earlier when there is more to do at once.
+ * Does what can be done now: pumps the source, opens new journals, runs at most one batch a journal.  With `slice_ms` it ends
+ * after about that time, with 0 after all journals.  Returns the sophia_clock_ms() at which it wants to be called
+ * again at the latest; now or earlier when there is more to do at once.
  * Never raises an error for this stream's own trouble.
  */
-extern int64 sophia_stream_turn(Stream *stream);
+extern int64 sophia_stream_turn(Stream *stream, int64 slice_ms);
 
 /* Asks the source to list and to read every head anew; the number that source->refresh_done must reach. */
 extern uint64 sophia_stream_refresh(Stream *stream);

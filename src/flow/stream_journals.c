@@ -33,6 +33,55 @@ is_first_listing(const Stream *stream)
 	return !stream->listed && !stream->any_before && strcmp(stream->state, "starting") == 0;
 }
 
+/* To the end, or to a time: then the source has said which offset that is. */
+static bool
+rewinds_to_end(const Stream *stream)
+{
+	return stream->definition.rewinds && TIMESTAMP_IS_NOEND(stream->definition.rewind_to);
+}
+
+bool
+sophia_stream_is_located(Stream *stream)
+{
+	ListCell *cell;
+
+	if (rewinds_to_end(stream))
+		return true;
+	foreach(cell, stream->source->journals)
+	{
+		SourceJournal *listed = lfirst(cell);
+
+		if (!listed->removed && listed->located < 0)
+			return false;
+	}
+	return true;
+}
+
+static int64
+rewind_offset(const Stream *stream, const SourceJournal *listed)
+{
+	return rewinds_to_end(stream) ? Max(listed->write_head, 0) : listed->located;
+}
+
+/* Does the rewind that is due; false when a newer one has come, which the next configuration brings. */
+static bool
+rewind_journals(Stream *stream)
+{
+	ListCell *cell;
+
+	if (!sophia_checkpoint_rewind_begin(stream->definition.stream, stream->definition.rewound_at))
+		return false;
+	foreach(cell, stream->source->journals)
+	{
+		SourceJournal *listed = lfirst(cell);
+
+		if (!listed->removed)
+			sophia_checkpoint_rewind(stream->definition.stream, listed->name,
+									 rewind_offset(stream, listed), rewinds_to_end(stream));
+	}
+	return true;
+}
+
 /* The part of sophia_stream_open_journals() inside the transaction; false when it is not the time for it. */
 static bool
 open_listed(Stream *stream)
@@ -40,6 +89,8 @@ open_listed(Stream *stream)
 	ListCell *cell;
 
 	if (!sophia_guard_extension() || !sophia_checkpoint_stream_active(stream->definition.stream))
+		return false;
+	if (stream->definition.rewinds && !rewind_journals(stream))
 		return false;
 	foreach(cell, stream->source->journals)
 	{
@@ -50,7 +101,9 @@ open_listed(Stream *stream)
 
 		if (listed->removed || sophia_stream_find_journal(stream, listed->name) != NULL)
 			continue;
-		if (stream->definition.from_end && is_first_listing(stream))
+		if (stream->definition.rewinds)
+			start = rewind_offset(stream, listed);
+		else if (stream->definition.from_end && is_first_listing(stream))
 			start = Max(listed->write_head, 0);
 		journal = sophia_journal_open(stream->context, stream->source, listed,
 									  stream->definition.stream, start);
@@ -79,6 +132,7 @@ open_in_transaction(void *argument)
 	list_free(stream->opening);
 	stream->opening = NIL;
 	stream->listed |= opened;
+	stream->definition.rewinds &= !opened;
 }
 
 bool

@@ -14,6 +14,9 @@ extern Journal *sophia_stream_find_journal(Stream *stream, const char *name);
 /* True when the source lists a journal that is not open. */
 extern bool sophia_stream_has_unopened_journals(Stream *stream);
 
+/* True when it is known where each journal has to be rewound to. */
+extern bool sophia_stream_is_located(Stream *stream);
+
 /* Opens the journals that were listed and are not open, all of them in one transaction.  False: nothing was opened. */
 extern bool sophia_stream_open_journals(Stream *stream, Failure *failure);
 

@@ -14,8 +14,8 @@
 #include "base/guard.h"
 #include "base/settings.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "commands/extension.h"
+#include "flow/assignment.h"
 #include "flow/launcher.h"
 #include "flow/requests.h"
 #include "flow/stream.h"
@@ -35,6 +35,9 @@
 
 /* Looks for changes that nobody announced (a restored dump, an extension just created) this often. */
 #define RECHECK_MS 5000
+
+/* Where streams share the worker, a turn of one of them ends after about this time. */
+#define TURN_MS 30
 
 /* Comes back to a configuration that somebody is changing. */
 #define RETRY_MS 200
@@ -72,15 +75,6 @@ pin_settings(void)
 	pgstat_report_appname("sophia_stack ingest");
 }
 
-/* True for a stream that this worker follows: all that write one table go to one worker. */
-static bool
-is_mine(const char *shape)
-{
-	uint32 hash = hash_bytes((const unsigned char *) shape, strlen(shape));
-
-	return hash % (uint32) sophia_ingest_workers == (uint32) sophia_registry_worker_index();
-}
-
 static Stream *
 find_stream(const StreamDefinition *definition)
 {
@@ -96,49 +90,65 @@ find_stream(const StreamDefinition *definition)
 	return NULL;
 }
 
-/* The streams that are wanted become those that are followed. */
+/* Row `i` of the streams' query as a definition, in the current memory context. */
+static StreamDefinition
+read_definition(uint64 i)
+{
+	char *delete = sophia_result_text(i, 7);
+	char *start_from = sophia_result_text(i, 8);
+	char *evolve = sophia_result_text(i, 16);
+	StreamDefinition definition = {
+		.stream = sophia_result_text(i, 1),
+		.kind = sophia_result_text(i, 2),
+		.address = sophia_result_text(i, 3),
+		.token = sophia_result_text(i, 4),
+		.collection = sophia_result_text(i, 5),
+		.shape = sophia_result_text(i, 6),
+		.hard_delete = delete != NULL && strcmp(delete, "hard") == 0,
+		.from_end = start_from != NULL && strcmp(start_from, "end") == 0,
+		.options = sophia_result_text(i, 12),
+		.evolves = evolve != NULL && strcmp(evolve, "auto") == 0,
+		.misfit = sophia_result_text(i, 17),
+	};
+	bool null;
+
+	definition.created_at = DatumGetTimestampTz(sophia_result(i, 11, &null));
+	definition.rewound_at = DatumGetTimestampTz(sophia_result(i, 13, &null));
+	definition.rewound_at = null ? 0 : definition.rewound_at;
+	definition.rewind_to = DatumGetTimestampTz(sophia_result(i, 14, &null));
+	definition.rewinds = !null;
+	definition.truncates = DatumGetBool(sophia_result(i, 15, &null)) && !null;
+	return definition;
+}
+
+/* The streams that this worker was given become those that it follows. */
 static void
 take_configuration(void)
 {
 	static Statement statement = {
 		"SELECT s.stream, e.kind, e.address, e.options ->> 'token', s.collection, s.shape,"
 		" s.options ->> 'delete', s.options ->> 'start_from', s.state, s.last_error, s.created_at,"
-		" s.options ->> 'truncate' = 'apply'"
+		" s.options::text, s.rewound_at, s.rewind_to, s.options ->> 'truncate' = 'apply',"
+		" s.options ->> 'evolve', s.options ->> 'misfit'"
 		" FROM sophia.streams AS s JOIN sophia.endpoints AS e USING (endpoint)"
 		" WHERE s.state IN ('starting', 'running') AND s.system_identifier = $1"
-		" AND s.database_oid = $2 ORDER BY s.stream",
-		2,
-		{INT8OID, OIDOID}};
-	uint64 n = sophia_statement_run(
-		&statement,
-		(Datum[]){Int64GetDatum((int64) GetSystemIdentifier()), ObjectIdGetDatum(MyDatabaseId)},
-		NULL);
+		" AND s.database_oid = $2 AND s.worker = $3 ORDER BY s.stream",
+		3,
+		{INT8OID, OIDOID, INT4OID}};
+	uint64 n = sophia_statement_run(&statement,
+									(Datum[]){Int64GetDatum((int64) GetSystemIdentifier()),
+											  ObjectIdGetDatum(MyDatabaseId),
+											  Int32GetDatum(sophia_registry_worker_index())},
+									NULL);
 	List *kept = NIL;
 	ListCell *cell;
 
 	for (uint64 i = 0; i < n; i++)
 	{
-		char *delete = sophia_result_text(i, 7);
-		char *start_from = sophia_result_text(i, 8);
-		StreamDefinition definition = {
-			.stream = sophia_result_text(i, 1),
-			.kind = sophia_result_text(i, 2),
-			.address = sophia_result_text(i, 3),
-			.token = sophia_result_text(i, 4),
-			.collection = sophia_result_text(i, 5),
-			.shape = sophia_result_text(i, 6),
-			.hard_delete = delete != NULL && strcmp(delete, "hard") == 0,
-			.from_end = start_from != NULL && strcmp(start_from, "end") == 0,
-		};
-		Stream *stream;
+		StreamDefinition definition = read_definition(i);
+		Stream *stream = find_stream(&definition);
 		MemoryContext old;
-		bool null;
 
-		definition.created_at = DatumGetTimestampTz(sophia_result(i, 11, &null));
-		definition.truncates = DatumGetBool(sophia_result(i, 12, &null)) && !null;
-		if (!is_mine(definition.shape))
-			continue;
-		stream = find_stream(&definition);
 		if (stream != NULL)
 		{
 			streams = list_delete_ptr(streams, stream);
@@ -178,22 +188,99 @@ read_configuration(void)
 	MemoryContext context = CurrentMemoryContext;
 	bool exists;
 	bool held;
+	bool decided = false;
 
 	sophia_transaction_begin("reading the configuration");
 	exists = OidIsValid(get_extension_oid("sophia_stack", true));
 	held = exists && sophia_guard_extension();
 	if (held)
+	{
+		decided = sophia_assignment_leads() && sophia_assignment_decide();
 		take_configuration();
+	}
 	else if (!exists)
 		drop_streams();
 	sophia_transaction_commit(context);
+	if (decided)
+		sophia_registry_tell_others();
 	return held || !exists;
 }
 
-/* Every stream once; returns when to come again. */
+/* True when one journal must not keep another one waiting. */
+static bool
+is_shared(void)
+{
+	int journals = 0;
+	ListCell *cell;
+
+	foreach(cell, streams)
+		journals += list_length(((Stream *) lfirst(cell))->journals);
+	return journals > 1;
+}
+
+/* The busy stream that has waited longest, of those that had no turn since; NULL = none. */
+static Stream *
+find_busy(uint64 since)
+{
+	Stream *found = NULL;
+	ListCell *cell;
+
+	foreach(cell, streams)
+	{
+		Stream *stream = lfirst(cell);
+
+		if (stream->busy && stream->turned <= since &&
+			(found == NULL || stream->turned < found->turned))
+			found = stream;
+	}
+	return found;
+}
+
+/* Streams that have much to read, until one of them had its time; returns when to come again. */
+static int64
+turn_busy_streams(int64 slice_ms)
+{
+	static uint64 turns = 0;
+	uint64 since = turns;
+	int64 start = sophia_clock_ms();
+	int64 next = start + RECHECK_MS;
+	Stream *stream;
+
+	while ((stream = find_busy(since)) != NULL)
+	{
+		if (sophia_clock_ms() - start >= TURN_MS / 2)
+			return start;
+		stream->turned = ++turns;
+		next = Min(next, sophia_stream_turn(stream, slice_ms));
+		CHECK_FOR_INTERRUPTS();
+	}
+	return next;
+}
+
+static void
+close_ended(void)
+{
+	ListCell *cell;
+
+	foreach(cell, streams)
+	{
+		Stream *stream = lfirst(cell);
+
+		if (!stream->ended)
+			continue;
+		sophia_stream_close(stream);
+		streams = foreach_delete_current(streams, cell);
+	}
+}
+
+/*
+ * Every stream once that has little to do, then those that have much, for a while; returns when to come again.  So whoever
+ * has much to read keeps the others waiting for the time of one such turn only.
+ */
 static int64
 turn_streams(void)
 {
+	int64 slice_ms = is_shared() ? TURN_MS : 0;
 	int64 next = sophia_clock_ms() + RECHECK_MS;
 	ListCell *cell;
 
@@ -201,14 +288,12 @@ turn_streams(void)
 	{
 		Stream *stream = lfirst(cell);
 
-		next = Min(next, sophia_stream_turn(stream));
+		if (!stream->busy)
+			next = Min(next, sophia_stream_turn(stream, slice_ms));
 		CHECK_FOR_INTERRUPTS();
-		if (stream->ended)
-		{
-			sophia_stream_close(stream);
-			streams = foreach_delete_current(streams, cell);
-		}
 	}
+	next = Min(next, turn_busy_streams(slice_ms));
+	close_ended();
 	return next;
 }
 
@@ -235,7 +320,7 @@ work_until_told_to_end(void)
 		if (!sophia_enabled)
 		{
 			drop_streams();
-			sophia_requests_drop();
+			sophia_requests_refuse();
 			recheck_at = 0;
 		}
 		else

@@ -139,6 +139,22 @@ sophia_registry_is_held(Oid database)
 
 /* ---- worker side ---- */
 
+/* The lock is held. */
+static void
+tell_others(void)
+{
+	for (int i = 0; i < SOPHIA_WORKER_SLOTS; i++)
+	{
+		WorkerSlot *worker = &sophia_registry->workers[i];
+
+		if (i == my_slot || worker->database != sophia_registry->workers[my_slot].database)
+			continue;
+		worker->config_generation++;
+		if (worker->pid != 0)
+			wake_process(worker->proc_number);
+	}
+}
+
 /* Counts the end of a process; the next start waits exponentially longer, with jitter, while it keeps failing. */
 static void
 count_failure(WorkerSlot *worker, int64 now)
@@ -172,6 +188,7 @@ release_worker(int code, Datum arg)
 		else
 			count_failure(worker, now);
 		sophia_registry_wake_launcher();
+		tell_others();
 	}
 	LWLockRelease(sophia_registry->lock);
 }
@@ -202,6 +219,7 @@ sophia_registry_attach_worker(int slot, uint64 generation)
 		worker->changed = sophia_clock_ms();
 		worker->started_at = GetCurrentTimestamp();
 		my_config_generation = worker->config_generation;
+		tell_others();
 	}
 	LWLockRelease(sophia_registry->lock);
 
@@ -232,13 +250,39 @@ sophia_registry_config_changed(void)
 	return seen != my_config_generation;
 }
 
+uint32
+sophia_registry_living_workers(void)
+{
+	uint32 living = 0;
+
+	LWLockAcquire(sophia_registry->lock, LW_SHARED);
+	for (int i = 0; i < SOPHIA_WORKER_SLOTS; i++)
+	{
+		WorkerSlot *worker = &sophia_registry->workers[i];
+
+		if (worker->database == sophia_registry->workers[my_slot].database && worker->pid != 0 &&
+			!worker->ending)
+			living |= (uint32) 1 << worker->index;
+	}
+	LWLockRelease(sophia_registry->lock);
+	return living;
+}
+
+void
+sophia_registry_tell_others(void)
+{
+	LWLockAcquire(sophia_registry->lock, LW_EXCLUSIVE);
+	tell_others();
+	LWLockRelease(sophia_registry->lock);
+}
+
 /* ---- backend side ---- */
 
 int
-sophia_registry_worker_pid(Oid database)
+sophia_registry_worker_pid(Oid database, int index)
 {
 	int pid = 0;
-	int index = SOPHIA_WORKER_SLOTS;
+	int first = SOPHIA_WORKER_SLOTS;
 
 	if (!sophia_registry_available())
 		return 0;
@@ -247,10 +291,11 @@ sophia_registry_worker_pid(Oid database)
 	{
 		WorkerSlot *worker = &sophia_registry->workers[i];
 
-		if (worker->database == database && worker->pid != 0 && worker->index < index)
+		if (worker->database == database && worker->pid != 0 && worker->index < first &&
+			(index < 0 || index == worker->index))
 		{
 			pid = worker->pid;
-			index = worker->index;
+			first = worker->index;
 		}
 	}
 	LWLockRelease(sophia_registry->lock);

@@ -83,8 +83,17 @@ extern void sophia_registry_attach_worker(int slot, uint64 generation);
 extern Oid sophia_registry_worker_database(void);
 extern int sophia_registry_worker_index(void);
 
-/* True once after each change that a backend committed to endpoints or streams of this worker's database. */
+/*
+ * True once after each change that a backend committed to endpoints or streams of this worker's database, and after a
+ * worker of that database has come or gone.
+ */
 extern bool sophia_registry_config_changed(void);
+
+/* Which workers of this worker's database run: bit i for the one of index i. */
+extern uint32 sophia_registry_living_workers(void);
+
+/* Has the other workers of this worker's database read their configuration anew. */
+extern void sophia_registry_tell_others(void);
 
 /* The oldest request for this worker's database with id > after; false when there is none. */
 extern bool sophia_registry_next_request(uint64 after, Request *request);
@@ -104,8 +113,8 @@ extern void sophia_registry_answer(uint64 id, int sqlstate, const char *text);
 /* Wakes the workers of this database when the current transaction commits, and tells them to re-read their configuration. */
 extern void sophia_registry_notify_at_commit(void);
 
-/* pid of the first ingest worker of a database, 0 = none. */
-extern int sophia_registry_worker_pid(Oid database);
+/* pid of an ingest worker of a database by its number, or of the first one (index -1); 0 = it does not run. */
+extern int sophia_registry_worker_pid(Oid database, int index);
 
 /*
  * Asks the workers of this database and waits for the answer; false when the time is up.  A worker that ends

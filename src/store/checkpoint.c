@@ -55,7 +55,9 @@ begin_anew(const char *stream, const char *journal, int64 revision)
 		" (stream, journal, begin_offset, event, clock, published_at, detail)"
 		" VALUES ($1, $2, $4, 'made_again', 0, pg_catalog.now(),"
 		" pg_catalog.jsonb_build_object('read', $4)) ON CONFLICT DO NOTHING)"
-		" UPDATE sophia.checkpoints SET next_offset = 0, write_head = 0, revision = $3"
+		" UPDATE sophia.checkpoints SET next_offset = 0, write_head = 0, revision = $3,"
+		" rewound_from = 0, rewound_until = 0, caught_up_at = NULL, begun_offset = 0,"
+		" begun_at = pg_catalog.clock_timestamp(), begun_documents = documents_applied"
 		" WHERE stream = $1 AND journal = $2",
 		4,
 		{TEXTOID, TEXTOID, INT8OID, INT8OID}};
@@ -107,8 +109,8 @@ int64
 sophia_checkpoint_open(const char *stream, const char *journal, int64 revision, int64 start)
 {
 	static Statement add = {
-		"INSERT INTO sophia.checkpoints (stream, journal, revision, next_offset, write_head)"
-		" VALUES ($1, $2, $3, $4, $4) ON CONFLICT (stream, journal) DO NOTHING",
+		"INSERT INTO sophia.checkpoints (stream, journal, revision, next_offset, write_head,"
+		" begun_offset) VALUES ($1, $2, $3, $4, $4, $4) ON CONFLICT (stream, journal) DO NOTHING",
 		4,
 		{TEXTOID, TEXTOID, INT8OID, INT8OID}};
 	int64 offset = find_checkpoint(stream, journal, revision);
@@ -122,6 +124,63 @@ sophia_checkpoint_open(const char *stream, const char *journal, int64 revision, 
 							 NULL) == 0)
 		offset = find_checkpoint(stream, journal, revision);
 	return offset >= 0 ? offset : start;
+}
+
+void
+sophia_checkpoint_rewound(const char *stream, const char *journal, int64 *from, int64 *until)
+{
+	static Statement statement = {"SELECT rewound_from, rewound_until FROM sophia.checkpoints"
+								  " WHERE stream = $1 AND journal = $2",
+								  2,
+								  {TEXTOID, TEXTOID}};
+	bool null;
+
+	*from = *until = 0;
+	if (sophia_statement_run(&statement,
+							 (Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal)},
+							 NULL) == 0)
+		return;
+	*from = DatumGetInt64(sophia_result(0, 1, &null));
+	*until = DatumGetInt64(sophia_result(0, 2, &null));
+}
+
+void
+sophia_checkpoint_rewound_from(const char *stream, const char *journal, int64 from)
+{
+	static Statement statement = {"UPDATE sophia.checkpoints SET rewound_from = $3"
+								  " WHERE stream = $1 AND journal = $2",
+								  3,
+								  {TEXTOID, TEXTOID, INT8OID}};
+
+	sophia_statement_run(
+		&statement,
+		(Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal), Int64GetDatum(from)},
+		NULL);
+}
+
+bool
+sophia_checkpoint_rewind_begin(const char *stream, TimestampTz rewound_at)
+{
+	static Statement statement = {"UPDATE sophia.streams SET rewind_to = NULL"
+								  " WHERE stream = $1 AND rewound_at = $2",
+								  2,
+								  {TEXTOID, TIMESTAMPTZOID}};
+
+	return sophia_statement_run(
+			   &statement, (Datum[]){CStringGetTextDatum(stream), TimestampTzGetDatum(rewound_at)},
+			   NULL) > 0;
+}
+
+void
+sophia_checkpoint_rewind(const char *stream, const char *journal, int64 offset, bool forward)
+{
+	static Statement statement = {
+		"SELECT sophia.rewind_journal($1, $2, $3, $4)", 4, {TEXTOID, TEXTOID, INT8OID, BOOLOID}};
+
+	sophia_statement_run(&statement,
+						 (Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal),
+								   Int64GetDatum(offset), BoolGetDatum(forward)},
+						 NULL);
 }
 
 int64
@@ -140,6 +199,12 @@ sophia_checkpoint_lock(const char *stream, const char *journal)
 	return DatumGetInt64(sophia_result(0, 1, &null));
 }
 
+/* Seconds since the last save; and an average over them in which what is old counts less by a factor of e each ten seconds. */
+#define SECONDS "greatest(extract(epoch FROM $11 - updated_at)::float8, 0.001)"
+#define MOVING_AVERAGE(column, amount)                                                             \
+	", " column " = " column " * exp(-" SECONDS " / 10) + (1 - exp(-" SECONDS " / 10)) * " amount  \
+	" / " SECONDS
+
 void
 sophia_checkpoint_save(const char *stream, const char *journal, const CheckpointChange *change)
 {
@@ -147,11 +212,14 @@ sophia_checkpoint_save(const char *stream, const char *journal, const Checkpoint
 		"UPDATE sophia.checkpoints SET next_offset = $3, write_head = $4,"
 		" documents_applied = documents_applied + $5, documents_reduced = documents_reduced + $6,"
 		" documents_deleted = documents_deleted + $7, documents_dead = documents_dead + $8,"
-		" last_document_at = coalesce($9, last_document_at), anomalies = anomalies + $10"
-		" WHERE stream = $1 AND journal = $2",
-		10,
+		" last_document_at = coalesce($9, last_document_at), anomalies = anomalies + $10,"
+		" updated_at = $11,"
+		" caught_up_at = CASE WHEN $3 >= $4 THEN coalesce(caught_up_at, $11) ELSE caught_up_at END" MOVING_AVERAGE(
+			"bytes_per_second", "($3 - next_offset)")
+			MOVING_AVERAGE("documents_per_second", "$5") " WHERE stream = $1 AND journal = $2",
+		11,
 		{TEXTOID, TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID,
-		 INT8OID}};
+		 INT8OID, TIMESTAMPTZOID}};
 	Datum values[] = {CStringGetTextDatum(stream),
 					  CStringGetTextDatum(journal),
 					  Int64GetDatum(change->next_offset),
@@ -161,9 +229,10 @@ sophia_checkpoint_save(const char *stream, const char *journal, const Checkpoint
 					  Int64GetDatum(change->deleted),
 					  Int64GetDatum(change->dead),
 					  TimestampTzGetDatum(change->last_document_at),
-					  Int64GetDatum(change->anomalies)};
+					  Int64GetDatum(change->anomalies),
+					  TimestampTzGetDatum(GetCurrentTimestamp())};
 
-	sophia_statement_run(&statement, values, change->last_document_at == 0 ? "        n " : NULL);
+	sophia_statement_run(&statement, values, change->last_document_at == 0 ? "        n  " : NULL);
 }
 
 bool

@@ -40,6 +40,18 @@ extern bool sophia_checkpoint_any(const char *stream);
 extern int64 sophia_checkpoint_open(const char *stream, const char *journal, int64 revision,
 									int64 start);
 
+/* The part of a journal that is read again after a rewind: see sophia.checkpoints. */
+extern void sophia_checkpoint_rewound(const char *stream, const char *journal, int64 *from,
+									  int64 *until);
+extern void sophia_checkpoint_rewound_from(const char *stream, const char *journal, int64 from);
+
+/* Notes that the rewind made at that time is done; false when there was a newer one. */
+extern bool sophia_checkpoint_rewind_begin(const char *stream, TimestampTz rewound_at);
+
+/* Rewinds a journal to an offset or an earlier one, or skips `forward` to it; does nothing to one without checkpoint. */
+extern void sophia_checkpoint_rewind(const char *stream, const char *journal, int64 offset,
+									 bool forward);
+
 /*
  * Locks a checkpoint until the end of the transaction and returns its offset, -1 when there is none.  Raises 55P03 at once
  * when somebody else holds it.

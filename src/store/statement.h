@@ -9,7 +9,7 @@
 
 #include "executor/spi.h"
 
-#define STATEMENT_MAX_PARAMETERS 10
+#define STATEMENT_MAX_PARAMETERS 12
 
 /* A static one is prepared when it first runs, and kept. */
 typedef struct Statement

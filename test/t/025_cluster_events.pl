@@ -225,7 +225,7 @@ $node->safe_psql('postgres', 'ALTER SYSTEM SET sophia_stack.enabled = off');
 $node->reload;
 ok($node->poll_query_until('postgres', "SELECT current_setting('sophia_stack.enabled')", 'off'), 'switched off');
 $users->write($p->outside({ id => 'u5' }));
-is($node->rows("SELECT sophia.await_stream('users', '2500 ms')"), 'f', 'a paused worker answers nobody');
+like(scalar $node->error_of("SELECT sophia.await_stream('users', '2500 ms')"), qr/^55000: the workers are paused/, 'nobody waits for a paused worker');
 is(ids('slack_raw.users', 'u5'), '', 'and writes nothing');
 is($node->status('users', 'state, last_error'), 'running|sophia_stack.enabled is off', 'the status says why');
 $node->safe_psql('postgres', 'ALTER SYSTEM SET sophia_stack.enabled = on');

@@ -140,12 +140,29 @@ test_tombstones(void)
 	   "a tombstone of an unknown key is remembered");
 }
 
+static void
+test_replay(void)
+{
+	RowState state = row("{\"id\":1,\"a\":1}", 10, 50, true);
+	Document again = document("{\"id\":1,\"a\":2}", 9, 120);
+
+	again.rewound_from = 100;
+	ok(sophia_reduce(&state, &again, REDUCE_MERGE, &arena) == REDUCE_NOTHING &&
+		   number(&state.doc, "a") == 1,
+	   "what is read again does not change a row of a document before the beginning");
+	state.offset = 110;
+	ok(sophia_reduce(&state, &again, REDUCE_MERGE, &arena) == REDUCE_APPLIED &&
+		   number(&state.doc, "a") == 2,
+	   "it does change a row of a document behind it");
+}
+
 int
 main(void)
 {
 	test_newer();
 	test_other_journal();
 	test_tombstones();
+	test_replay();
 	sophia_json_parser_free(&parser);
 	sophia_arena_free(&arena);
 	done_testing();
