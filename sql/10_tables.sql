@@ -50,6 +50,7 @@ CREATE TABLE sophia.checkpoints (
   documents_deleted bigint NOT NULL DEFAULT 0,
   documents_dead bigint NOT NULL DEFAULT 0,
   last_document_at timestamptz,
+  revision bigint NOT NULL DEFAULT 0,
   rewound_from bigint NOT NULL DEFAULT 0,
   rewound_until bigint NOT NULL DEFAULT 0,
   begun_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -70,6 +71,7 @@ COMMENT ON COLUMN sophia.checkpoints.documents_reduced IS 'of the applied: those
 COMMENT ON COLUMN sophia.checkpoints.documents_deleted IS 'of the applied: tombstones';
 COMMENT ON COLUMN sophia.checkpoints.documents_dead IS 'documents that became dead letters, whatever became of these';
 COMMENT ON COLUMN sophia.checkpoints.last_document_at IS 'publication time (from its uuid) of the last document applied';
+COMMENT ON COLUMN sophia.checkpoints.revision IS 'when a broker''s cluster made the journal (createRevision), by which one that was deleted and made again is told from the earlier one; 0 = not known';
 COMMENT ON COLUMN sophia.checkpoints.anomalies IS 'how often a producer broke the rules of its sequence, or wrote what is neither data nor known: see stream_events';
 
 COMMENT ON COLUMN sophia.checkpoints.rewound_from IS 'where the last rewind went to';
@@ -143,8 +145,8 @@ CREATE TABLE sophia.stream_events (
 COMMENT ON TABLE sophia.stream_events IS 'what journals hold beside data, and what went wrong in the sequences of producers';
 COMMENT ON SEQUENCE sophia.stream_events_id_seq IS 'numbers the events';
 COMMENT ON COLUMN sophia.stream_events.begin_offset IS 'offset of the document in its journal that the event is about';
-COMMENT ON COLUMN sophia.stream_events.event IS 'backfill_begin, backfill_complete, control, ack_content, outside_in_transaction, partial_ack, deep_rollback, set_aside, read_again or history_gone';
-COMMENT ON COLUMN sophia.stream_events.clock IS 'clock of the document, an unsigned 64-bit value kept in the bits of a bigint';
+COMMENT ON COLUMN sophia.stream_events.event IS 'backfill_begin, backfill_complete, control, ack_content, outside_in_transaction, partial_ack, deep_rollback, set_aside, read_again, history_gone or made_again';
+COMMENT ON COLUMN sophia.stream_events.clock IS 'clock of the document, an unsigned 64-bit value kept in the bits of a bigint; 0 = the event is about none';
 COMMENT ON COLUMN sophia.stream_events.published_at IS 'publication time of the document, from its clock';
 COMMENT ON COLUMN sophia.stream_events.document IS 'the bytes of a document that is no data, as they stand in the journal; NULL where the event is about others';
 

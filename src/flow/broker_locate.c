@@ -43,7 +43,7 @@ post_locate(Broker *broker, BrokerJournal *journal)
 		&body,
 		",\"offset\":\"0\",\"block\":false,\"metadataOnly\":true,\"beginModTime\":\"" INT64_FORMAT
 		"\",\"minEtcdRevision\":\"" INT64_FORMAT "\"}",
-		(int64) timestamptz_to_time_t(broker->source->locate_time), journal->create_revision);
+		(int64) timestamptz_to_time_t(broker->source->locate_time), journal->entry->revision);
 	sent =
 		sophia_broker_post(broker, &journal->locate, "/v1/journals/read", &body, CALL_TIMEOUT_MS);
 	pfree(body.data);

@@ -41,6 +41,7 @@ typedef struct Journal
 	int64 next_offset;	/* committed */
 	int64 rewound_from; /* of the last rewind, see sophia.checkpoints */
 	int64 rewound_until;
+	int64 revision;		 /* listed->revision when it was opened */
 	int64 stored_head;	 /* write head as stored with the checkpoint */
 	int64 head_saved_at; /* sophia_clock_ms() */
 	int64 searched;		 /* no line ends before this offset */

@@ -31,7 +31,8 @@ typedef struct SourceJournal
 	char *name;		  /* full journal name */
 	int64 write_head; /* offset past the last byte; -1 while unknown */
 	bool removed;	  /* was listed once and is gone now */
-	int64 located;	  /* see Source.locate_time; -1 = not known (yet) */
+	int64 revision; /* another one: it was deleted and made again, and is another journal; 0 = not known */
+	int64 located; /* see Source.locate_time; -1 = not known (yet) */
 } SourceJournal;
 
 /*

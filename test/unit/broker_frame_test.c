@@ -6,6 +6,7 @@
 #include "flow/broker_frame.h"
 
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "tap.h"
@@ -220,9 +221,44 @@ test_invalid(const char *line)
 	sophia_buffer_free(&input);
 }
 
+/* What a frame tells of where its fragment lies, and what it must be. */
+static void
+test_fragment(const char *written, const char *url)
+{
+	char line[2048];
+	char got[64] = "";
+	ByteBuffer input = {0};
+	FrameScanner scanner = {0};
+	Frame frame;
+
+	snprintf(line, sizeof(line),
+			 "{\"result\":{\"status\":\"OK\",\"offset\":\"16\",\"fragment\":" FRAGMENT
+			 ",\"fragmentUrl\":\"%s\"}}\n",
+			 written);
+	sophia_buffer_append(&input, line, strlen(line));
+	ok(sophia_frame_next(&scanner, &input, false, &frame) == FRAME_METADATA &&
+		   frame.sum[0] == UINT64_C(11654237732518350195) &&
+		   frame.sum[1] == UINT64_C(4864798383187981773) && frame.sum[2] == UINT64_C(3720909592) &&
+		   frame.extension != NULL && strcmp(frame.extension, ".gz") == 0,
+	   "a fragment's sum and codec");
+	ok(sophia_frame_url(&frame, got, sizeof(got)) == (url != NULL) &&
+		   (url == NULL || strcmp(got, url) == 0),
+	   "URL %s", written);
+	sophia_buffer_free(&input);
+}
+
 int
 main(void)
 {
+	test_fragment("https://store.example/a%252F.gz?x=1\\u0026y=2",
+				  "https://store.example/a%252F.gz?x=1&y=2");
+	test_fragment("https:\\/\\/store.example\\/a", "https://store.example/a");
+	test_fragment("", NULL);
+	test_fragment("https://store.example/a b", NULL);
+	test_fragment("https://store.example/\\u000aHost: x", NULL);
+	test_fragment("https://store.example/\\u00", NULL);
+	test_fragment("https://store.example/\\u20ac", NULL);
+	test_fragment("https://store.example/a-name-that-has-no-room-in-64-bytes-of-a-url", NULL);
 	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
 		test_shape(&shapes[i]);
 	for (size_t step = 1; step <= 64; step = step * 2 + 1)
