@@ -132,11 +132,18 @@ start_reading(Broker *broker, Reader *reader)
 	return sent;
 }
 
+/* True when content holds whole lines only. */
+static bool
+at_line_end(const ByteBuffer *content)
+{
+	return buffer_size(content) == 0 || content->data[content->end - 1] == '\n';
+}
+
 /* Forgets the last line of content, which has no end. */
 static void
 drop_partial_line(ByteBuffer *content)
 {
-	while (buffer_size(content) > 0 && content->data[content->end - 1] != '\n')
+	while (!at_line_end(content))
 		content->end--;
 }
 
@@ -157,7 +164,7 @@ jump(Broker *broker, Reader *reader, int64 to)
 							 "the broker went back to a smaller offset");
 		fail_call(broker, reader);
 	}
-	else if (buffer_size(content) > 0 && content->data[content->end - 1] != '\n')
+	else if (!at_line_end(content))
 	{
 		drop_partial_line(content);
 		sophia_broker_fail(broker, reader, ERRCODE_DATA_CORRUPTED, false,
@@ -348,7 +355,7 @@ answer_ended(Broker *broker, Reader *reader)
 							   "the broker ends each read of journal \"%s\" without an answer",
 							   reader->journal);
 		/* An expired token ends like this too, for the seconds that clocks may differ. */
-		sophia_secret_clear(&broker->token);
+		broker->access.kind->doubt(&broker->access);
 		back_off(reader);
 	}
 }
@@ -434,10 +441,14 @@ sophia_broker_pump_reader(Reader *reader)
 			sophia_broker_works(broker, reader);
 			return PG_INT64_MAX;
 		}
+		if (!sophia_broker_ready(broker))
+			return PG_INT64_MAX;
 		if (sophia_clock_ms() < state->retry_at || !start_reading(broker, reader))
 			return state->retry_at;
 	}
 	take_frames(broker, reader);
+	if (sophia_broker_outdated(broker, &state->call) && at_line_end(&reader->content))
+		restart_reader(reader, 0);
 	return state->call.request != NULL ? watch_silence(broker, reader) : state->retry_at;
 }
 

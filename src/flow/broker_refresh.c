@@ -152,6 +152,8 @@ end_refresh(Broker *broker)
 	broker->refresh_at = now + REFRESH_INTERVAL_MS;
 	sophia_backoff_reset(&broker->refresh_backoff);
 	sophia_broker_works(broker, broker);
+	if (!broker->lacking)
+		sophia_access_lacks_nothing(&broker->access);
 	if (broker->source->refresh_done < broker->wanted_seen)
 		broker->source->refresh_done = broker->wanted_seen;
 }
@@ -168,6 +170,11 @@ post_list(Broker *broker)
 								  "{\"name\":\"estuary.dev/collection\",\"value\":");
 	/* The empty value stands for any. */
 	escape_json(&body, broker->source->collection != NULL ? broker->source->collection : "");
+	if (broker->access.prefix != NULL)
+	{
+		appendStringInfoString(&body, "},{\"name\":\"name\",\"prefix\":true,\"value\":");
+		escape_json(&body, broker->access.prefix);
+	}
 	appendStringInfoString(&body, "}]}},\"watch\":false}");
 	sent = sophia_broker_post(broker, &broker->list, "/v1/journals/list", &body, CALL_TIMEOUT_MS);
 	pfree(body.data);
@@ -186,16 +193,48 @@ begin_refresh(Broker *broker)
 	broker->refresh++;
 	broker->wanted_seen = broker->source->refresh_wanted;
 	broker->refresh_failed = false;
+	broker->lacking = false;
 	broker->relist = false;
 	/* A token may have been replaced while the old one was still good. */
-	sophia_secret_clear(&broker->token);
+	broker->access.kind->doubt(&broker->access);
 	post_list(broker);
+}
+
+void
+sophia_broker_list_anew(Broker *broker)
+{
+	ListCell *cell;
+
+	sophia_broker_end(&broker->list);
+	foreach(cell, broker->journals)
+	{
+		BrokerJournal *journal = lfirst(cell);
+
+		sophia_broker_end(&journal->head);
+		journal->head_wanted = false;
+	}
+	broker->phase = REFRESH_IDLE;
+	broker->refresh_failed = false;
+	broker->refresh_at = sophia_clock_ms();
+}
+
+/* Something is missing: it is gone, or it will be looked for again. */
+static bool
+note_absence(Broker *broker)
+{
+	bool gone = sophia_access_believes_absence(&broker->access);
+
+	broker->lacking = true;
+	if (!gone)
+		broker->refresh_failed = true;
+	return gone;
 }
 
 /* Wants the heads of what was listed, and of what was there before and not listed now. */
 static void
 begin_heads(Broker *broker)
 {
+	bool any = false;
 	ListCell *cell;
 
 	broker->phase = REFRESH_HEADS;
@@ -204,11 +243,14 @@ begin_heads(Broker *broker)
 		BrokerJournal *journal = lfirst(cell);
 		bool listed = journal->listed == broker->refresh;
 
+		any |= listed;
 		if (listed && journal->suspended_at >= 0)
 			journal->entry->write_head = journal->suspended_at;
 		else
 			journal->head_wanted = !journal->entry->removed;
 	}
+	if (!any)
+		note_absence(broker);
 }
 
 static void
@@ -217,7 +259,7 @@ fail_listing(Broker *broker)
 	sophia_broker_end(&broker->list);
 	if (sophia_broker_retry(broker, &broker->list, broker, "could not list journals"))
 	{
-		post_list(broker);
+		sophia_broker_list_anew(broker);
 		return;
 	}
 	broker->refresh_failed = true;
@@ -355,7 +397,7 @@ take_head(Broker *broker, BrokerJournal *journal, const Frame *frame)
 	}
 	else if (frame->status == BROKER_JOURNAL_NOT_FOUND && !listed)
 	{
-		journal->entry->removed = true;
+		journal->entry->removed = note_absence(broker);
 		sophia_broker_end(&journal->head);
 	}
 	else
@@ -410,6 +452,8 @@ continue_heads(Broker *broker)
 
 		if (!journal->head_wanted || running == HEADS_AT_ONCE)
 			continue;
+		if (!sophia_broker_ready(broker))
+			return;
 		post_head(broker, journal);
 		running += journal->head.request != NULL;
 	}
@@ -434,7 +478,11 @@ int64
 sophia_broker_refresh(Broker *broker)
 {
 	if (broker->phase == REFRESH_IDLE && refresh_due(broker) <= sophia_clock_ms())
+	{
+		if (!sophia_broker_ready(broker))
+			return PG_INT64_MAX;
 		begin_refresh(broker);
+	}
 	if (broker->phase == REFRESH_LISTING)
 		continue_listing(broker);
 	if (broker->phase == REFRESH_HEADS)

@@ -14,9 +14,10 @@ static void
 broker_pump(Source *source)
 {
 	Broker *broker = source->private;
-	int64 next = sophia_broker_refresh(broker);
+	int64 next = broker->access.kind->pump(&broker->access);
 	ListCell *cell;
 
+	next = Min(next, sophia_broker_refresh(broker));
 	foreach(cell, source->readers)
 		next = Min(next, sophia_broker_pump_reader(lfirst(cell)));
 	source->wake_at =
@@ -31,6 +32,8 @@ broker_open(Source *source)
 	Broker *broker = palloc0(sizeof(Broker));
 
 	broker->source = source;
+	broker->access.kind = &sophia_access_fixed;
+	broker->access.source = source;
 	sophia_backoff_init(&broker->refresh_backoff,
 						(uint64) (uintptr_t) broker ^ (uint64) MyProcPid << 32);
 	source->private = broker;
@@ -45,7 +48,7 @@ broker_close(Source *source)
 	foreach(cell, broker->journals)
 		sophia_broker_end(&((BrokerJournal *) lfirst(cell))->head);
 	sophia_broker_end(&broker->list);
-	sophia_secret_clear(&broker->token);
+	broker->access.kind->close(&broker->access);
 }
 
 const SourceKind sophia_source_broker = {
