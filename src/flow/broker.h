@@ -2,7 +2,8 @@
  * broker.h
  *		What the parts of the broker source share: source_broker.c (the kind), broker_reader.c
  *		(reading), broker_refresh.c (journals and their heads), broker_call.c (requests and their
- *		failures), broker_access.h (address and token).
+ *		failures), broker_access.h (address and token),
+ *		source_estuary.c (the kind whose access is handed out).
  */
 #ifndef SOPHIA_BROKER_H
 #define SOPHIA_BROKER_H
@@ -64,6 +65,7 @@ typedef struct Broker
 	BrokerAccess access;
 	List *journals;		 /* of BrokerJournal * */
 	const void *failing; /* whose failure the source's error is; NULL = nobody's */
+	uint64 access_seen;	 /* the number of the access that was acted on */
 
 	RefreshPhase phase;
 	uint64 refresh;		/* number of the running refresh, or the last one */
@@ -76,6 +78,15 @@ typedef struct Broker
 	BrokerCall list;
 	int list_messages; /* taken of the running listing */
 } Broker;
+
+/* ---- source_broker.c ---- */
+
+/* open of a kind whose address and token come from that access; source->private is the Broker. */
+extern void sophia_broker_open(Source *source, const BrokerAccessKind *access);
+
+/* pump and close of a kind. */
+extern void sophia_broker_pump(Source *source);
+extern void sophia_broker_close(Source *source);
 
 /* ---- broker_call.c ---- */
 

@@ -13,7 +13,8 @@
 /* Bytes that a reader holds ahead of the worker before the source stops appending. */
 #define READ_AHEAD ((size_t) 8 * 1024 * 1024)
 
-static const SourceKind *const kinds[] = {&sophia_source_fragments, &sophia_source_broker};
+static const SourceKind *const kinds[] = {&sophia_source_fragments, &sophia_source_broker,
+										  &sophia_source_estuary};
 
 const SourceKind *
 sophia_source_kind(const char *name)
