@@ -166,7 +166,7 @@ follow('lured');
 wait_for_error('lured', 'no access to "acme/lured": the control plane redirects to another place', 'a redirection to another place is not followed');
 ok($node->await_stream('lured'), 'but asked again');
 is(scalar(grep { $_->{query} ne '' } requests('lured')), 0, 'where it was asked before');
-is(IO::Select->new($elsewhere)->can_read(0), 0, 'and nobody else saw the refresh token');
+ok(!IO::Select->new($elsewhere)->can_read(0), 'and nobody else saw the refresh token');
 
 # ---- refusals ----
 
@@ -251,10 +251,10 @@ wait_for("SELECT EXISTS (SELECT FROM slack_raw.users WHERE id = 'narrow 1')", 'w
 $writer = collection('narrowed', lifetime => 4);
 follow('narrowed');
 ok($node->await_stream('narrowed'), 'a token of the right scope at first');
-$plane->collection('acme/narrowed', lifetime => 3600, scope => 'acme/other/');
+$plane->collection('acme/narrowed', lifetime => 3600);
+$plane->answer('acme/narrowed', { grant => { scope => 'acme/other/' } });
 my $before = requests('narrowed');
 ok(eventually(sub { requests('narrowed') > $before }), 'then one that covers another journal');
-$plane->collection('acme/narrowed', scope => undef);
 append($writer, 'narrowed 2');
 ok($node->await_stream('narrowed'), 'is not believed');
 is(applied('narrowed'), 2, 'and the journal is read on');

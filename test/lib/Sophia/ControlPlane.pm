@@ -79,7 +79,7 @@ sub collection
 }
 
 # Puts answers about a collection before what is due: { retryMillis => … }, { redirect => seconds, location => … },
-# or { status => …, body => … }.
+# { status => …, body => … }, or { grant => { … } }, parameters of collection() for one time.
 sub answer
 {
 	my ($self, $name, @answers) = @_;
@@ -154,7 +154,9 @@ sub _answer_client
 		my ($state) = @_;
 		$user = _user_of($state, $headers{authorization} // '');
 		my $planned = shift @{ $state->{answers}{$about} // [] };
-		($status, $content, @more) = $planned ? _planned($planned, $path) : $self->_due($state, $method, $path, $user, $request, $about);
+		($status, $content, @more) = $planned && !$planned->{grant}
+		  ? _planned($planned, $path)
+		  : $self->_due($state, $method, $path, $user, $request, $about, $planned ? $planned->{grant} : {});
 	});
 	my $known = { about => $about, time => time, path => $path, query => $query, request => $request,
 		user => $user ? $user->{name} : undef, status => $status };
@@ -197,7 +199,7 @@ sub _rfc3339
 
 sub _due
 {
-	my ($self, $state, $method, $path, $user, $request, $about) = @_;
+	my ($self, $state, $method, $path, $user, $request, $about, $once) = @_;
 	my $whole = $path eq '/authorize/user/prefix';
 	return (404, 'no such page') if $method ne 'POST' || (!$whole && $path ne '/authorize/user/collection');
 	return (401, 'invalid refresh token') if !$user;
@@ -211,7 +213,7 @@ sub _due
 	return (403, "$user->{name} is not authorized to $about for Read")
 	  if ($request->{capability} // 'read') ne 'read' || !grep { index($about, $_) == 0 } @{ $user->{read} };
 	return (503, "data-plane is cordoned for migration") if $known->{down};
-	return (200, $json->encode($self->_grant($known, $user, $whole, $about)));
+	return (200, $json->encode($self->_grant({ %$known, %$once }, $user, $whole, $about)));
 }
 
 # Empty members are left out; a prefix gets access to reactors, too.
