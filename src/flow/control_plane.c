@@ -50,7 +50,8 @@ typedef struct Demand
 {
 	uint64 number; /* of the access that it was raised for last */
 	int count;	   /* raised, each soon after a grant */
-	int64 due;	   /* when it is met */
+	int64 due;	   /* not met before */
+	bool met;	   /* another token is on its way */
 } Demand;
 
 typedef struct ControlPlane
@@ -237,6 +238,21 @@ token_life_ms(const char *token)
 	return Max(Min(life, 24 * 3600), 0) * 1000;
 }
 
+/* Takes over what journals' names begin with; another prefix means another generation. */
+static void
+take_prefix(BrokerAccess *access, const char *granted)
+{
+	const Source *source = access->source;
+	const char *prefix = source->collection != NULL ? granted : source->prefix;
+
+	if (access->prefix != NULL && prefix != NULL && strcmp(access->prefix, prefix) != 0)
+		ereport(LOG, (errmsg("collection \"%s\" was reset: its journals now begin with \"%s\"",
+							 source->collection, prefix),
+					  errdetail("Journals that begin with \"%s\" are not read any further.",
+								access->prefix)));
+	replace_text(access, &access->prefix, prefix);
+}
+
 static void
 take_grant(ControlPlane *plane, Authorization *granted)
 {
@@ -254,8 +270,7 @@ take_grant(ControlPlane *plane, Authorization *granted)
 		return;
 	}
 	replace_text(access, &access->address, granted->address);
-	replace_text(access, &access->prefix,
-				 access->source->collection != NULL ? granted->prefix : access->source->prefix);
+	take_prefix(access, granted->prefix);
 	sophia_secret_clear(&access->token);
 	access->token.value = granted->token;
 	access->token.length = strlen(granted->token);
@@ -365,7 +380,8 @@ plane_prepare(BrokerAccess *access, char *error, size_t error_size)
 }
 
 /*
- * Raises a demand; true when its time has come.  An operation under way meets it when it is granted.
+ * Raises a demand, which happens again and again while there is a reason; true when it is met.  An
+ * operation that is under way by then meets it.
  */
 static bool
 raise_demand(ControlPlane *plane, Demand *demand)
@@ -374,18 +390,21 @@ raise_demand(ControlPlane *plane, Demand *demand)
 
 	if (demand->number != plane->access->number)
 	{
-		demand->number = plane->access->number;
+		int64 interval = (int64) DEMAND_INTERVAL_MS << Min(Max(demand->count - 1, 0), 10);
+
 		if (now - plane->granted_at > STEADY_MS)
 			demand->count = 0;
-		demand->due = demand->count == 0
-						  ? now
-						  : now + Min((int64) DEMAND_INTERVAL_MS << Min(demand->count - 1, 10),
-									  DEMAND_LONGEST_MS);
+		demand->number = plane->access->number;
+		demand->due = demand->count == 0 ? now : now + Min(interval, DEMAND_LONGEST_MS);
 		demand->count++;
-		if (plane->started == 0)
-			plane->ask_at = Min(plane->ask_at, demand->due);
+		demand->met = false;
 	}
-	return now >= demand->due;
+	if (demand->met || now < demand->due)
+		return demand->met;
+	demand->met = true;
+	if (plane->started == 0)
+		plane->ask_at = now;
+	return true;
 }
 
 /*

@@ -24,7 +24,7 @@ static void
 drop_old_generation(Broker *broker)
 {
 	const char *prefix = broker->access.prefix;
-	int dropped = 0;
+	bool dropped = false;
 	ListCell *cell;
 
 	if (prefix == NULL || broker->source->collection == NULL)
@@ -35,17 +35,10 @@ drop_old_generation(Broker *broker)
 
 		if (journal->entry->removed || begins_with(journal->entry->name, prefix))
 			continue;
-		journal->entry->removed = true;
-		dropped++;
+		journal->entry->removed = dropped = true;
 	}
-	if (dropped == 0)
-		return;
-	ereport(LOG, (errmsg("collection \"%s\" was reset: its journals now begin with \"%s\"",
-						 broker->source->collection, prefix),
-				  errdetail("%d journals of before are not read any further; the new ones are read "
-							"from their beginning.",
-							dropped)));
-	sophia_broker_list_anew(broker);
+	if (dropped)
+		sophia_broker_list_anew(broker);
 }
 
 static void
