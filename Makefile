@@ -6,7 +6,7 @@ EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" sophia_stack.
 
 SOURCES = src/sophia_stack.c $(sort $(wildcard src/*/*.c))
 OBJS = $(SOURCES:.c=.o)
-C_FILES = $(wildcard src/*.[ch] src/*/*.[ch] test/unit/*.[ch])
+C_FILES = $(wildcard src/*.[ch] src/*/*.[ch] test/unit/*.[ch] test/fuzz/*.[ch])
 SQL_PIECES = $(sort $(wildcard sql/[0-9]*.sql))
 
 DATA = $(wildcard sql/updates/*--*--*.sql)
@@ -22,9 +22,9 @@ PG_CPPFLAGS = -Isrc -DSOPHIA_STACK_VERSION='"$(EXTVERSION)"' -fvisibility=hidden
   -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
   -Wno-declaration-after-statement
 SHLIB_LINK = -lcurl -ljson-c -lz -lcrypto
-EXTRA_CLEAN = test/unit/bin tmp_check
+EXTRA_CLEAN = test/unit/bin test/fuzz/bin tmp_check
 
-STANDALONE = check format lint unit quickstart quickstart-stop
+STANDALONE = check check-sanitized format fuzz lint unit quickstart quickstart-stop
 ifneq ($(filter $(STANDALONE),$(MAKECMDGOALS)),)
 
 # Goals that need no pg_config.  test/run and the quickstart install what they lack themselves.
@@ -35,8 +35,12 @@ endif
 
 check:
 	test/run
+check-sanitized:
+	SANITIZE=1 test/run
 format:
 	clang-format-14 -i $(C_FILES)
+fuzz:
+	test/fuzz/run
 lint:
 	test/lint/run
 unit:

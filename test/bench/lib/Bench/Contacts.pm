@@ -1,6 +1,6 @@
 # Contacts of HubSpot as its capture writes them, as the content of one journal: documents of about 800 bytes, ids that
 # grow, e-mail addresses in random order, one producer, transactions of many documents with their acknowledgement.
-# The same seed gives the same bytes.
+# The same seed gives the same values, whatever the clock.
 package Bench::Contacts;
 use strict;
 use warnings;
@@ -16,13 +16,14 @@ my @title = ('Buyer', 'Head of Production', 'Maintenance Engineer', 'Plant Manag
 my @stage = qw(lead subscriber opportunity customer evangelist marketingqualifiedlead);
 my @state = qw(NEW OPEN IN_PROGRESS CONNECTED UNQUALIFIED);
 
-# A source of contacts.  Parameters: transaction, documents in one.
+# A source of contacts.  Parameters: transaction, documents in one; seed (default 1); days, how much later than others
+# its documents are published (default 0).  Only one source can be in use at a time.
 sub new
 {
 	my ($class, %p) = @_;
-	my $clock = Sophia::Documents::clock_of(START);
+	my $clock = Sophia::Documents::clock_of(START + 86_400 * ($p{days} // 0));
 
-	srand 1;
+	srand($p{seed} // 1);
 	return bless {
 		transaction => $p{transaction},
 		producer => Sophia::Documents->producer(PRODUCER, $clock),
@@ -43,19 +44,20 @@ sub transaction
 	my $n = $at_most < $self->{transaction} ? $at_most : $self->{transaction};
 	my $lines = '';
 
-	$lines .= $self->{producer}->raw($self->_document) for 1 .. $n;
+	$lines .= $self->{producer}->raw($self->_document($self->{id}++)) for 1 .. $n;
 	$self->{documents} += $n;
 	$self->{bytes} += length($lines) - $n;
 	return $lines . $self->{producer}->ack;
 }
 
-sub _any { return $_[int rand @_] }
+# One of its arguments.
+sub any { return $_[int rand @_] }
 
+# The text of the document with that id.
 sub _document
 {
-	my ($self) = @_;
-	my $id = $self->{id}++;
-	my ($first, $last) = (_any(@first), _any(@last));
+	my ($self, $id) = @_;
+	my ($first, $last) = (any(@first), any(@last));
 	my $company = 1 + int rand 50_000;
 	my $serial = int rand 1_000_000_000;
 	my ($created, $updated) = map { sprintf '2026-%02d-%02dT%02d:%02d:%02d.%03dZ', 1 + rand 12, 1 + rand 28, rand 24,
@@ -67,9 +69,9 @@ sub _document
 	  . qq("properties":{"associatedcompanyid":"$company","company":"Company no $company","createdate":"$created",)
 	  . qq("email":"$mail\@example.com","firstname":"$first","hs_additional_emails":null,)
 	  . qq("hs_calculated_phone_number":"+49$serial",)
-	  . qq("hs_lead_status":") . _any(@state) . qq(","hs_merged_object_ids":null,)
-	  . qq("hs_object_id":"$id","hubspot_owner_id":"$owner","jobtitle":") . _any(@title)
-	  . qq(","lastmodifieddate":"$updated","lastname":"$last","lifecyclestage":") . _any(@stage)
+	  . qq("hs_lead_status":") . any(@state) . qq(","hs_merged_object_ids":null,)
+	  . qq("hs_object_id":"$id","hubspot_owner_id":"$owner","jobtitle":") . any(@title)
+	  . qq(","lastmodifieddate":"$updated","lastname":"$last","lifecyclestage":") . any(@stage)
 	  . qq(","mobilephone":null,"phone":"0049 $serial"},"updatedAt":"$updated",)
 	  . qq("url":"https://app.hubspot.com/contacts/4400123/record/0-1/$id"});
 }

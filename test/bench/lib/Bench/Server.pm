@@ -105,18 +105,17 @@ sub sql
 	return $text;
 }
 
-# The pid of the ingest worker, waited for.
-sub worker
+# Waits, a minute at most, until a query says true.
+sub wait_until
 {
-	my ($self) = @_;
+	my ($self, $query) = @_;
 
 	for (1 .. 600)
 	{
-		my $pid = $self->sql('SELECT sophia.worker_pid()');
-		return $pid if $pid ne '';
+		return if $self->sql($query) eq 't';
 		sleep 0.1;
 	}
-	die "no ingest worker appeared\n";
+	die "not so within a minute: $query\n";
 }
 
 sub stop
