@@ -54,10 +54,10 @@ static FetchStatus pg_attribute_printf(3, 4)
 }
 
 BrokerFragment *
-sophia_broker_fetch(const char *url, const FragmentName *name, int64 from, char *error,
-					size_t error_size)
+sophia_broker_fetch(MemoryContext context, const char *url, const FragmentName *name, int64 from,
+					char *error, size_t error_size)
 {
-	BrokerFragment *fragment = palloc0(sizeof(BrokerFragment));
+	BrokerFragment *fragment = MemoryContextAllocZero(context, sizeof(BrokerFragment));
 	const char *headers[] = {sophia_fragment_name_codec(name) == FRAGMENT_GZIP
 								 ? "Accept-Encoding: gzip"
 								 : "Accept-Encoding: identity",

@@ -30,11 +30,12 @@ typedef struct BrokerFragment BrokerFragment;
 
 /*
  * Starts to fetch the fragment `name` from `url`, an http or https URL; content will be appended
- * from the journal's offset `from` on, which lies in it.  Allocates in the current memory context.
- * NULL when that is not possible, with the reason in `error`.
+ * from the journal's offset `from` on, which lies in it.  NULL when that is not possible, with the
+ * reason in `error`.
  */
-extern BrokerFragment *sophia_broker_fetch(const char *url, const FragmentName *name, int64 from,
-										   char *error, size_t error_size);
+extern BrokerFragment *sophia_broker_fetch(MemoryContext context, const char *url,
+										   const FragmentName *name, int64 from, char *error,
+										   size_t error_size);
 
 /* One turn, which appends up to `room` bytes to content. */
 extern FetchStatus sophia_broker_fetch_turn(BrokerFragment *fragment, ByteBuffer *content,

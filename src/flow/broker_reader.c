@@ -41,6 +41,9 @@
 /* Times that a fragment is fetched from its store before it is read through the broker. */
 #define FETCH_TRIES 3
 
+/* A store that is of no use is left alone for so long. */
+#define STORE_REST_MS (60 * 1000)
+
 /* Room for a signed URL. */
 #define URL_SIZE 8192
 
@@ -67,6 +70,7 @@ typedef struct BrokerReader
 	BrokerFragment *fragment; /* being fetched from its store; NULL = none */
 	int64 fetched;			  /* begin of the fragment that was fetched last, -1 = none */
 	int fetch_failures;		  /* of that one */
+	int64 fetch_at;			  /* no store is asked before this, by sophia_clock_ms() */
 
 	bool doubted;		   /* the journal may be written anew: the next read begins before */
 	char overlap[OVERLAP]; /* what stands before, as far as it is read twice */
@@ -434,13 +438,14 @@ begin_fetch(Broker *broker, Reader *reader, const Frame *frame)
 	char error[256];
 	FragmentName name;
 
-	if (frame->fragment_begin == state->fetched && state->fetch_failures >= FETCH_TRIES)
+	if (sophia_clock_ms() < state->fetch_at ||
+		(frame->fragment_begin == state->fetched && state->fetch_failures >= FETCH_TRIES))
 		return false;
 	if (!sophia_frame_url(frame, url, sizeof(url)) || !url_allowed(broker, url) ||
 		!fragment_name(frame, &name) || name.begin > frame->offset ||
 		name.end <= reader_position(reader))
 		return false;
-	state->fragment = sophia_broker_fetch(url, &name, frame->offset, error, sizeof(error));
+	state->fragment = sophia_broker_fetch(reader->source->context, url, &name, frame->offset, error, sizeof(error));
 	explicit_bzero(url, sizeof(url));
 	if (state->fragment == NULL)
 		return false;
@@ -475,6 +480,8 @@ fetch_failed(Broker *broker, Reader *reader, bool useless)
 					   "could not fetch bytes " INT64_FORMAT " to " INT64_FORMAT
 					   " of journal \"%s\" from their store: %s",
 					   name->begin, name->end, reader->journal, error);
+	if (state->fetch_failures >= FETCH_TRIES && !useless)
+		state->fetch_at = sophia_clock_ms() + STORE_REST_MS;
 	if (state->fetch_failures >= FETCH_TRIES)
 		ereport(LOG, (errmsg("bytes " INT64_FORMAT " to " INT64_FORMAT
 							 " of journal \"%s\" are read through the broker",

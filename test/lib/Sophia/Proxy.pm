@@ -47,7 +47,7 @@ use POSIX ();
 use Socket qw(AF_UNIX SOCK_STREAM PF_UNSPEC SOL_SOCKET SO_LINGER);
 use Time::HiRes qw(time);
 
-use constant { BLOCK => 65536, EOL => "\r\n", URL_LIFETIME => 60, REMEMBERED => 1000 };
+use constant { BLOCK => 65536, EOL => "\r\n", URL_LIFETIME => 60 };
 
 my $json = JSON::PP->new->canonical->utf8->allow_nonref;
 
@@ -62,7 +62,7 @@ sub new
 		upstream => ($broker ? $broker->address : $behind) =~ s{^http://|/$}{}gr,
 		file_root => $broker ? $broker->file_root : undef,
 		faults => 0 }, $class;
-	$self->_change(sub { +{ faults => [], requests => [] } });
+	$self->_change(sub { +{ faults => [] } });
 	my $listener = _listen(0);
 	$self->{port} = $listener->sockport;
 	socketpair $self->{control}, my $commands, AF_UNIX, SOCK_STREAM, PF_UNSPEC or croak "socketpair: $!";
@@ -117,12 +117,13 @@ sub clear
 	return;
 }
 
-# The last 1000 requests whose "METHOD /path" and body (joined by a space) match: hashes with method, path, headers (names
+# The requests so far whose "METHOD /path" and body (joined by a space) match: hashes with method, path, headers (names
 # in lower case), body, fault (the number of what struck it, or undef).
 sub requests
 {
 	my ($self, $pattern) = @_;
-	return grep { "$_->{method} $_->{path} $_->{body}" =~ ($pattern // qr//) } @{ $self->_state->{requests} };
+	my @requests = map { $json->decode($_) } split /\n/, _slurp("$self->{folder}/requests") // '';
+	return grep { !defined $pattern || "$_->{method} $_->{path} $_->{body}" =~ $pattern } @requests;
 }
 
 # The number of open connections, and breaking them.
@@ -197,8 +198,9 @@ sub _judge
 		my ($state) = @_;
 		($fault) = grep { _fits($_, $request) && $_->{skip}-- <= 0 } @{ $state->{faults} };
 		$fault->{applied}++ if $fault;
-		push @{ $state->{requests} }, { %$request, fault => $fault ? $fault->{number} : undef };
-		shift @{ $state->{requests} } if @{ $state->{requests} } > REMEMBERED;
+		open my $log, '>>', "$self->{folder}/requests" or die "$self->{folder}/requests: $!\n";
+		print $log $json->encode({ %$request, fault => $fault ? $fault->{number} : undef }), "\n";
+		close $log or die "close: $!\n";
 		$serve = $state->{serve};
 		return $state;
 	});
