@@ -12,9 +12,7 @@
  * read anew for each request, and wiped when the answer is there.
  *
  * A broker's token is renewed two minutes before it expires, in the background, and when the broker
- * refuses it or may hide journals for it: then at once, but sooner than STEADY_MS after the last
- * grant only once, and after that at intervals that double.  A token that is refused because one of
- * the clocks is ahead gets the time to become valid that way.
+ * refuses it or may hide journals for it (token_time.h).
  * Source: estuary/flow crates/models/src/authorizations.rs, crates/control-plane-api/src/server.
  */
 #include "postgres.h"
@@ -30,29 +28,16 @@
 #include "flow/authorization.h"
 #include "flow/broker.h"
 #include "flow/control_plane.h"
+#include "flow/token_time.h"
 
-#define ASK_TIMEOUT_MS	   30000L
-#define ANSWER_LIMIT	   ((size_t) 256 * 1024)
-#define SHORTEST_WAIT_MS   250
-#define LONGEST_WAIT_MS	   (10 * 60 * 1000)
-#define RENEW_AHEAD_MS	   (120 * 1000)
-#define SHORTEST_RENEW_MS  2000
-#define UNKNOWN_LIFE_MS	   (30 * 60 * 1000) /* of a token that does not say when it expires */
-#define STEADY_MS		   (60 * 1000)
-#define DEMAND_INTERVAL_MS (15 * 1000)
-#define DEMAND_LONGEST_MS  (5 * 60 * 1000)
+#define ASK_TIMEOUT_MS	 30000L
+#define ANSWER_LIMIT	 ((size_t) 256 * 1024)
+#define SHORTEST_WAIT_MS 250
+#define LONGEST_WAIT_MS	 (10 * 60 * 1000)
+#define UNKNOWN_LIFE_MS	 (30 * 60 * 1000) /* of a token that does not say when it expires */
 
 /* After a refusal for good, backoff is that many times as long: up to a minute. */
 #define DENIAL_FACTOR 12
-
-/* A reason to want another token than the current one before its time. */
-typedef struct Demand
-{
-	uint64 number; /* of the access that it was raised for last */
-	int count;	   /* raised, each soon after a grant */
-	int64 due;	   /* not met before */
-	bool met;	   /* another token is on its way */
-} Demand;
 
 typedef struct ControlPlane
 {
@@ -222,20 +207,14 @@ ask(ControlPlane *plane)
 
 /* How long a token that was just granted lasts. */
 static int64
-token_life_ms(const char *token)
+token_life(const char *token)
 {
-	int64 now = (int64) time(NULL);
-	int64 issued;
-	int64 expires;
-	int64 life;
+	int64_t issued;
+	int64_t expires;
 
 	if (!sophia_token_times(token, &issued, &expires))
 		return UNKNOWN_LIFE_MS;
-	/* a clock of ours that is ahead says little, one that is behind too much */
-	life = expires - now;
-	if (issued > 0 && (life <= 0 || expires - issued < life))
-		life = expires - issued;
-	return Max(Min(life, 24 * 3600), 0) * 1000;
+	return sophia_token_life_ms(issued, expires, (int64) time(NULL));
 }
 
 /* Takes over what journals' names begin with; another prefix means another generation. */
@@ -258,7 +237,7 @@ take_grant(ControlPlane *plane, Authorization *granted)
 {
 	BrokerAccess *access = plane->access;
 	const char *problem = sophia_host_address_problem(granted->address);
-	int64 life = token_life_ms(granted->token);
+	int64 life = token_life(granted->token);
 
 	if (problem != NULL || life == 0)
 	{
@@ -281,8 +260,7 @@ take_grant(ControlPlane *plane, Authorization *granted)
 	plane->refused = false;
 	plane->granted_at = sophia_clock_ms();
 	plane->expires_at = plane->granted_at + life;
-	plane->ask_at =
-		plane->granted_at + Max(Max(life - RENEW_AHEAD_MS, life / 2), SHORTEST_RENEW_MS);
+	plane->ask_at = plane->granted_at + sophia_token_renew_after_ms(life);
 	sophia_backoff_reset(&plane->backoff);
 	sophia_broker_works(broker_of(access), access);
 }
@@ -380,28 +358,18 @@ plane_prepare(BrokerAccess *access, char *error, size_t error_size)
 }
 
 /*
- * Raises a demand, which happens again and again while there is a reason; true when it is met.  An
- * operation that is under way by then meets it.
+ * Wants another token for a reason; true when one is on its way.  An operation that is under way
+ * will bring it.
  */
 static bool
-raise_demand(ControlPlane *plane, Demand *demand)
+demand_token(ControlPlane *plane, Demand *demand)
 {
+	uint64 number = plane->access->number;
 	int64 now = sophia_clock_ms();
+	bool met = demand->number == number && demand->met;
 
-	if (demand->number != plane->access->number)
-	{
-		int64 interval = (int64) DEMAND_INTERVAL_MS << Min(Max(demand->count - 1, 0), 10);
-
-		if (now - plane->granted_at > STEADY_MS)
-			demand->count = 0;
-		demand->number = plane->access->number;
-		demand->due = demand->count == 0 ? now : now + Min(interval, DEMAND_LONGEST_MS);
-		demand->count++;
-		demand->met = false;
-	}
-	if (demand->met || now < demand->due)
-		return demand->met;
-	demand->met = true;
+	if (met || !sophia_demand_raise(demand, number, plane->granted_at, now))
+		return met;
 	if (plane->started == 0)
 		plane->ask_at = now;
 	return true;
@@ -418,7 +386,7 @@ plane_refused(BrokerAccess *access, BrokerCall *call)
 
 	if (call->access_number == access->number && !plane->refused)
 	{
-		plane->refused = raise_demand(plane, &plane->refusal);
+		plane->refused = demand_token(plane, &plane->refusal);
 		return plane->refused;
 	}
 	return true;
@@ -435,7 +403,7 @@ plane_suspect(BrokerAccess *access)
 {
 	ControlPlane *plane = access->private;
 
-	raise_demand(plane, &plane->suspicion);
+	demand_token(plane, &plane->suspicion);
 }
 
 static void
