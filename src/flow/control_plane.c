@@ -93,7 +93,7 @@ sqlstate_of(AuthorizationKind kind)
 
 /*
  * Ends the operation without a grant.  Rights are given and collections are made elsewhere, so
- * everything but a request that is wrong in itself is tried again: soon when it may pass by itself,
+ * everything but a request that is wrong in itself, and always was, is tried again: soon when it may pass by itself,
  * in the end once a minute when somebody has to act.
  */
 static void
@@ -108,8 +108,8 @@ fail_operation(ControlPlane *plane, AuthorizationKind kind, const char *reason)
 	plane->ask_at =
 		sophia_clock_ms() + sophia_backoff_next(&plane->backoff) * (passing ? 1 : DENIAL_FACTOR);
 	sophia_broker_fail(broker_of(plane->access), plane->access, sqlstate_of(kind),
-					   kind == AUTHORIZATION_REJECTED, "no access to \"%s\": %s",
-					   what != NULL ? what : "", reason);
+					   kind == AUTHORIZATION_REJECTED && plane->access->number == 0,
+					   "no access to \"%s\": %s", what != NULL ? what : "", reason);
 }
 
 /* ---- questions ---- */

@@ -7,7 +7,7 @@ use Sophia::Broker;
 use Sophia::Cluster;
 use Sophia::ControlPlane;
 use Sophia::Documents;
-use Sophia::Expected;
+use Sophia::Proxy;
 use Sophia::Writer;
 use Test::More;
 use Time::HiRes qw(time);
@@ -213,7 +213,8 @@ $plane->collection('acme/narrow', scope => undef);
 
 # ---- tokens that end ----
 
-$writer = collection('renewed', lifetime => 4);
+my $proxy = Sophia::Proxy->new($broker);
+$writer = collection('renewed', lifetime => 4, broker => $proxy->address);
 follow('renewed');
 for my $i (2 .. 7)
 {
@@ -225,6 +226,8 @@ for my $i (2 .. 7)
 @asked = requests('renewed');
 cmp_ok(scalar @asked, '>=', 3, 'a token is renewed before it ends: ' . @asked . ' requests');
 cmp_ok(scalar @asked, '<=', 5, 'but not all the time');
+# one that went on until its token ended would be one for two tokens
+cmp_ok(scalar(my @reads = $proxy->requests(qr/"block":true/)), '>=', scalar @asked, 'and blocking reads are sent anew with it');
 $plane->collection('acme/renewed', lifetime => 3600);
 
 $writer = collection('expired', lifetime => 4);
@@ -313,6 +316,7 @@ ok($known !~ /eyJ[\w-]+\.eyJ/, 'nor is a token of the broker');
 
 $node->stop;
 $plane->stop;
+$proxy->stop;
 $broker->stop_all;
 done_testing();
 
