@@ -160,21 +160,24 @@ cmp_ok($asked[1]{time} - $asked[0]{time}, '>=', 1, 'after its date');        # w
 
 collection('lured');
 my $elsewhere = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Proto => 'tcp', Listen => 5) or die;
-$plane->answer('acme/lured', map { { redirect => 0, location => $_ } }
-	'http://127.0.0.1:' . $elsewhere->sockport . '/authorize/user/collection', '/other/place', '//' . $plane->address =~ s{^http://}{}r . '.evil.test/authorize/user/collection');
+my @lures = map { { redirect => 0, location => $_ } }
+  'http://127.0.0.1:' . $elsewhere->sockport . '/authorize/user/collection', '/other/place', '//' . $plane->address =~ s{^http://}{}r . '.evil.test/authorize/user/collection';
+$plane->answer('acme/lured', (@lures) x 3);
 follow('lured');
 wait_for_error('lured', 'no access to "acme/lured": the control plane redirects to another place', 'a redirection to another place is not followed');
-ok($node->await_stream('lured'), 'but asked again');
+ok(eventually(sub { requests('lured') >= @lures }), 'wherever that is');
+$plane->forget_answers('acme/lured');
+ok($node->await_stream('lured'), 'but the question asked again');
 is(scalar(grep { $_->{query} ne '' } requests('lured')), 0, 'where it was asked before');
 ok(!IO::Select->new($elsewhere)->can_read(0), 'and nobody else saw the refresh token');
 
 # ---- refusals ----
 
-collection($_) for qw(refused forbidden masked unknown cordoned malformed);
+collection($_) for qw(refused forbidden masked cordoned malformed);
+append(Sophia::Writer->new($broker, $broker->create_journal('acme/unknown', generation => FIRST)), 'unknown 1');
 $plane->collection('acme/masked', masked => 1);
 $plane->collection('acme/cordoned', down => 1);
 $plane->answer('acme/malformed', { status => 400, body => "capability must be one of\nread, write" });
-$plane->answer('acme/unknown', ({ status => 404, body => 'collection acme/unknown is not known' }) x 2);
 my @refusals = (
 	[ 'refused', 'none', '401: invalid refresh token' ],
 	[ 'forbidden', 'bob', '403: bob@other.test is not authorized to acme/forbidden for Read' ],
@@ -190,6 +193,7 @@ my $started = time;
 write_secret($_, $token{ann}) for qw(none bob);
 $plane->collection('acme/masked', masked => 0);
 $plane->collection('acme/cordoned', down => 0);
+$plane->collection('acme/unknown', prefix => "acme/unknown/${\FIRST}/");
 sql("SELECT sophia.start_stream('malformed')");
 for my $stream (map { $_->[0] } @refusals)
 {
@@ -216,12 +220,12 @@ $plane->collection('acme/narrow', scope => undef);
 my $proxy = Sophia::Proxy->new($broker);
 $writer = collection('renewed', lifetime => 4, broker => $proxy->address);
 follow('renewed');
-for my $i (2 .. 7)
+for my $i (2 .. 6)
 {
 	append($writer, "renewed $i");
 	ok($node->await_stream('renewed'), "append $i is read");
 	is(sql("SELECT last_error FROM sophia.stream_status WHERE stream = 'renewed'"), '', 'without an error');
-	select undef, undef, undef, 1;
+	select undef, undef, undef, 0.9;
 }
 @asked = requests('renewed');
 cmp_ok(scalar @asked, '>=', 3, 'a token is renewed before it ends: ' . @asked . ' requests');
@@ -230,12 +234,12 @@ cmp_ok(scalar @asked, '<=', 5, 'but not all the time');
 cmp_ok(scalar(my @reads = $proxy->requests(qr/"block":true/)), '>=', scalar @asked, 'and blocking reads are sent anew with it');
 $plane->collection('acme/renewed', lifetime => 3600);
 
-$writer = collection('expired', lifetime => 4);
+$writer = collection('expired', lifetime => 3);
 follow('expired');
 ok($node->await_stream('expired'), 'a token that expires soon is good at first');
 $plane->collection('acme/expired', down => 1);
 wait_for_error('expired', 'the control plane answered 503', 'when it cannot be renewed, that is told');
-select undef, undef, undef, 4;
+select undef, undef, undef, 2;
 append($writer, 'expired 2');
 $plane->collection('acme/expired', down => 0, lifetime => 3600);
 $started = time;

@@ -87,6 +87,14 @@ sub answer
 	return;
 }
 
+# What is due is answered again.
+sub forget_answers
+{
+	my ($self, $name) = @_;
+	$self->_change(sub { delete $_[0]{answers}{$name} });
+	return;
+}
+
 # The requests about a collection: hashes of time, path, query, request (decoded), user, status.
 sub requests
 {
