@@ -18,6 +18,12 @@
 #include "flow/source.h"
 #include "net/http.h"
 
+/*
+ * What does not wait for content is answered at once.  A read that arrives while its journal is
+ * being resumed from suspension may never be answered, so such a one is asked again soon.
+ */
+#define BROKER_PROBE_TIMEOUT_MS 5000L
+
 /* How a call stands after sophia_broker_next. */
 typedef enum BrokerAnswer
 {

@@ -58,6 +58,7 @@ typedef struct BrokerReader
 	BrokerCall call;
 	bool probing; /* the call asks for metadata only */
 	bool probed;  /* it told that the broker is to be read from */
+	bool resting; /* there was nothing to read, so that the next request asks for metadata first */
 	Backoff backoff;
 	int64 retry_at;	  /* no request before this, by sophia_clock_ms() */
 	int64 started_at; /* when the request was sent */
@@ -190,8 +191,9 @@ start_reading(Broker *broker, Reader *reader)
 	bool sent;
 
 	prepare_overlap(reader);
-	state->probing = !state->probed && (state->overlap_size > 0 || is_behind(reader, journal));
-	state->probed = false;
+	state->probing =
+		!state->probed && (state->resting || state->overlap_size > 0 || is_behind(reader, journal));
+	state->probed = state->resting = false;
 	initStringInfo(&body);
 	appendStringInfoString(&body, "{\"journal\":");
 	escape_json(&body, reader->journal);
@@ -200,7 +202,8 @@ start_reading(Broker *broker, Reader *reader)
 					 "\",\"%s\":true,\"minEtcdRevision\":\"" INT64_FORMAT "\"}",
 					 request_offset(reader), state->probing ? "metadataOnly" : "block",
 					 journal != NULL ? journal->entry->revision : 0);
-	sent = sophia_broker_post(broker, &state->call, "/v1/journals/read", &body, 0);
+	sent = sophia_broker_post(broker, &state->call, "/v1/journals/read", &body,
+							  state->probing ? BROKER_PROBE_TIMEOUT_MS : 0);
 	pfree(body.data);
 	if (!sent)
 		fail_call(broker, reader);
@@ -445,7 +448,8 @@ begin_fetch(Broker *broker, Reader *reader, const Frame *frame)
 		!fragment_name(frame, &name) || name.begin > frame->offset ||
 		name.end <= reader_position(reader))
 		return false;
-	state->fragment = sophia_broker_fetch(reader->source->context, url, &name, frame->offset, error, sizeof(error));
+	state->fragment = sophia_broker_fetch(reader->source->context, url, &name, frame->offset, error,
+										  sizeof(error));
 	explicit_bzero(url, sizeof(url));
 	if (state->fragment == NULL)
 		return false;
@@ -722,6 +726,7 @@ sophia_broker_pump_reader(Reader *reader)
 	{
 		if (nothing_to_read(broker, reader))
 		{
+			state->resting = true;
 			sophia_broker_works(broker, reader);
 			return PG_INT64_MAX;
 		}

@@ -14,7 +14,7 @@
  * A head is asked for with a read at offset -1 that does not block.
  * Source: Gazette broker/protocol/protocol.proto ListRequest, ListResponse, JournalSpec.Suspend;
  * broker/list_apply_api.go: a message whose header has a revision begins a snapshot, those without
- * one go on with it, and an empty one of them ends it; 25 journals a message.
+ * one go on with it, and an empty one of them ends it.
  */
 #include "postgres.h"
 
@@ -25,7 +25,6 @@
 
 #define REFRESH_INTERVAL_MS 30000
 #define RELIST_INTERVAL_MS	1000 /* between refreshes that a reader asked for */
-#define CALL_TIMEOUT_MS		60000L
 #define LISTING_TIMEOUT_MS	60000
 #define HEADS_AT_ONCE		8
 #define LISTING_MAX_DEPTH	32
@@ -128,7 +127,8 @@ take_journals(Broker *broker, jsonc_object *message)
 	{
 		broker->snapshot++;
 		broker->in_snapshot = true;
-		keep_header(broker, &broker->list_header, json_object_to_json_string(header));
+		keep_header(broker, &broker->list_header,
+					json_object_to_json_string_ext(header, JSON_C_TO_STRING_PLAIN));
 	}
 	else if (!broker->in_snapshot)
 		return count == 0;
@@ -435,7 +435,8 @@ post_head(Broker *broker, BrokerJournal *journal)
 					 "\"minEtcdRevision\":\"" INT64_FORMAT "\"}",
 					 journal->entry->revision);
 	journal->head_wanted = false;
-	sent = sophia_broker_post(broker, &journal->head, "/v1/journals/read", &body, CALL_TIMEOUT_MS);
+	sent = sophia_broker_post(broker, &journal->head, "/v1/journals/read", &body,
+							  BROKER_PROBE_TIMEOUT_MS);
 	pfree(body.data);
 	if (!sent)
 		fail_head(broker, journal);
