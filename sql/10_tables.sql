@@ -31,8 +31,10 @@ COMMENT ON COLUMN sophia.streams.last_error IS 'why the stream failed, or the la
 COMMENT ON COLUMN sophia.streams.system_identifier IS 'the cluster where the stream was created or last started';
 COMMENT ON COLUMN sophia.streams.database_oid IS 'the database where the stream was created or last started';
 
+-- The reference makes a drop_stream that does not see the newest checkpoint fail (40001) instead of leaving it behind.
+-- Producers and staged documents change with their checkpoint only, so they need none of their own.
 CREATE TABLE sophia.checkpoints (
-  stream text NOT NULL,
+  stream text NOT NULL REFERENCES sophia.streams ON DELETE CASCADE,
   journal text NOT NULL,
   next_offset bigint NOT NULL,
   write_head bigint NOT NULL DEFAULT 0,
@@ -42,6 +44,7 @@ CREATE TABLE sophia.checkpoints (
   documents_dead bigint NOT NULL DEFAULT 0,
   last_document_at timestamptz,
   revision bigint NOT NULL DEFAULT 0,
+  anomalies bigint NOT NULL DEFAULT 0,
   PRIMARY KEY (stream, journal)
 );
 COMMENT ON TABLE sophia.checkpoints IS 'per journal: up to where everything is applied; locked by each batch that applies, which fences out a second worker';
@@ -53,6 +56,7 @@ COMMENT ON COLUMN sophia.checkpoints.documents_deleted IS 'of the applied: tombs
 COMMENT ON COLUMN sophia.checkpoints.documents_dead IS 'documents that became dead letters';
 COMMENT ON COLUMN sophia.checkpoints.last_document_at IS 'publication time (from its uuid) of the last document applied';
 COMMENT ON COLUMN sophia.checkpoints.revision IS 'when a broker''s cluster made the journal (createRevision), by which one that was deleted and made again is told from the earlier one; 0 = not known';
+COMMENT ON COLUMN sophia.checkpoints.anomalies IS 'how often a producer broke the rules of its sequence, or wrote what is neither data nor known: see stream_events';
 
 CREATE TABLE sophia.producers (
   stream text NOT NULL,
@@ -61,12 +65,14 @@ CREATE TABLE sophia.producers (
   last_ack bigint NOT NULL,
   max_clock bigint NOT NULL,
   begin_offset bigint NOT NULL DEFAULT -1,
+  gap_end bigint NOT NULL DEFAULT -1,
   PRIMARY KEY (stream, journal, producer)
 );
 COMMENT ON TABLE sophia.producers IS 'sequencing state per journal and producer; clocks are unsigned 64-bit values kept in the bits of a bigint';
 COMMENT ON COLUMN sophia.producers.last_ack IS 'clock of the last acknowledgement or self-committing document';
 COMMENT ON COLUMN sophia.producers.max_clock IS 'largest clock of the open transaction; equal to last_ack when there is none';
 COMMENT ON COLUMN sophia.producers.begin_offset IS 'offset of the first document of the open transaction, -1 = none';
+COMMENT ON COLUMN sophia.producers.gap_end IS 'documents of the open transaction that begin before this offset were set aside and are read again when it is acknowledged; -1 = all are staged';
 
 CREATE TABLE sophia.staged_documents (
   stream text NOT NULL,
@@ -97,6 +103,27 @@ COMMENT ON SEQUENCE sophia.dead_letters_id_seq IS 'numbers the dead letters';
 COMMENT ON COLUMN sophia.dead_letters.begin_offset IS 'offset of the first byte of the document in its journal';
 COMMENT ON COLUMN sophia.dead_letters.document IS 'the bytes of the document as they stand in the journal, without the newline';
 
+CREATE TABLE sophia.stream_events (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  stream text NOT NULL REFERENCES sophia.streams ON DELETE CASCADE,
+  journal text NOT NULL,
+  begin_offset bigint NOT NULL,
+  event text NOT NULL,
+  clock bigint NOT NULL,
+  published_at timestamptz NOT NULL,
+  detail jsonb NOT NULL DEFAULT '{}',
+  document bytea,
+  created_at timestamptz NOT NULL DEFAULT now(),
+  UNIQUE (stream, journal, begin_offset, event)
+);
+COMMENT ON TABLE sophia.stream_events IS 'what journals hold beside data, and what went wrong in the sequences of producers';
+COMMENT ON SEQUENCE sophia.stream_events_id_seq IS 'numbers the events';
+COMMENT ON COLUMN sophia.stream_events.begin_offset IS 'offset of the document in its journal that the event is about';
+COMMENT ON COLUMN sophia.stream_events.event IS 'backfill_begin, backfill_complete, control, ack_content, outside_in_transaction, partial_ack, deep_rollback, set_aside, read_again or history_gone';
+COMMENT ON COLUMN sophia.stream_events.clock IS 'clock of the document, an unsigned 64-bit value kept in the bits of a bigint';
+COMMENT ON COLUMN sophia.stream_events.published_at IS 'publication time of the document, from its clock';
+COMMENT ON COLUMN sophia.stream_events.document IS 'the bytes of a document that is no data, as they stand in the journal; NULL where the event is about others';
+
 SELECT pg_catalog.pg_extension_config_dump('sophia.endpoints', '');
 SELECT pg_catalog.pg_extension_config_dump('sophia.streams', '');
 SELECT pg_catalog.pg_extension_config_dump('sophia.checkpoints', '');
@@ -104,3 +131,5 @@ SELECT pg_catalog.pg_extension_config_dump('sophia.producers', '');
 SELECT pg_catalog.pg_extension_config_dump('sophia.staged_documents', '');
 SELECT pg_catalog.pg_extension_config_dump('sophia.dead_letters', '');
 SELECT pg_catalog.pg_extension_config_dump('sophia.dead_letters_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('sophia.stream_events', '');
+SELECT pg_catalog.pg_extension_config_dump('sophia.stream_events_id_seq', '');

@@ -127,7 +127,7 @@ CREATE FUNCTION sophia.check_stream_options(options jsonb) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   allowed constant jsonb := '{"start": [true, false], "start_from": ["beginning", "end"], "delete": ["soft", "hard"],
-                              "evolve": ["off"], "misfit": ["dead_letter"]}';
+                              "evolve": ["off"], "misfit": ["dead_letter"], "truncate": ["ignore", "apply"]}';
   name text;
   value jsonb;
 BEGIN
@@ -137,7 +137,7 @@ BEGIN
   FOR name, value IN SELECT o.key, o.value FROM jsonb_each(options) o LOOP
     IF NOT allowed ? name THEN
       RAISE EXCEPTION 'unknown stream option "%"', name USING ERRCODE = '22023',
-        HINT = 'The options are "start", "start_from", "delete", "evolve" and "misfit".';
+        HINT = 'The options are "start", "start_from", "delete", "evolve", "misfit" and "truncate".';
     END IF;
     IF jsonb_typeof(value) IN ('array', 'object') OR NOT allowed -> name @> value THEN
       RAISE EXCEPTION 'invalid value of stream option "%"', name USING ERRCODE = '22023',
@@ -391,13 +391,12 @@ BEGIN
   IF NOT FOUND THEN
     RAISE EXCEPTION 'stream "%" does not exist', drop_stream.stream USING ERRCODE = '42704';
   END IF;
-  DELETE FROM sophia.checkpoints c WHERE c.stream = drop_stream.stream;
   DELETE FROM sophia.producers p WHERE p.stream = drop_stream.stream;
   DELETE FROM sophia.staged_documents d WHERE d.stream = drop_stream.stream;
   PERFORM sophia.notify_workers();
 END;
 $$;
-COMMENT ON FUNCTION sophia.drop_stream(text) IS 'forgets a stream, its checkpoint and its staged documents; rows and dead letters stay';
+COMMENT ON FUNCTION sophia.drop_stream(text) IS 'forgets a stream, its checkpoint, its staged documents and its events; rows and dead letters stay';
 
 CREATE FUNCTION sophia.await_stream(stream text, timeout interval DEFAULT '30 s') RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -436,7 +435,7 @@ COMMENT ON FUNCTION sophia.await_stream(text, interval) IS 'waits until a stream
 CREATE VIEW sophia.stream_journals AS
   SELECT c.stream, c.journal, c.next_offset AS applied_offset, c.write_head,
          greatest(c.write_head - c.next_offset, 0) AS lag_bytes,
-         c.documents_applied, c.documents_reduced, c.documents_deleted, c.documents_dead, c.last_document_at
+         c.documents_applied, c.documents_reduced, c.documents_deleted, c.documents_dead, c.last_document_at, c.anomalies
   FROM sophia.checkpoints c;
 COMMENT ON VIEW sophia.stream_journals IS 'how far each journal of each stream is applied';
 COMMENT ON COLUMN sophia.stream_journals.lag_bytes IS 'bytes that the endpoint held when it was last asked and that are not applied yet';
@@ -466,6 +465,7 @@ CREATE VIEW sophia.stream_status AS
   CROSS JOIN (SELECT sophia.worker_pid() AS pid) w
   LEFT JOIN sophia.stream_journals j ON j.stream = s.stream
   GROUP BY s.stream, h.system_identifier, h.database_oid, w.pid;
+COMMENT ON COLUMN sophia.stream_journals.anomalies IS 'how often a producer broke the rules of its sequence, or wrote what is neither data nor known: see stream_events';
 COMMENT ON VIEW sophia.stream_status IS 'state and progress of each stream; who is granted it also needs EXECUTE on sophia.worker_pid()';
 COMMENT ON COLUMN sophia.stream_status.state IS 'stopped, starting, running or failed';
 COMMENT ON COLUMN sophia.stream_status.lag_bytes IS 'bytes that the endpoint held when it was last asked and that are not applied yet';

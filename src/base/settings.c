@@ -11,6 +11,8 @@
 #include "utils/guc.h"
 #include "utils/varlena.h"
 
+#define MINUTES_PER_DAY (24 * 60)
+
 #include "base/settings.h"
 
 /* Source: estuary/flow crates/flow-client/src/lib.rs. */
@@ -23,6 +25,7 @@ char *sophia_fragment_directories = NULL;
 int sophia_ingest_workers = 1;
 int sophia_max_document_size = 64 * 1024;
 char *sophia_secrets_directory = NULL;
+int sophia_staging_limit = 3 * MINUTES_PER_DAY;
 
 static bool
 check_databases(char **value, void **extra, GucSource source)
@@ -106,6 +109,13 @@ sophia_settings_define(void)
 		"sophia_stack.secrets_directory", "Folder that holds the files of secrets named file:name.",
 		"Empty: only secrets named env:NAME can be used.", &sophia_secrets_directory, "",
 		PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_directory, NULL, NULL);
+
+	DefineCustomIntVariable(
+		"sophia_stack.staging_limit",
+		"How long documents of an open transaction stay staged while their producer is silent.",
+		"By the clocks of the journal. Should they be acknowledged later, they are read again.",
+		&sophia_staging_limit, 3 * MINUTES_PER_DAY, 1, 100 * 366 * MINUTES_PER_DAY, PGC_SIGHUP,
+		GUC_UNIT_MIN, NULL, NULL, NULL);
 }
 
 List *

@@ -16,6 +16,7 @@ extern char *sophia_fragment_directories; /* comma separated absolute folders; '
 extern int sophia_ingest_workers;		  /* ingest workers per database */
 extern int sophia_max_document_size;	  /* kilobytes */
 extern char *sophia_secrets_directory;	  /* absolute folder; '' = none */
+extern int sophia_staging_limit;		  /* minutes */
 
 /* Defines the settings; called once by _PG_init. */
 extern void sophia_settings_define(void);

@@ -54,22 +54,6 @@ sophia_is_data_error(int sqlstate)
 		   sqlstate == ERRCODE_PROGRAM_LIMIT_EXCEEDED;
 }
 
-/* Becomes the owner of a table until sophia_guard_restore(). */
-static void
-become_owner(const TargetTable *table, GuardState *state)
-{
-	Oid relid = sophia_target_relation(table, false);
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid owner;
-
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("relation \"%s.%s\" does not exist", table->schema, table->name)));
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	sophia_guard_become(owner, state);
-}
-
 /* Key number `i` of the groups that `wanted` chooses (NULL: all), as text[]. */
 static Datum
 key_array(const KeyGroups *groups, int i, bool (*wanted)(const KeyGroup *))
@@ -377,7 +361,7 @@ write_elements(Work *work)
 	BatchTable *elements = work->elements;
 	GuardState state;
 
-	become_owner(shape->elements, &state);
+	sophia_target_become_owner(shape->elements, &state);
 	if (any_group(work->groups, has_new_array))
 	{
 		Datum keys = key_array(work->groups, 0, has_new_array);
@@ -401,7 +385,7 @@ apply_groups(Work *work)
 	Shape *shape = work->shape;
 	GuardState state;
 
-	become_owner(sophia_shape_target(shape), &state);
+	sophia_target_become_owner(sophia_shape_target(shape), &state);
 	fetch_rows(work);
 	sophia_guard_restore(&state);
 	if (shape->main != NULL)
@@ -414,7 +398,7 @@ apply_groups(Work *work)
 	reduce_groups(work);
 	if (shape->main != NULL)
 	{
-		become_owner(shape->main, &state);
+		sophia_target_become_owner(shape->main, &state);
 		write_rows(sophia_shape_insert, shape, shape->main, work->fresh);
 		write_rows(sophia_shape_upsert, shape, shape->main, work->rows);
 		if (shape->hard_delete)

@@ -12,15 +12,20 @@
 #include "flow/batch.h"
 
 #include "access/xact.h"
-#include "base/guard.h"
 #include "base/json_parse.h"
 #include "base/settings.h"
 #include "flow/apply.h"
+#include "flow/control_document.h"
+#include "flow/notice.h"
+#include "flow/replay.h"
+#include "flow/tidy.h"
+#include "flow/truncate.h"
 #include "flow/uuid.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/lmgr.h"
 #include "store/checkpoint.h"
+#include "store/producers.h"
 #include "store/statement.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -32,7 +37,7 @@
 /* More is known to be in the journal, but none came for so long: what is there is applied. */
 #define LINGER_MS 20
 
-#define STAGED_FETCH 1024
+#define STAGED_FETCH 4096
 
 /* A document that waits for the acknowledgement of its producer. */
 typedef struct PendingDocument
@@ -41,6 +46,7 @@ typedef struct PendingDocument
 	ApplyDocument given;
 	JsonProblem problem;
 	size_t problem_at;
+	bool skimmed;
 } PendingDocument;
 
 typedef struct Batch
@@ -55,7 +61,9 @@ typedef struct Batch
 	int n;
 	int room;
 	size_t bytes;
-	int open; /* producers with documents that are pending in memory */
+	int open;	/* producers with documents that are pending in memory */
+	bool skims; /* the next document is probably one to be staged: no tree is built of it */
+	uint64 now; /* clock of this moment */
 	CheckpointChange change;
 } Batch;
 
@@ -89,6 +97,8 @@ sophia_batch_ready(Journal *journal, int64 now, int64 *next)
 	const Reader *reader = journal->reader;
 	size_t size = buffer_size(&reader->content);
 
+	if (journal->replay != NULL)
+		return sophia_replay_ready(journal->replay, now, next);
 	if (size == 0)
 		return reader->offset > journal->next_offset;
 	return memchr(buffer_bytes(&reader->content), '\n', size) != NULL &&
@@ -223,6 +233,19 @@ parse_document(Arena *arena, ApplyDocument *given)
 	return fine;
 }
 
+/* Reads only what the place of a document in the sequence needs. */
+static bool
+skim_document(ApplyDocument *given)
+{
+	bool fine;
+
+	parser.skim = true;
+	fine = sophia_json_parse(&parser, &line_arena, given->line, given->length);
+	if (parser.problem == JSON_NO_MEMORY)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	return fine;
+}
+
 /* Row number `i` of the cursor's current ones, in the memory of a slice; false when its clock is out of bounds. */
 static bool
 read_staged(Batch *batch, SPITupleTable *table, uint64 i, uint64 after, uint64 through,
@@ -254,15 +277,16 @@ flush_staged(Batch *batch)
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* Documents of a producer that an earlier batch staged and that its acknowledgement now commits. */
-static void
+/* Documents of a producer that an earlier batch staged and that its acknowledgement now commits; returns how many. */
+static uint64
 commit_staged(Batch *batch, Producer *producer, uint64 after, uint64 through)
 {
 	Portal cursor;
+	uint64 committed = 0;
 
 	flush(batch);
 	batch->apply.arena = &staged_arena;
-	cursor = sophia_checkpoint_staged(batch->stream, batch->journal->name, producer->id);
+	cursor = sophia_producers_staged(batch->stream, batch->journal->name, producer->id);
 	while (SPI_cursor_fetch(cursor, true, STAGED_FETCH), SPI_processed > 0)
 	{
 		SPITupleTable *table = SPI_tuptable;
@@ -275,6 +299,7 @@ commit_staged(Batch *batch, Producer *producer, uint64 after, uint64 through)
 			if (!read_staged(batch, table, i, after, through, &given))
 				continue;
 			commit_document(batch, &given, parser.problem, parser.problem_at);
+			committed++;
 			if (batch->bytes >= BATCH_BYTES)
 				flush_staged(batch);
 		}
@@ -283,29 +308,44 @@ commit_staged(Batch *batch, Producer *producer, uint64 after, uint64 through)
 	}
 	SPI_cursor_close(cursor);
 	batch->apply.arena = &line_arena;
+	return committed;
 }
 
-/* Forgets what is pending of a producer, here and in the table. */
-static void
+/* Forgets what is pending of a producer, here and in the table; returns how many documents that were. */
+static uint64
 drop_pending(Batch *batch, Producer *producer)
 {
+	uint64 n = 0;
+
 	if (producer->staged)
-		sophia_checkpoint_unstage(batch->stream, batch->journal->name, producer->id);
+		n = sophia_producers_unstage(batch->stream, batch->journal->name, producer->id);
+	for (PendingDocument *pending = producer->first; pending != NULL; pending = pending->next)
+		n++;
 	producer->staged = false;
+	producer->gap_end = -1;
 	batch->open -= producer->first != NULL;
 	producer->first = producer->last = NULL;
+	return n;
 }
 
-/* An acknowledgement commits the pending documents with after < clock <= through. */
-static void
+/* An acknowledgement commits the pending documents with after < clock <= through; returns how many others are dropped. */
+static uint64
 commit_pending(Batch *batch, Producer *producer, uint64 after, uint64 through)
 {
+	uint64 committed = 0;
+
 	if (producer->staged)
-		commit_staged(batch, producer, after, through);
+		committed = commit_staged(batch, producer, after, through);
 	for (PendingDocument *pending = producer->first; pending != NULL; pending = pending->next)
-		if (pending->given.document.clock > after && pending->given.document.clock <= through)
-			commit_document(batch, &pending->given, pending->problem, pending->problem_at);
-	drop_pending(batch, producer);
+	{
+		if (pending->given.document.clock <= after || pending->given.document.clock > through)
+			continue;
+		if (pending->skimmed && pending->problem == JSON_FINE)
+			parse_document(&line_arena, &pending->given);
+		commit_document(batch, &pending->given, pending->problem, pending->problem_at);
+		committed++;
+	}
+	return drop_pending(batch, producer) - committed;
 }
 
 static void
@@ -317,6 +357,7 @@ add_pending(Batch *batch, Producer *producer, const ApplyDocument *given)
 	pending->given = *given;
 	pending->problem = parser.problem;
 	pending->problem_at = parser.problem_at;
+	pending->skimmed = parser.skim;
 	if (producer->first == NULL)
 	{
 		producer->first = pending;
@@ -327,28 +368,59 @@ add_pending(Batch *batch, Producer *producer, const ApplyDocument *given)
 	producer->last = pending;
 }
 
-/* A document whose uuid could be read takes its place in the sequence of its producer. */
+/* An acknowledgement or a control document is never a row; what it says becomes an event, or truncates. */
 static void
+take_control(Batch *batch, ApplyDocument *given, const DocumentUuid *uuid, bool committed)
+{
+	ControlDocument control;
+
+	if (parser.skim && parser.problem == JSON_FINE)
+		parse_document(&line_arena, given);
+	control = sophia_control_document_read(&given->document.root, uuid->flags);
+	if (control.kind == CONTROL_BACKFILL_COMPLETE && committed && batch->journal->truncates)
+	{
+		flush(batch);
+		sophia_truncate(batch->stream, batch->shape, batch->journal, given, &control);
+	}
+	else if (control.kind != CONTROL_NOTHING)
+		sophia_notice_control(batch->stream, batch->journal, &batch->change, given, &control);
+}
+
+/*
+ * A document whose uuid could be read takes its place in the sequence of its producer.  False: it commits documents that
+ * must be read again first.
+ */
+static bool
 sequence_document(Batch *batch, ApplyDocument *given, const DocumentUuid *uuid)
 {
-	Producer *producer = sophia_journal_producer(batch->journal, uuid->producer);
+	Journal *journal = batch->journal;
+	Producer *producer = sophia_journal_producer(journal, uuid->producer);
 	bool data = (uuid->flags & (DOCUMENT_FLAG_ACK | DOCUMENT_FLAG_CONTROL)) == 0;
+	ProducerState state = producer->state;
 	SequenceResult result =
-		sophia_sequence(&producer->state, uuid->clock, uuid->flags, given->document.offset);
+		sophia_sequence(&state, uuid->clock, uuid->flags, given->document.offset);
+	uint64 dropped = 0;
 
-	producer->dirty |= result.outcome != SEQUENCE_DUPLICATE && uuid->clock != 0;
-	if (result.anomaly)
-		ereport(LOG,
-				(errmsg("sequence anomaly in journal \"%s\" of stream \"%s\" at offset %lld",
-						batch->journal->name, batch->stream, (long long) given->document.offset)));
+	if (result.outcome == SEQUENCE_ACK_COMMIT && producer->gap_end >= 0)
+	{
+		journal->wanted = producer;
+		return false;
+	}
+	producer->state = state;
+	if (result.outcome == SEQUENCE_DUPLICATE)
+		return true;
+	if (uuid->clock != 0)
+		sophia_journal_touch(journal, producer);
 	if (result.discards_pending)
-		drop_pending(batch, producer);
+		dropped = drop_pending(batch, producer);
 	switch (result.outcome)
 	{
 		case SEQUENCE_DUPLICATE:
 		case SEQUENCE_ACK_EMPTY:
 			break;
 		case SEQUENCE_COMMIT:
+			if (data && parser.skim && parser.problem == JSON_FINE)
+				parse_document(&line_arena, given);
 			if (data)
 				commit_document(batch, given, parser.problem, parser.problem_at);
 			break;
@@ -357,12 +429,22 @@ sequence_document(Batch *batch, ApplyDocument *given, const DocumentUuid *uuid)
 				add_pending(batch, producer, given);
 			break;
 		case SEQUENCE_ACK_COMMIT:
-			commit_pending(batch, producer, result.commit_after, uuid->clock);
+			dropped = commit_pending(batch, producer, result.commit_after, uuid->clock);
 			break;
 		case SEQUENCE_ROLLBACK:
-			drop_pending(batch, producer);
+			dropped = drop_pending(batch, producer);
 			break;
 	}
+	if (!data)
+		take_control(batch, given, uuid,
+					 result.outcome != SEQUENCE_PENDING && result.outcome != SEQUENCE_ROLLBACK);
+	if (result.anomaly != SEQUENCE_IN_ORDER)
+		sophia_notice_anomaly(batch->stream, journal, &batch->change, given, uuid->producer,
+							  result.anomaly, dropped);
+	if (result.outcome != SEQUENCE_PENDING)
+		sophia_tidy_note(journal, producer->state.last_ack, batch->now);
+	batch->skims = producer->staged;
+	return true;
 }
 
 static bool
@@ -374,8 +456,8 @@ is_blank(const char *line, size_t length)
 	return true;
 }
 
-/* One line of the journal, without its newline. */
-static void
+/* One line of the journal, without its newline.  False: the batch ends before it. */
+static bool
 take_line(Batch *batch, const char *line, size_t length, int64 offset)
 {
 	ApplyDocument given = {.line = line, .length = length};
@@ -383,8 +465,8 @@ take_line(Batch *batch, const char *line, size_t length, int64 offset)
 	bool fine;
 
 	if (is_blank(line, length))
-		return;
-	fine = parse_document(&line_arena, &given);
+		return true;
+	fine = batch->skims ? skim_document(&given) : parse_document(&line_arena, &given);
 	given.document.offset = offset;
 	if (parser.uuid.kind != JSON_STRING ||
 		!sophia_uuid_parse(parser.uuid.u.text, parser.uuid.length, &uuid))
@@ -394,10 +476,10 @@ take_line(Batch *batch, const char *line, size_t length, int64 offset)
 							  "document has no usable /_meta/uuid");
 		else
 			write_problem(batch, &given, parser.problem, parser.problem_at);
-		return;
+		return true;
 	}
 	given.document.clock = uuid.clock;
-	sequence_document(batch, &given, &uuid);
+	return sequence_document(batch, &given, &uuid);
 }
 
 static bool
@@ -425,7 +507,8 @@ take_lines(Batch *batch)
 		if (newline == NULL)
 			break;
 		CHECK_FOR_INTERRUPTS();
-		take_line(batch, line, newline - line, reader->offset + taken);
+		if (!take_line(batch, line, newline - line, reader->offset + taken))
+			break;
 		taken += newline - line + 1;
 	}
 	return taken;
@@ -435,28 +518,28 @@ take_lines(Batch *batch)
 static void
 save_producers(Batch *batch)
 {
-	HASH_SEQ_STATUS sequence;
-	Producer *producer;
+	Journal *journal = batch->journal;
+	ProducerRows *rows;
 
-	hash_seq_init(&sequence, batch->journal->producers);
-	while ((producer = hash_seq_search(&sequence)) != NULL)
+	if (journal->dirty == NULL)
+		return;
+	rows = sophia_producers_rows();
+	for (Producer *producer = journal->dirty; producer != NULL; producer = producer->next_dirty)
 	{
 		StoredProducer stored = {producer->id, producer->state.last_ack, producer->state.max_clock,
-								 producer->state.begin};
+								 producer->state.begin, producer->gap_end};
 
-		if (!producer->dirty)
-			continue;
 		for (PendingDocument *pending = producer->first; pending != NULL; pending = pending->next)
-		{
-			sophia_checkpoint_stage(batch->stream, batch->journal->name, producer->id,
-									pending->given.document.offset, pending->given.document.clock,
-									pending->given.line, pending->given.length);
-			producer->staged = true;
-		}
+			sophia_producers_stage(rows, producer->id, pending->given.document.offset,
+								   pending->given.document.clock, pending->given.line,
+								   pending->given.length);
+		producer->staged |= producer->first != NULL;
 		producer->first = producer->last = NULL;
-		sophia_checkpoint_save_producer(batch->stream, batch->journal->name, &stored);
+		sophia_producers_put(rows, &stored);
 		producer->dirty = false;
 	}
+	journal->dirty = NULL;
+	sophia_producers_save(rows, batch->stream, journal->name);
 }
 
 /* Locks a table that the batch writes without waiting for it; a table that is gone is found out later. */
@@ -473,21 +556,17 @@ static BatchResult
 run_locked(Batch *batch, size_t *taken)
 {
 	Journal *journal = batch->journal;
-	int64 stored;
+	BatchResult fenced = sophia_fence(batch->stream, journal);
 
-	if (!sophia_guard_extension())
-		return BATCH_AGAIN;
-	if (!sophia_checkpoint_stream_active(batch->stream))
-		return BATCH_STOPPED;
-	stored = sophia_checkpoint_lock(batch->stream, journal->name);
-	if (stored != journal->next_offset)
-		return BATCH_OUTDATED;
+	if (fenced != BATCH_APPLIED)
+		return fenced;
 	if ((batch->shape->main != NULL && !lock_table(batch->shape->main)) ||
 		(batch->shape->elements != NULL && !lock_table(batch->shape->elements)))
 		return BATCH_AGAIN;
 	*taken = take_lines(batch);
 	flush(batch);
 	save_producers(batch);
+	sophia_tidy(batch->stream, journal);
 	batch->change.next_offset = journal->reader->offset + *taken;
 	batch->change.write_head = Max(sophia_journal_head(journal), batch->change.next_offset);
 	batch->change.applied = batch->apply.applied;
@@ -505,6 +584,7 @@ sophia_batch_run(const char *stream, Shape *shape, Journal *journal)
 	Batch batch = {.stream = stream,
 				   .shape = shape,
 				   .journal = journal,
+				   .now = sophia_tidy_now(),
 				   .apply = {.shape = shape,
 							 .journal = journal->name,
 							 .arena = &line_arena,
@@ -512,6 +592,8 @@ sophia_batch_run(const char *stream, Shape *shape, Journal *journal)
 	BatchResult result;
 	size_t taken = 0;
 
+	if (journal->replay != NULL)
+		return sophia_replay_run(stream, journal);
 	sophia_arena_reset(&line_arena);
 	sophia_arena_reset(&staged_arena);
 	sophia_transaction_begin("applying documents");
@@ -534,5 +616,8 @@ sophia_batch_run(const char *stream, Shape *shape, Journal *journal)
 	journal->next_offset = batch.change.next_offset;
 	journal->stored_head = batch.change.write_head;
 	journal->careful = false;
+	if (journal->wanted != NULL)
+		sophia_replay_open(journal, journal->wanted);
+	journal->wanted = NULL;
 	return BATCH_APPLIED;
 }

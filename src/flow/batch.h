@@ -7,27 +7,21 @@
 
 #include "postgres.h"
 
+#include "flow/fence.h"
 #include "flow/journal.h"
 #include "flow/shape.h"
-
-typedef enum BatchResult
-{
-	BATCH_APPLIED,	/* committed; the reader's content was consumed */
-	BATCH_AGAIN,	/* somebody holds the extension or a table: try later */
-	BATCH_OUTDATED, /* the checkpoint is not where this process believed: open the journal anew */
-	BATCH_STOPPED	/* the stream is not wanted any more */
-} BatchResult;
 
 /*
  * True when the reader holds at least one whole line and a batch is worth its transaction: the reader has all that it may
  * hold or all that there is, or nothing came for a moment.  Else *next becomes no later than when to ask again.  Also true
- * when the reader has moved on past a gap.
+ * when the reader has moved on past a gap, and while documents are read again, when some of these have come.
  */
 extern bool sophia_batch_ready(Journal *journal, int64 now, int64 *next);
 
 /*
  * Runs one batch of a few megabytes (or one longer line), which ends between transactions if one ends in time.  Raises what goes wrong; then nothing is changed but the
- * producers' states in memory, so that the journal must be opened anew.
+ * producers' states in memory, so that the journal must be opened anew.  While documents are read again, a batch is
+ * a slice of these.
  */
 extern BatchResult sophia_batch_run(const char *stream, Shape *shape, Journal *journal);
 

@@ -215,13 +215,18 @@ open_file(Reader *reader, Fragment *fragment)
 	return true;
 }
 
-/* The journal begins with fragments that were deleted: nothing of it was read yet, and what there is is old. */
+/*
+ * Fragments were deleted, before the journal was read or since it was read first, and the next one is old.  What stands
+ * before the hole is taken first.
+ */
 static bool
 hole_is_final(Reader *reader, Fragment *next)
 {
 	FragmentIdentity identity;
 
-	return reader_position(reader) == 0 && identify(reader, next, &identity) &&
+	if (reader_position(reader) > 0 && (!reader->again || buffer_size(&reader->content) > 0))
+		return false;
+	return identify(reader, next, &identity) &&
 		   time(NULL) - identity.mtime_ns / INT64CONST(1000000000) > HOLE_AGE_SECONDS;
 }
 

@@ -6,7 +6,10 @@
 
 #include "flow/journal.h"
 
+#include "flow/replay.h"
+#include "flow/tidy.h"
 #include "store/checkpoint.h"
+#include "store/producers.h"
 #include "utils/memutils.h"
 
 Producer *
@@ -19,20 +22,34 @@ sophia_journal_producer(Journal *journal, uint64 id)
 	{
 		memset((char *) producer + sizeof(id), 0, sizeof(Producer) - sizeof(id));
 		producer->state.begin = -1;
+		producer->gap_end = -1;
 	}
 	return producer;
+}
+
+void
+sophia_journal_touch(Journal *journal, Producer *producer)
+{
+	if (producer->dirty)
+		return;
+	producer->dirty = true;
+	producer->next_dirty = journal->dirty;
+	journal->dirty = producer;
 }
 
 static void
 take_producer(void *owner, const StoredProducer *stored)
 {
-	Producer *producer = sophia_journal_producer(owner, stored->producer);
+	Journal *journal = owner;
+	Producer *producer = sophia_journal_producer(journal, stored->producer);
 
 	producer->state.known = true;
 	producer->state.last_ack = stored->last_ack;
 	producer->state.max_clock = stored->max_clock;
 	producer->state.begin = stored->begin_offset;
 	producer->staged = stored->begin_offset >= 0;
+	producer->gap_end = stored->gap_end;
+	sophia_tidy_note(journal, stored->last_ack, sophia_tidy_now());
 }
 
 Journal *
@@ -50,7 +67,7 @@ sophia_journal_open(MemoryContext context, Source *source, SourceJournal *listed
 	journal->next_offset = sophia_checkpoint_open(stream, listed->name, listed->revision, start);
 	journal->stored_head = -1;
 	sophia_backoff_init(&journal->backoff, (uint64) (uintptr_t) journal);
-	sophia_checkpoint_producers(stream, listed->name, take_producer, journal);
+	sophia_producers_load(stream, listed->name, take_producer, journal);
 	journal->reader = sophia_reader_open(source, listed->name, journal->next_offset);
 	return journal;
 }
@@ -58,10 +75,18 @@ sophia_journal_open(MemoryContext context, Source *source, SourceJournal *listed
 void
 sophia_journal_close(Journal *journal)
 {
+	if (journal->replay != NULL)
+		sophia_replay_close(journal);
 	sophia_reader_close(journal->reader);
 	hash_destroy(journal->producers);
 	pfree((char *) journal->name);
 	pfree(journal);
+}
+
+Reader *
+sophia_journal_reader(const Journal *journal)
+{
+	return journal->replay != NULL ? journal->replay->reader : journal->reader;
 }
 
 int64

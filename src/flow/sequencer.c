@@ -32,7 +32,8 @@ sequence_outside(ProducerState *p, uint64_t clock)
 	SequenceResult commit = result(SEQUENCE_COMMIT);
 
 	commit.discards_pending = p->begin >= 0;
-	commit.anomaly = commit.discards_pending;
+	if (commit.discards_pending)
+		commit.anomaly = SEQUENCE_OUTSIDE_IN_TRANSACTION;
 	settle(p, clock);
 	return commit;
 }
@@ -65,13 +66,15 @@ sequence_ack(ProducerState *p, uint64_t clock)
 	{
 		/* Below the last acknowledgement, the producer went back behind what it had committed. */
 		ack = result(SEQUENCE_ROLLBACK);
-		ack.anomaly = clock < p->last_ack;
+		if (clock < p->last_ack)
+			ack.anomaly = SEQUENCE_DEEP_ROLLBACK;
 	}
 	else
 	{
 		/* A document newer than its acknowledgement is lost: no later one will cover it. */
 		ack = result(SEQUENCE_ACK_COMMIT);
-		ack.anomaly = clock < p->max_clock;
+		if (clock < p->max_clock)
+			ack.anomaly = SEQUENCE_PARTIAL_ACK;
 		ack.commit_after = p->last_ack;
 	}
 	settle(p, clock);

@@ -33,12 +33,21 @@ typedef enum SequenceOutcome
 	SEQUENCE_ROLLBACK	/* pending documents are dropped */
 } SequenceOutcome;
 
+/* What no correct producer does: it lost documents or went back behind what it had committed. */
+typedef enum SequenceAnomaly
+{
+	SEQUENCE_IN_ORDER,
+	SEQUENCE_OUTSIDE_IN_TRANSACTION, /* what commits by itself met an open transaction, which is dropped */
+	SEQUENCE_PARTIAL_ACK,  /* pending documents newer than their acknowledgement are dropped */
+	SEQUENCE_DEEP_ROLLBACK /* rolled back to before the last acknowledgement */
+} SequenceAnomaly;
+
 typedef struct SequenceResult
 {
 	SequenceOutcome outcome;
 	bool discards_pending; /* with SEQUENCE_COMMIT: an open transaction was met and its documents are dropped */
-	bool anomaly;		   /* the producer lost documents or repeated some: count it and log it */
-	uint64_t commit_after; /* with SEQUENCE_ACK_COMMIT: exclusive lower clock */
+	SequenceAnomaly anomaly; /* to be counted and told */
+	uint64_t commit_after;	 /* with SEQUENCE_ACK_COMMIT: exclusive lower clock */
 } SequenceResult;
 
 /*

@@ -8,10 +8,12 @@
 #include "flow/shape.h"
 
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 
 /* A text column of the current SPI row in the current context, NULL for null. */
 static char *
@@ -210,4 +212,19 @@ sophia_target_relation(const TargetTable *table, bool missing_ok)
 					 .relpersistence = RELPERSISTENCE_PERMANENT};
 
 	return RangeVarGetRelid(&name, NoLock, missing_ok);
+}
+
+void
+sophia_target_become_owner(const TargetTable *table, GuardState *state)
+{
+	Oid relid = sophia_target_relation(table, false);
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid owner;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("relation \"%s.%s\" does not exist", table->schema, table->name)));
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	sophia_guard_become(owner, state);
 }

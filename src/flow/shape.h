@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "access/tupdesc.h"
+#include "base/guard.h"
 #include "executor/spi.h"
 #include "flow/conversion.h"
 #include "flow/reduce.h"
@@ -85,6 +86,9 @@ extern TargetTable *sophia_shape_target(const Shape *shape);
 
 /* The relation of that name now; when there is none, InvalidOid if `missing_ok`, else an error. */
 extern Oid sophia_target_relation(const TargetTable *table, bool missing_ok);
+
+/* Acts as the owner of the table until sophia_guard_restore(). */
+extern void sophia_target_become_owner(const TargetTable *table, GuardState *state);
 
 /* The statements, prepared within the current SPI connection on first use; see TargetTable. */
 extern SPIPlanPtr sophia_shape_fetch(Shape *shape);

@@ -49,6 +49,7 @@ typedef struct Reader
 	int64 write_head; /* newest write head seen while reading, -1 = unknown */
 	bool paused;	  /* the source holds back: content reached limit, or must be
 								 * empty before the source goes on behind a hole */
+	bool again;		  /* reads what was read before: what is gone of it does not come back */
 	void *private;	  /* of the kind */
 } Reader;
 

@@ -100,7 +100,7 @@ sophia_stream_matches(const Stream *stream, const StreamDefinition *definition)
 		   same_text(mine->collection, definition->collection) &&
 		   same_text(mine->shape, definition->shape) &&
 		   mine->created_at == definition->created_at &&
-		   mine->hard_delete == definition->hard_delete;
+		   mine->hard_delete == definition->hard_delete && mine->truncates == definition->truncates;
 }
 
 uint64
@@ -349,7 +349,7 @@ turn_journal(Stream *stream, Journal *journal)
 static void
 make_room(Stream *stream, Journal *journal)
 {
-	Reader *reader = journal->reader;
+	Reader *reader = sophia_journal_reader(journal);
 
 	if (!reader->paused || buffer_size(&reader->content) < reader->limit)
 		return;
@@ -402,7 +402,7 @@ turn_journals(Stream *stream, int64 now)
 	return next;
 }
 
-/* True while some journal holds a whole line that is not applied. */
+/* True while some journal holds a whole line that a batch or a replay can take. */
 static bool
 has_whole_line(const Stream *stream)
 {
@@ -410,7 +410,7 @@ has_whole_line(const Stream *stream)
 
 	foreach(cell, stream->journals)
 	{
-		const ByteBuffer *content = &((Journal *) lfirst(cell))->reader->content;
+		const ByteBuffer *content = &sophia_journal_reader(lfirst(cell))->content;
 		size_t size = buffer_size(content);
 
 		if (size > 0 && memchr(buffer_bytes(content), '\n', size) != NULL)

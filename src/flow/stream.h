@@ -22,6 +22,7 @@ typedef struct StreamDefinition
 	const char *shape;
 	bool hard_delete;
 	bool from_end;
+	bool truncates;
 	TimestampTz created_at; /* tells a stream from an earlier one of its name */
 } StreamDefinition;
 

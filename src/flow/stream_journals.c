@@ -54,6 +54,7 @@ open_listed(Stream *stream)
 			start = Max(listed->write_head, 0);
 		journal = sophia_journal_open(stream->context, stream->source, listed,
 									  stream->definition.stream, start);
+		journal->truncates = stream->definition.truncates;
 		/* SPI has left its own context current, which ends with the transaction */
 		old = MemoryContextSwitchTo(stream->context);
 		stream->opening = lappend(stream->opening, journal);

@@ -12,6 +12,10 @@
 /* 100 ns from 1582-10-15 to 1970-01-01. */
 #define UNIX_EPOCH_TICKS INT64_C(122192928000000000)
 
+#define TICKS_PER_US 10
+#define TICKS_PER_S	 UINT64_C(10000000)
+#define MAX_TICKS	 ((INT64_C(1) << 60) - 1)
+
 static int
 hex_value(char c)
 {
@@ -82,7 +86,23 @@ int64_t
 sophia_clock_unix_us(uint64_t clock)
 {
 	int64_t ticks = (int64_t) (clock >> 4) - UNIX_EPOCH_TICKS;
-	int64_t us = ticks / 10;
+	int64_t us = ticks / TICKS_PER_US;
 
-	return ticks % 10 < 0 ? us - 1 : us;
+	return ticks % TICKS_PER_US < 0 ? us - 1 : us;
+}
+
+uint64_t
+sophia_clock_of_unix_us(int64_t us)
+{
+	if (us < -UNIX_EPOCH_TICKS / TICKS_PER_US)
+		return 0;
+	if (us > (MAX_TICKS - UNIX_EPOCH_TICKS) / TICKS_PER_US)
+		return UINT64_MAX;
+	return (uint64_t) (us * TICKS_PER_US + UNIX_EPOCH_TICKS) << 4;
+}
+
+bool
+sophia_clock_is_behind(uint64_t clock, uint64_t newest, int64_t seconds)
+{
+	return newest > clock && (newest - clock) >> 4 > (uint64_t) seconds * TICKS_PER_S;
 }

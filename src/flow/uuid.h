@@ -33,4 +33,10 @@ extern bool sophia_uuid_parse(const char *text, size_t len, DocumentUuid *out);
 /* The moment of a clock, in microseconds since 1970-01-01 UTC, rounded down; negative before that. */
 extern int64_t sophia_clock_unix_us(uint64_t clock);
 
+/* The first clock of a moment, given in the same way; 0 for one before 1582, the largest for one that no clock reaches. */
+extern uint64_t sophia_clock_of_unix_us(int64_t us);
+
+/* True when `clock` lies more than so many seconds before `newest`. */
+extern bool sophia_clock_is_behind(uint64_t clock, uint64_t newest, int64_t seconds);
+
 #endif /* SOPHIA_UUID_H */

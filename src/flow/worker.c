@@ -102,7 +102,8 @@ take_configuration(void)
 {
 	static Statement statement = {
 		"SELECT s.stream, e.kind, e.address, e.options ->> 'token', s.collection, s.shape,"
-		" s.options ->> 'delete', s.options ->> 'start_from', s.state, s.last_error, s.created_at"
+		" s.options ->> 'delete', s.options ->> 'start_from', s.state, s.last_error, s.created_at,"
+		" s.options ->> 'truncate' = 'apply'"
 		" FROM sophia.streams AS s JOIN sophia.endpoints AS e USING (endpoint)"
 		" WHERE s.state IN ('starting', 'running') AND s.system_identifier = $1"
 		" AND s.database_oid = $2 ORDER BY s.stream",
@@ -134,6 +135,7 @@ take_configuration(void)
 		bool null;
 
 		definition.created_at = DatumGetTimestampTz(sophia_result(i, 11, &null));
+		definition.truncates = DatumGetBool(sophia_result(i, 12, &null)) && !null;
 		if (!is_mine(definition.shape))
 			continue;
 		stream = find_stream(&definition);

@@ -13,31 +13,6 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#define PRODUCER_BYTES 6
-
-/* A producer's six bytes, the most significant first. */
-static Datum
-producer_datum(uint64 producer)
-{
-	bytea *bytes = palloc(VARHDRSZ + PRODUCER_BYTES);
-
-	SET_VARSIZE(bytes, VARHDRSZ + PRODUCER_BYTES);
-	for (int i = 0; i < PRODUCER_BYTES; i++)
-		VARDATA(bytes)[i] = (char) (producer >> (8 * (PRODUCER_BYTES - 1 - i)));
-	return PointerGetDatum(bytes);
-}
-
-static uint64
-producer_from_datum(Datum value)
-{
-	bytea *bytes = DatumGetByteaPP(value);
-	uint64 producer = 0;
-
-	for (int i = 0; i < PRODUCER_BYTES; i++)
-		producer = producer << 8 | (unsigned char) VARDATA_ANY(bytes)[i];
-	return producer;
-}
-
 static Datum
 bytes_datum(const char *bytes, size_t length)
 {
@@ -167,10 +142,11 @@ sophia_checkpoint_save(const char *stream, const char *journal, const Checkpoint
 		"UPDATE sophia.checkpoints SET next_offset = $3, write_head = $4,"
 		" documents_applied = documents_applied + $5, documents_reduced = documents_reduced + $6,"
 		" documents_deleted = documents_deleted + $7, documents_dead = documents_dead + $8,"
-		" last_document_at = coalesce($9, last_document_at)"
+		" last_document_at = coalesce($9, last_document_at), anomalies = anomalies + $10"
 		" WHERE stream = $1 AND journal = $2",
-		9,
-		{TEXTOID, TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID}};
+		10,
+		{TEXTOID, TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID,
+		 INT8OID}};
 	Datum values[] = {CStringGetTextDatum(stream),
 					  CStringGetTextDatum(journal),
 					  Int64GetDatum(change->next_offset),
@@ -179,101 +155,10 @@ sophia_checkpoint_save(const char *stream, const char *journal, const Checkpoint
 					  Int64GetDatum(change->reduced),
 					  Int64GetDatum(change->deleted),
 					  Int64GetDatum(change->dead),
-					  TimestampTzGetDatum(change->last_document_at)};
+					  TimestampTzGetDatum(change->last_document_at),
+					  Int64GetDatum(change->anomalies)};
 
-	sophia_statement_run(&statement, values, change->last_document_at == 0 ? "        n" : NULL);
-}
-
-void
-sophia_checkpoint_producers(const char *stream, const char *journal,
-							void (*take)(void *owner, const StoredProducer *producer), void *owner)
-{
-	static Statement statement = {
-		"SELECT producer, last_ack, max_clock, begin_offset FROM sophia.producers"
-		" WHERE stream = $1 AND journal = $2",
-		2,
-		{TEXTOID, TEXTOID}};
-	uint64 n = sophia_statement_run(
-		&statement, (Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal)}, NULL);
-
-	for (uint64 i = 0; i < n; i++)
-	{
-		bool null;
-		StoredProducer producer = {
-			.producer = producer_from_datum(sophia_result(i, 1, &null)),
-			.last_ack = (uint64) DatumGetInt64(sophia_result(i, 2, &null)),
-			.max_clock = (uint64) DatumGetInt64(sophia_result(i, 3, &null)),
-			.begin_offset = DatumGetInt64(sophia_result(i, 4, &null)),
-		};
-
-		take(owner, &producer);
-	}
-}
-
-void
-sophia_checkpoint_save_producer(const char *stream, const char *journal,
-								const StoredProducer *producer)
-{
-	static Statement statement = {
-		"INSERT INTO sophia.producers (stream, journal, producer, last_ack, max_clock, begin_offset)"
-		" VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (stream, journal, producer) DO UPDATE"
-		" SET last_ack = EXCLUDED.last_ack, max_clock = EXCLUDED.max_clock,"
-		" begin_offset = EXCLUDED.begin_offset",
-		6,
-		{TEXTOID, TEXTOID, BYTEAOID, INT8OID, INT8OID, INT8OID}};
-
-	sophia_statement_run(&statement,
-						 (Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal),
-								   producer_datum(producer->producer),
-								   Int64GetDatum((int64) producer->last_ack),
-								   Int64GetDatum((int64) producer->max_clock),
-								   Int64GetDatum(producer->begin_offset)},
-						 NULL);
-}
-
-void
-sophia_checkpoint_stage(const char *stream, const char *journal, uint64 producer, int64 offset,
-						uint64 clock, const char *document, size_t length)
-{
-	static Statement statement = {
-		"INSERT INTO sophia.staged_documents (stream, journal, producer, begin_offset, clock, document)"
-		" VALUES ($1, $2, $3, $4, $5, $6)",
-		6,
-		{TEXTOID, TEXTOID, BYTEAOID, INT8OID, INT8OID, BYTEAOID}};
-
-	sophia_statement_run(&statement,
-						 (Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal),
-								   producer_datum(producer), Int64GetDatum(offset),
-								   Int64GetDatum((int64) clock), bytes_datum(document, length)},
-						 NULL);
-}
-
-void
-sophia_checkpoint_unstage(const char *stream, const char *journal, uint64 producer)
-{
-	static Statement statement = {
-		"DELETE FROM sophia.staged_documents WHERE stream = $1 AND journal = $2 AND producer = $3",
-		3,
-		{TEXTOID, TEXTOID, BYTEAOID}};
-
-	sophia_statement_run(&statement,
-						 (Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal),
-								   producer_datum(producer)},
-						 NULL);
-}
-
-struct PortalData *
-sophia_checkpoint_staged(const char *stream, const char *journal, uint64 producer)
-{
-	return SPI_cursor_open_with_args(
-		NULL,
-		"SELECT begin_offset, clock, document FROM sophia.staged_documents"
-		" WHERE stream = $1 AND journal = $2 AND producer = $3"
-		" ORDER BY begin_offset",
-		3, (Oid[]){TEXTOID, TEXTOID, BYTEAOID},
-		(Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal),
-				  producer_datum(producer)},
-		NULL, true, 0);
+	sophia_statement_run(&statement, values, change->last_document_at == 0 ? "        n " : NULL);
 }
 
 bool

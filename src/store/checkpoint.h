@@ -1,6 +1,6 @@
 /*
  * checkpoint.h
- *		The durable state of a stream: checkpoints, producers, staged documents, dead letters.
+ *		The durable state of a stream: checkpoints and dead letters; store/producers.h has the rest.
  *
  * All of it is read and written inside the caller's transaction and SPI connection, next to the rows that it stands for.
  */
@@ -20,16 +20,9 @@ typedef struct CheckpointChange
 	int64 reduced;
 	int64 deleted;
 	int64 dead;
+	int64 anomalies;
 	TimestampTz last_document_at; /* 0 = unchanged */
 } CheckpointChange;
-
-typedef struct StoredProducer
-{
-	uint64 producer; /* 48 bits */
-	uint64 last_ack;
-	uint64 max_clock;
-	int64 begin_offset;
-} StoredProducer;
 
 /*
  * True when the stream is wanted: started, and in this database of this cluster.  Then it can be neither stopped nor
@@ -54,22 +47,6 @@ extern int64 sophia_checkpoint_open(const char *stream, const char *journal, int
 extern int64 sophia_checkpoint_lock(const char *stream, const char *journal);
 extern void sophia_checkpoint_save(const char *stream, const char *journal,
 								   const CheckpointChange *change);
-
-/* Calls `take` with each producer that is known of a journal. */
-extern void sophia_checkpoint_producers(const char *stream, const char *journal,
-										void (*take)(void *owner, const StoredProducer *producer),
-										void *owner);
-extern void sophia_checkpoint_save_producer(const char *stream, const char *journal,
-											const StoredProducer *producer);
-
-extern void sophia_checkpoint_stage(const char *stream, const char *journal, uint64 producer,
-									int64 offset, uint64 clock, const char *document,
-									size_t length);
-extern void sophia_checkpoint_unstage(const char *stream, const char *journal, uint64 producer);
-
-/* A cursor over the staged documents of a producer in the order of their offsets: (begin_offset, clock, document). */
-extern struct PortalData *sophia_checkpoint_staged(const char *stream, const char *journal,
-												   uint64 producer);
 
 /* Records a dead letter; again for the same bytes at the same place does nothing.  Returns true when it is new. */
 extern bool sophia_checkpoint_dead_letter(const char *stream, const char *journal, int64 offset,

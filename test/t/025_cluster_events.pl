@@ -28,7 +28,7 @@ $journal->write($p->transaction(map { owner("a$_") } 1 .. 3) . $p->document(owne
 $journal->write($p->document(owner('a4')));
 $node->follow('owners', 'acme/owners', 'hubspot.owners');
 ok($node->await_stream('owners'), 'caught up');
-my $state = $node->rows('SELECT c::text FROM sophia.checkpoints c UNION ALL SELECT d::text FROM sophia.staged_documents d');
+my $state = $node->rows('SELECT c::text FROM sophia.checkpoints c UNION ALL SELECT d::text FROM sophia.staged_documents d UNION ALL SELECT e::text FROM sophia.stream_events e');
 my $dump = $node->basedir . '/dump.sql';
 $node->command_ok([ 'pg_dump', '-d', $node->connstr('postgres'), '-f', $dump ], 'a database is dumped while its stream runs');
 $journal->write($p->ack . $p->transaction(owner('a5')));
@@ -41,7 +41,7 @@ is($node->safe_psql('other', 'SELECT stream, state, worker_pid FROM sophia.strea
 $node->safe_psql('other', "SELECT sophia.create_stream('proof', 'store', 'acme/owners', 'hubspot.owners', '{\"start_from\": \"end\"}')");
 ok($node->await_stream('proof', 30, 'other'), 'the worker of the restored database works');
 is(ids('hubspot_raw.owners', 'a', 'other'), 'a1 a2 a3', 'but has written nothing of the restored stream');
-is($node->safe_psql('other', "SELECT c::text FROM sophia.checkpoints c WHERE stream <> 'proof' UNION ALL SELECT d::text FROM sophia.staged_documents d"),
+is($node->safe_psql('other', "SELECT c::text FROM sophia.checkpoints c WHERE stream <> 'proof' UNION ALL SELECT d::text FROM sophia.staged_documents d UNION ALL SELECT e::text FROM sophia.stream_events e"),
 	$state, 'nor touched its checkpoint');
 my ($error, $text) = $node->error_of("SELECT sophia.await_stream('owners')", 'other');
 like($error, qr/^55000: stream "owners" is stopped/, 'it cannot be waited for');

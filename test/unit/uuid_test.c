@@ -59,6 +59,29 @@ static const struct
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
+/* A moment and the first clock of it; what is behind what. */
+static void
+test_clocks(void)
+{
+	ok(sophia_clock_of_unix_us(0) == 0x1b21dd2138140000, "the first clock of 1970");
+	ok(sophia_clock_of_unix_us(10000000) == 0x1b21dd2197721000, "the first clock of 10 s later");
+	ok(sophia_clock_of_unix_us(INT64_C(-12219292800000000)) == 0, "the first of all");
+	ok(sophia_clock_of_unix_us(INT64_MIN) == 0, "before the first");
+	ok(sophia_clock_of_unix_us(INT64_MAX) == UINT64_MAX, "behind the last");
+	ok(sophia_clock_unix_us(sophia_clock_of_unix_us(INT64_C(1780000000123456))) ==
+		   INT64_C(1780000000123456),
+	   "there and back");
+
+	const uint64_t noon = sophia_clock_of_unix_us(INT64_C(1780000000000000));
+	const uint64_t second = UINT64_C(10000000) << 4;
+
+	ok(!sophia_clock_is_behind(noon, noon, 0), "not behind itself");
+	ok(!sophia_clock_is_behind(noon, noon + 5 * second, 5), "five seconds are not more than five");
+	ok(sophia_clock_is_behind(noon, noon + 5 * second + 16, 5), "a little more is");
+	ok(!sophia_clock_is_behind(noon + second, noon, 0), "what is newer is not behind");
+	ok(sophia_clock_is_behind(0, UINT64_MAX, 48 * 3600), "clocks are unsigned");
+}
+
 int
 main(void)
 {
@@ -81,6 +104,7 @@ main(void)
 	for (size_t i = 0; i < COUNT(moments); i++)
 		ok(sophia_clock_unix_us(moments[i].clock) == moments[i].us, "clock %016llx",
 		   (unsigned long long) moments[i].clock);
+	test_clocks();
 	done_testing();
 	return exit_status();
 }
