@@ -7,10 +7,10 @@ CREATE TABLE sophia.endpoints (
   options jsonb NOT NULL DEFAULT '{}',
   created_at timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE sophia.endpoints IS 'where collections are read from: a Gazette broker or a folder of fragments';
-COMMENT ON COLUMN sophia.endpoints.kind IS 'fragments or broker';
-COMMENT ON COLUMN sophia.endpoints.address IS 'http[s]://host:port of a broker, or the absolute folder of a fragment store';
-COMMENT ON COLUMN sophia.endpoints.options IS 'token: reference of a secret (env:NAME or file:name), never the secret itself';
+COMMENT ON TABLE sophia.endpoints IS 'where collections are read from: Estuary, a Gazette broker or a folder of fragments';
+COMMENT ON COLUMN sophia.endpoints.kind IS 'estuary, broker or fragments';
+COMMENT ON COLUMN sophia.endpoints.address IS 'http[s]://host:port of a broker or of Estuary''s control plane (empty: the setting sophia_stack.control_plane), or the absolute folder of a fragment store';
+COMMENT ON COLUMN sophia.endpoints.options IS 'token: reference of a secret (env:NAME or file:name), never the secret itself; prefix, data_plane: of kind estuary, which collections are listed';
 
 CREATE TABLE sophia.streams (
   stream text PRIMARY KEY,

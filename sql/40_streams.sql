@@ -92,8 +92,9 @@ BEGIN
   IF jsonb_typeof(options) <> 'object' THEN
     RAISE EXCEPTION 'endpoint options must be a JSON object' USING ERRCODE = '22023';
   END IF;
-  FOR name IN SELECT k FROM jsonb_object_keys(options) k WHERE k <> 'token' LOOP
-    RAISE EXCEPTION 'unknown endpoint option "%"', name USING ERRCODE = '22023', HINT = 'The only option is "token".';
+  FOR name IN SELECT k FROM jsonb_object_keys(options) k WHERE k NOT IN ('token', 'prefix', 'data_plane') LOOP
+    RAISE EXCEPTION 'unknown endpoint option "%"', name USING ERRCODE = '22023',
+      HINT = 'The options are "token" and, of kind "estuary", "prefix" and "data_plane".';
   END LOOP;
   IF options ? 'token' THEN
     -- What is no string is no reference either, and is not shown.
@@ -102,6 +103,29 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION sophia.check_endpoint_options(jsonb) IS 'internal: raises an error where these cannot be the options of an endpoint';
+
+CREATE FUNCTION sophia.check_endpoint_kind(kind text, options jsonb) RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF kind <> 'estuary' AND options ?| ARRAY['prefix', 'data_plane'] THEN
+    RAISE EXCEPTION 'endpoint options "prefix" and "data_plane" belong to kind "estuary"' USING ERRCODE = '22023';
+  ELSIF kind <> 'estuary' THEN
+    RETURN;
+  ELSIF NOT options ? 'token' THEN
+    RAISE EXCEPTION 'an endpoint of kind "estuary" needs the option "token"' USING ERRCODE = '22023',
+      HINT = 'It names the secret that holds a refresh token, as env:NAME or file:name.';
+  ELSIF options ? 'prefix' <> options ? 'data_plane' THEN
+    RAISE EXCEPTION 'endpoint options "prefix" and "data_plane" go together' USING ERRCODE = '22023';
+  ELSIF options ? 'prefix' AND (jsonb_typeof(options -> 'prefix') <> 'string' OR options ->> 'prefix' !~ '^([^/[:cntrl:]]+/)+$') THEN
+    RAISE EXCEPTION 'invalid value of endpoint option "prefix"' USING ERRCODE = '22023',
+      HINT = 'It is what names of collections begin with, up to a slash, for example acmeCo/hubspot/.';
+  ELSIF options ? 'data_plane' AND (jsonb_typeof(options -> 'data_plane') <> 'string' OR options ->> 'data_plane' ~ '^$|[[:cntrl:]]') THEN
+    RAISE EXCEPTION 'invalid value of endpoint option "data_plane"' USING ERRCODE = '22023',
+      HINT = 'It is the name of a data plane, for example ops/dp/public/gcp-us-central1-c1.';
+  END IF;
+END;
+$$;
+COMMENT ON FUNCTION sophia.check_endpoint_kind(text, jsonb) IS 'internal: raises an error where an endpoint of that kind cannot have these options';
 
 CREATE FUNCTION sophia.check_stream_options(options jsonb) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -205,6 +229,7 @@ BEGIN
   END IF;
   PERFORM sophia.check_endpoint_options(coalesce(create_endpoint.options, '{}'));
   PERFORM sophia.check_address(create_endpoint.kind, create_endpoint.address);
+  PERFORM sophia.check_endpoint_kind(create_endpoint.kind, coalesce(create_endpoint.options, '{}'));
   INSERT INTO sophia.endpoints (endpoint, kind, address, options)
     VALUES (create_endpoint.endpoint, create_endpoint.kind, create_endpoint.address, coalesce(create_endpoint.options, '{}'))
     ON CONFLICT (endpoint) DO NOTHING;
@@ -214,7 +239,7 @@ BEGIN
   PERFORM sophia.notify_workers();
 END;
 $$;
-COMMENT ON FUNCTION sophia.create_endpoint(text, text, text, jsonb) IS 'names a place that collections are read from; kind is fragments or broker';
+COMMENT ON FUNCTION sophia.create_endpoint(text, text, text, jsonb) IS 'names a place that collections are read from; kind is estuary, broker or fragments';
 
 CREATE FUNCTION sophia.drop_endpoint(endpoint text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

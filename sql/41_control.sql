@@ -196,6 +196,7 @@ BEGIN
     PERFORM sophia.check_changes(alter_endpoint.options);
     changed := sophia.change_options(known.options, alter_endpoint.options);
     PERFORM sophia.check_endpoint_options(changed);
+    PERFORM sophia.check_endpoint_kind(known.kind, changed);
   END IF;
   IF alter_endpoint.address IS NOT NULL THEN
     PERFORM sophia.check_address(known.kind, alter_endpoint.address);

@@ -15,6 +15,10 @@
 
 #include "base/settings.h"
 
+/* Source: estuary/flow crates/flow-client/src/lib.rs. */
+#define CONTROL_PLANE "https://agent-api-1084703453822.us-central1.run.app"
+
+char *sophia_control_plane = NULL;
 char *sophia_databases = NULL;
 int sophia_dead_letter_limit = 10000;
 bool sophia_enabled = true;
@@ -74,6 +78,11 @@ check_directory(char **value, void **extra, GucSource source)
 void
 sophia_settings_define(void)
 {
+	DefineCustomStringVariable(
+		"sophia_stack.control_plane", "Estuary's control plane: http[s]://host[:port].",
+		"Asked by endpoints of kind estuary whose address is empty.", &sophia_control_plane,
+		CONTROL_PLANE, PGC_SIGHUP, 0, NULL, NULL, NULL);
+
 	DefineCustomStringVariable(
 		"sophia_stack.databases", "Databases whose collections are ingested.",
 		"Each gets sophia_stack.ingest_workers background workers.", &sophia_databases, "postgres",

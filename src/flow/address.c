@@ -17,38 +17,30 @@
 #include "net/address.h"
 #include "store/secrets.h"
 
-/* A broker's address in its parts. */
-typedef struct BrokerAddress
+/* The address of a broker or a control plane in its parts. */
+typedef struct HostAddress
 {
 	bool tls;
 	char host[256]; /* without the brackets of an IPv6 address */
 	bool bracketed;
-} BrokerAddress;
+} HostAddress;
 
-static void
-refuse_address(const char *why)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid address of a broker: %s", why),
-			 errhint("Write http[s]://host[:port], for example https://broker.example.com:8080.")));
-}
+/* ---- parts; each function returns what is wrong, or NULL ---- */
 
-/* ---- parts ---- */
-
-static void
-check_port(const char *text)
+static const char *
+port_problem(const char *text)
 {
 	size_t digits = strspn(text, "0123456789");
 	long port = strtol(text, NULL, 10);
 
 	if (digits == 0 || digits > 5 || text[digits] != '\0' || port < 1 || port > 65535)
-		refuse_address("the port is no number from 1 to 65535, or something follows it");
+		return "the port is no number from 1 to 65535, or something follows it";
+	return NULL;
 }
 
-/* Copies the host and returns what follows it. */
+/* Copies the host; *rest is what follows it. */
 static const char *
-take_host(const char *text, BrokerAddress *parts)
+take_host(const char *text, HostAddress *parts, const char **rest)
 {
 	static const char name_characters[] =
 		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._";
@@ -59,22 +51,24 @@ take_host(const char *text, BrokerAddress *parts)
 		text++;
 	length = strspn(text, parts->bracketed ? "0123456789abcdefABCDEF:." : name_characters);
 	if (length == 0 || length >= sizeof(parts->host))
-		refuse_address("the host is missing or too long");
+		return "the host is missing or too long";
 	memcpy(parts->host, text, length);
 	parts->host[length] = '\0';
 	text += length;
 	if (parts->bracketed)
 	{
 		if (*text != ']')
-			refuse_address("the IPv6 address is malformed");
+			return "the IPv6 address is malformed";
 		text++;
 	}
-	return text;
+	*rest = text;
+	return NULL;
 }
 
-static void
-parse_broker(const char *address, BrokerAddress *parts)
+static const char *
+parse_address(const char *address, HostAddress *parts)
 {
+	const char *problem;
 	const char *rest;
 
 	if (pg_strncasecmp(address, "https://", 8) == 0)
@@ -82,15 +76,16 @@ parse_broker(const char *address, BrokerAddress *parts)
 	else if (pg_strncasecmp(address, "http://", 7) == 0)
 		parts->tls = false;
 	else
-		refuse_address("it starts neither with http:// nor with https://");
+		return "it starts neither with http:// nor with https://";
 
 	if (strchr(address, '@') != NULL)
-		refuse_address("it names a user");
-	rest = take_host(address + (parts->tls ? 8 : 7), parts);
+		return "it names a user";
+	problem = take_host(address + (parts->tls ? 8 : 7), parts, &rest);
+	if (problem != NULL)
+		return problem;
 	if (*rest == ':')
-		check_port(rest + 1);
-	else if (*rest != '\0')
-		refuse_address("something other than a port follows the host");
+		return port_problem(rest + 1);
+	return *rest == '\0' ? NULL : "something other than a port follows the host";
 }
 
 /* ---- networks ---- */
@@ -134,59 +129,87 @@ name_private(const char *name)
 		   ends_with(name, ".home.arpa");
 }
 
-static void
-check_network(const BrokerAddress *parts, bool refused, bool private)
+static const char *
+network_problem(const HostAddress *parts, bool refused, bool private)
 {
 	if (refused)
-		refuse_address("link-local addresses and metadata services are not allowed");
+		return "link-local addresses and metadata services are not allowed";
 	if (!parts->tls && !private)
-		refuse_address("plain http is allowed on loopback and private networks only");
+		return "plain http is allowed on loopback and private networks only";
+	return NULL;
 }
 
-static void
-check_ipv4(const BrokerAddress *parts, const struct in_addr *ip)
+static const char *
+ipv4_problem(const HostAddress *parts, const struct in_addr *ip)
 {
 	struct sockaddr_in socket = {.sin_family = AF_INET, .sin_addr = *ip};
 
-	check_network(parts, sophia_address_refused((struct sockaddr *) &socket), ipv4_private(ip));
+	return network_problem(parts, sophia_address_refused((struct sockaddr *) &socket),
+						   ipv4_private(ip));
 }
 
-static void
-check_ipv6(const BrokerAddress *parts)
+static const char *
+ipv6_problem(const HostAddress *parts)
 {
 	struct sockaddr_in6 socket = {.sin6_family = AF_INET6};
 
 	if (inet_pton(AF_INET6, parts->host, &socket.sin6_addr) != 1)
-		refuse_address("the IPv6 address is malformed");
-	check_network(parts, sophia_address_refused((struct sockaddr *) &socket),
-				  ipv6_private(&socket.sin6_addr));
+		return "the IPv6 address is malformed";
+	return network_problem(parts, sophia_address_refused((struct sockaddr *) &socket),
+						   ipv6_private(&socket.sin6_addr));
 }
 
-static void
-check_name(BrokerAddress *parts)
+static const char *
+name_problem(HostAddress *parts)
 {
 	size_t length = strlen(parts->host);
 
 	if (parts->host[length - 1] == '.')
 		parts->host[length - 1] = '\0';
-	check_network(parts, pg_strcasecmp(parts->host, "metadata.google.internal") == 0,
-				  name_private(parts->host));
+	return network_problem(parts, pg_strcasecmp(parts->host, "metadata.google.internal") == 0,
+						   name_private(parts->host));
 }
 
 /* What a name resolves to is checked when it is connected to: net/http.c. */
+const char *
+sophia_host_address_problem(const char *address)
+{
+	HostAddress parts;
+	struct in_addr ip;
+	const char *problem = parse_address(address, &parts);
+
+	if (problem != NULL)
+		return problem;
+	if (parts.bracketed)
+		return ipv6_problem(&parts);
+	if (inet_aton(parts.host, &ip)) /* every spelling that a resolver takes for an address */
+		return ipv4_problem(&parts, &ip);
+	return name_problem(&parts);
+}
+
 void
 sophia_check_broker_address(const char *address)
 {
-	BrokerAddress parts;
-	struct in_addr ip;
+	const char *problem = sophia_host_address_problem(address);
 
-	parse_broker(address, &parts);
-	if (parts.bracketed)
-		check_ipv6(&parts);
-	else if (inet_aton(parts.host, &ip)) /* every spelling that a resolver takes for an address */
-		check_ipv4(&parts, &ip);
-	else
-		check_name(&parts);
+	if (problem != NULL)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid address of a broker: %s", problem),
+			 errhint("Write http[s]://host[:port], for example https://broker.example.com:8080.")));
+}
+
+void
+sophia_check_estuary_address(const char *address)
+{
+	const char *problem = *address != '\0' ? sophia_host_address_problem(address) : NULL;
+
+	if (problem != NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("invalid address of a control plane: %s", problem),
+						errhint("Write http[s]://host[:port], or '' for the one that "
+								"sophia_stack.control_plane names.")));
 }
 
 /* ---- folders ---- */

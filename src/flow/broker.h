@@ -1,8 +1,9 @@
 /*
  * broker.h
  *		What the parts of the broker source share: source_broker.c (the kind), broker_reader.c
- *		(reading, with broker_fragment.c), broker_refresh.c (journals and their heads), broker_call.c (requests and their
- *		failures).
+ *		(reading, with broker_fragment.c), broker_refresh.c (journals and their heads),
+ *		broker_call.c (requests and their failures), broker_access.h (address and token),
+ *		source_estuary.c (the kind whose access is handed out).
  */
 #ifndef SOPHIA_BROKER_H
 #define SOPHIA_BROKER_H
@@ -12,10 +13,10 @@
 #include "lib/stringinfo.h"
 
 #include "base/clock.h"
+#include "flow/broker_access.h"
 #include "flow/broker_frame.h"
 #include "flow/source.h"
 #include "net/http.h"
-#include "store/secrets.h"
 
 /*
  * What does not wait for content is answered at once.  A read that arrives while its journal is
@@ -37,8 +38,10 @@ typedef struct BrokerCall
 {
 	HttpRequest *request;
 	FrameScanner scanner;
-	bool unauthorized;	/* the broker refused the token, or wants one */
-	bool token_retried; /* the token was read anew for that; until an answer is good */
+	BrokerAccess *access;
+	uint64 access_number; /* of the access that it was sent with */
+	bool unauthorized;	  /* the broker refused the token, or wants one */
+	bool token_retried;	  /* it was sent anew with another token; until an answer is good */
 	int failure_sqlstate;
 	char failure[400];
 } BrokerCall;
@@ -66,14 +69,16 @@ typedef enum RefreshPhase
 typedef struct Broker
 {
 	Source *source;
-	Secret token;
+	BrokerAccess access;
 	List *journals;		 /* of BrokerJournal * */
 	const void *failing; /* whose failure the source's error is; NULL = nobody's */
+	uint64 access_seen;	 /* the number of the access that was acted on */
 
 	RefreshPhase phase;
 	bool refreshing;	/* until every head is known that the last refresh asks for */
 	uint64 wanted_seen; /* refresh_wanted when it started */
 	bool refresh_failed;
+	bool lacking;	  /* the running refresh lacks something that was or should be there */
 	bool relist;	  /* a reader saw what only a listing explains */
 	int64 refresh_at; /* when the next one is due, by sophia_clock_ms() */
 	Backoff refresh_backoff;
@@ -88,6 +93,15 @@ typedef struct Broker
 	int64 list_at;		 /* when the listing began, or when an ended watch is due again */
 	Backoff list_backoff;
 } Broker;
+
+/* ---- source_broker.c ---- */
+
+/* open of a kind whose address and token come from that access; source->private is the Broker. */
+extern void sophia_broker_open(Source *source, const BrokerAccessKind *access);
+
+/* pump and close of a kind. */
+extern void sophia_broker_pump(Source *source);
+extern void sophia_broker_close(Source *source);
 
 /* ---- broker_call.c ---- */
 
@@ -111,13 +125,21 @@ extern BrokerAnswer sophia_broker_failed(BrokerCall *call, int sqlstate, const c
 extern void sophia_broker_end(BrokerCall *call);
 
 /*
- * Reads the token anew; false with the call failed when there should be one and it cannot be read.
+ * Whether requests may be sent.  While not, who wants to send one waits to be called again, which
+ * happens when it has changed.
  */
-extern bool sophia_broker_read_token(Broker *broker, BrokerCall *call);
+extern bool sophia_broker_ready(const Broker *broker);
 
 /*
- * Deals with a failed call of `who`: true when the token was refused, has been read anew, and the
- * call may be tried again at once.  Otherwise the failure becomes the source's error.
+ * True for a call in progress that was sent with an address or token that is not the one to use any
+ * more: end it where that does no harm, and send it anew.
+ */
+extern bool sophia_broker_outdated(const Broker *broker, const BrokerCall *call);
+
+/*
+ * Deals with a failed call of `who`: true when the token was refused and there is or will be
+ * another one, so that the call may be tried again as soon as the broker is ready.  Otherwise the
+ * failure becomes the source's error.
  */
 extern bool sophia_broker_retry(Broker *broker, BrokerCall *call, const void *who,
 								const char *doing);
@@ -131,6 +153,11 @@ extern void sophia_broker_works(Broker *broker, const void *who);
 
 /* Refreshes when it is due or wanted; see source.h.  Returns when it wants to be called again. */
 extern int64 sophia_broker_refresh(Broker *broker);
+
+/*
+ * The listing in progress or done is of no use any more: a new one, as soon as the broker is ready.
+ */
+extern void sophia_broker_list_anew(Broker *broker);
 
 /* What is known of a journal, or NULL. */
 extern BrokerJournal *sophia_broker_journal(Broker *broker, const char *name);

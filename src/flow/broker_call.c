@@ -26,17 +26,15 @@ sophia_broker_failed(BrokerCall *call, int sqlstate, const char *reason)
 }
 
 bool
-sophia_broker_read_token(Broker *broker, BrokerCall *call)
+sophia_broker_ready(const Broker *broker)
 {
-	char error[256];
+	return broker->access.kind->ready(&broker->access);
+}
 
-	if (broker->source->token == NULL)
-		return true;
-	if (sophia_secret_read(broker->source->token, &broker->token, error, sizeof(error)))
-		return true;
-	call->unauthorized = false;
-	sophia_broker_failed(call, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, error);
-	return false;
+bool
+sophia_broker_outdated(const Broker *broker, const BrokerCall *call)
+{
+	return call->request != NULL && call->access_number != broker->access.number;
 }
 
 bool
@@ -44,12 +42,12 @@ sophia_broker_post(Broker *broker, BrokerCall *call, const char *path, const Str
 				   long timeout_ms)
 {
 	const char *headers[3] = {"Content-Type: application/json", NULL, NULL};
-	char *url = psprintf("%s%s", broker->source->address, path);
+	BrokerAccess *access = &broker->access;
+	char *url;
 	char *bearer = NULL;
 	char error[256];
 	HttpOptions options = {
 		.method = "POST",
-		.url = url,
 		.headers = headers,
 		.body = body->data,
 		.body_length = body->len,
@@ -60,11 +58,16 @@ sophia_broker_post(Broker *broker, BrokerCall *call, const char *path, const Str
 
 	memset(&call->scanner, 0, sizeof(call->scanner));
 	call->unauthorized = false;
-	if (broker->source->token != NULL && broker->token.value == NULL &&
-		!sophia_broker_read_token(broker, call))
+	if (!access->kind->prepare(access, error, sizeof(error)))
+	{
+		sophia_broker_failed(call, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, error);
 		return false;
-	if (broker->token.value != NULL)
-		headers[1] = bearer = psprintf("Authorization: Bearer %s", broker->token.value);
+	}
+	call->access = access;
+	call->access_number = access->number;
+	options.url = url = psprintf("%s%s", access->address, path);
+	if (access->token.value != NULL)
+		headers[1] = bearer = psprintf("Authorization: Bearer %s", access->token.value);
 	call->request = sophia_http_start(&options, error, sizeof(error));
 	if (bearer != NULL)
 	{
@@ -123,6 +126,7 @@ sophia_broker_next(BrokerCall *call, Frame *frame)
 			return sophia_broker_failed(call, ERRCODE_PROTOCOL_VIOLATION, frame->message);
 		default:
 			call->token_retried = false;
+			call->access->proved = call->access_number;
 			return ANSWER_FRAME;
 	}
 	if (request->finished)
@@ -152,15 +156,8 @@ sophia_broker_end(BrokerCall *call)
 bool
 sophia_broker_retry(Broker *broker, BrokerCall *call, const void *who, const char *doing)
 {
-	if (call->unauthorized && !call->token_retried && broker->source->token != NULL)
-	{
-		call->token_retried = true;
-		if (sophia_broker_read_token(broker, call))
-			return true;
-	}
-	/* The next try takes the token that may be there by then. */
-	if (call->unauthorized)
-		sophia_secret_clear(&broker->token);
+	if (call->unauthorized && broker->access.kind->refused(&broker->access, call))
+		return true;
 	sophia_broker_fail(broker, who, call->failure_sqlstate, false, "%s: %s", doing, call->failure);
 	return false;
 }

@@ -214,6 +214,16 @@ start_reading(Broker *broker, Reader *reader)
 	return sent;
 }
 
+/* Ends a request that is well, to send another one where it stands. */
+static void
+send_anew(Reader *reader)
+{
+	BrokerReader *state = reader->private;
+
+	state->doubted |= state->overlap_seen < state->overlap_size;
+	restart_reader(reader, 0);
+}
+
 /* The metadata led nowhere else: the next request reads from the broker. */
 static void
 read_from_broker(Reader *reader)
@@ -221,15 +231,21 @@ read_from_broker(Reader *reader)
 	BrokerReader *state = reader->private;
 
 	state->probed = true;
-	state->doubted |= state->overlap_seen < state->overlap_size;
-	restart_reader(reader, 0);
+	send_anew(reader);
+}
+
+/* True when content holds whole lines only. */
+static bool
+at_line_end(const ByteBuffer *content)
+{
+	return buffer_size(content) == 0 || content->data[content->end - 1] == '\n';
 }
 
 /* Forgets the last line of content, which has no end. */
 static void
 drop_partial_line(ByteBuffer *content)
 {
-	while (buffer_size(content) > 0 && content->data[content->end - 1] != '\n')
+	while (!at_line_end(content))
 		content->end--;
 }
 
@@ -250,7 +266,7 @@ jump(Broker *broker, Reader *reader, int64 to)
 							 "the broker went back to a smaller offset");
 		fail_call(broker, reader);
 	}
-	else if (buffer_size(content) > 0 && content->data[content->end - 1] != '\n')
+	else if (!at_line_end(content))
 	{
 		drop_partial_line(content);
 		sophia_broker_fail(broker, reader, ERRCODE_DATA_CORRUPTED, false,
@@ -412,7 +428,7 @@ url_allowed(const Broker *broker, const char *url)
 	if (pg_strncasecmp(url, "https://", 8) == 0)
 		return true;
 	return pg_strncasecmp(url, "http://", 7) == 0 &&
-		   pg_strncasecmp(broker->source->address, "https://", 8) != 0;
+		   pg_strncasecmp(broker->access.address, "https://", 8) != 0;
 }
 
 /*
@@ -624,7 +640,7 @@ answer_ended(Broker *broker, Reader *reader)
 							   "the broker ends each read of journal \"%s\" without an answer",
 							   reader->journal);
 		/* An expired token ends like this too, for the seconds that clocks may differ. */
-		sophia_secret_clear(&broker->token);
+		broker->access.kind->doubt(&broker->access);
 		back_off(reader);
 	}
 }
@@ -716,12 +732,16 @@ sophia_broker_pump_reader(Reader *reader)
 			sophia_broker_works(broker, reader);
 			return PG_INT64_MAX;
 		}
+		if (!sophia_broker_ready(broker))
+			return PG_INT64_MAX;
 		if (sophia_clock_ms() < state->retry_at || !start_reading(broker, reader))
 			return state->retry_at;
 	}
 	take_frames(broker, reader);
 	if (state->fragment != NULL)
 		return sophia_clock_ms();
+	if (sophia_broker_outdated(broker, &state->call) && at_line_end(&reader->content))
+		send_anew(reader);
 	return state->call.request != NULL ? watch_silence(broker, reader) : state->retry_at;
 }
 

@@ -189,6 +189,8 @@ end_refresh(Broker *broker)
 	broker->refresh_at = now + REFRESH_INTERVAL_MS;
 	sophia_backoff_reset(&broker->refresh_backoff);
 	sophia_broker_works(broker, broker);
+	if (!broker->lacking)
+		sophia_access_lacks_nothing(&broker->access);
 	if (broker->source->refresh_done < broker->wanted_seen)
 		broker->source->refresh_done = broker->wanted_seen;
 }
@@ -207,6 +209,11 @@ post_watch(Broker *broker, const char *resume)
 								  "{\"name\":\"estuary.dev/collection\",\"value\":");
 	/* The empty value stands for any. */
 	escape_json(&body, broker->source->collection != NULL ? broker->source->collection : "");
+	if (broker->access.prefix != NULL)
+	{
+		appendStringInfoString(&body, "},{\"name\":\"name\",\"prefix\":true,\"value\":");
+		escape_json(&body, broker->access.prefix);
+	}
 	appendStringInfoString(&body, "}]}},\"watch\":true");
 	if (resume != NULL)
 		appendStringInfo(&body, ",\"watchResume\":%s", resume);
@@ -235,11 +242,43 @@ begin_refresh(Broker *broker)
 	broker->refreshing = true;
 	broker->wanted_seen = broker->source->refresh_wanted;
 	broker->refresh_failed = false;
+	broker->lacking = false;
 	broker->relist = false;
 	/* A token may have been replaced while the old one was still good. */
-	sophia_secret_clear(&broker->token);
+	broker->access.kind->doubt(&broker->access);
 	sophia_broker_end(&broker->list);
 	post_list(broker);
+}
+
+void
+sophia_broker_list_anew(Broker *broker)
+{
+	ListCell *cell;
+
+	sophia_broker_end(&broker->list);
+	broker->list_at = PG_INT64_MAX;
+	foreach(cell, broker->journals)
+	{
+		BrokerJournal *journal = lfirst(cell);
+
+		sophia_broker_end(&journal->head);
+		journal->head_wanted = false;
+	}
+	broker->phase = REFRESH_IDLE;
+	broker->refresh_failed = false;
+	broker->refresh_at = sophia_clock_ms();
+}
+
+/* Something is missing: it is gone, or it will be looked for again. */
+static bool
+note_absence(Broker *broker)
+{
+	bool gone = sophia_access_believes_absence(&broker->access);
+
+	broker->lacking = true;
+	if (!gone)
+		broker->refresh_failed = true;
+	return gone;
 }
 
 /*
@@ -249,6 +288,7 @@ begin_refresh(Broker *broker)
 static void
 begin_heads(Broker *broker)
 {
+	bool any = false;
 	bool all = broker->phase == REFRESH_LISTING;
 	ListCell *cell;
 
@@ -258,6 +298,7 @@ begin_heads(Broker *broker)
 		BrokerJournal *journal = lfirst(cell);
 		bool listed = journal->listed == broker->snapshot;
 
+		any |= listed;
 		if (listed && journal->suspended_at >= 0)
 		{
 			journal->entry->write_head = journal->suspended_at;
@@ -266,6 +307,8 @@ begin_heads(Broker *broker)
 		else if (all || !listed)
 			journal->head_wanted = !journal->entry->removed;
 	}
+	if (!any)
+		note_absence(broker);
 }
 
 static void
@@ -275,7 +318,7 @@ fail_listing(Broker *broker)
 	broker->list_at = PG_INT64_MAX;
 	if (sophia_broker_retry(broker, &broker->list, broker, "could not list journals"))
 	{
-		post_list(broker);
+		sophia_broker_list_anew(broker);
 		return;
 	}
 	broker->refresh_failed = true;
@@ -457,7 +500,7 @@ take_head(Broker *broker, BrokerJournal *journal, const Frame *frame)
 	}
 	else if (frame->status == BROKER_JOURNAL_NOT_FOUND && !listed)
 	{
-		journal->entry->removed = true;
+		journal->entry->removed = note_absence(broker);
 		sophia_broker_end(&journal->head);
 	}
 	else
@@ -512,6 +555,8 @@ continue_heads(Broker *broker)
 
 		if (!journal->head_wanted || running == HEADS_AT_ONCE)
 			continue;
+		if (!sophia_broker_ready(broker))
+			return;
 		post_head(broker, journal);
 		running += journal->head.request != NULL;
 	}
@@ -537,10 +582,11 @@ sophia_broker_refresh(Broker *broker)
 {
 	int64 now = sophia_clock_ms();
 	int64 next = PG_INT64_MAX;
+	bool ready = sophia_broker_ready(broker);
 
-	if (broker->phase == REFRESH_IDLE && refresh_due(broker) <= now)
+	if (broker->phase == REFRESH_IDLE && refresh_due(broker) <= now && ready)
 		begin_refresh(broker);
-	if (broker->list.request == NULL && broker->phase != REFRESH_LISTING &&
+	if (ready && broker->list.request == NULL && broker->phase != REFRESH_LISTING &&
 		broker->resume_header != NULL && broker->list_at <= now &&
 		!post_watch(broker, broker->resume_header))
 		listing_failed(broker);
@@ -548,5 +594,5 @@ sophia_broker_refresh(Broker *broker)
 		next = continue_listing(broker);
 	if (broker->phase == REFRESH_HEADS)
 		continue_heads(broker);
-	return broker->phase == REFRESH_IDLE ? Min(next, refresh_due(broker)) : next;
+	return broker->phase == REFRESH_IDLE && ready ? Min(next, refresh_due(broker)) : next;
 }

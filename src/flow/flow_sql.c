@@ -47,12 +47,14 @@ sophia_check_address(PG_FUNCTION_ARGS)
 
 	if (strcmp(kind, "broker") == 0)
 		sophia_check_broker_address(address);
+	else if (strcmp(kind, "estuary") == 0)
+		sophia_check_estuary_address(address);
 	else if (strcmp(kind, "fragments") == 0)
 		sophia_check_fragments_address(address);
 	else
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("unknown kind of endpoint \"%s\"", kind),
-						errhint("The kinds are \"fragments\" and \"broker\".")));
+						errhint("The kinds are \"estuary\", \"broker\" and \"fragments\".")));
 	PG_RETURN_VOID();
 }
 

@@ -219,30 +219,45 @@ turn_await(ActiveRequest *waiting, List *streams)
 		finish(waiting, 0, "");
 }
 
-/* Opens the source of an endpoint; the name is that of the request. */
+/*
+ * Opens the source of an endpoint; the name is that of the request.  One that can only be asked
+ * about a prefix and has none is tried with the collection of one of its streams.
+ */
 static void
 open_endpoint(void *argument)
 {
 	static Statement statement = {
-		"SELECT kind, address, options ->> 'token' FROM sophia.endpoints WHERE endpoint = $1",
-		1,
-		{TEXTOID}};
+		"SELECT e.kind, e.address, e.options ->> 'token', e.options ->> 'prefix',"
+		" e.options ->> 'data_plane',"
+		" CASE WHEN $2 AND e.kind = 'estuary' AND NOT e.options ? 'prefix'"
+		" THEN (SELECT min(s.collection) FROM sophia.streams AS s WHERE s.endpoint = e.endpoint) END"
+		" FROM sophia.endpoints AS e WHERE e.endpoint = $1",
+		2,
+		{TEXTOID, BOOLOID}};
 	ActiveRequest *waiting = argument;
 	MemoryContext context = CurrentMemoryContext;
 	MemoryContext old;
 	const SourceKind *kind;
+	bool check = waiting->request.kind == REQUEST_CHECK_ENDPOINT;
 	char *address;
 	char *token;
+	char *prefix;
+	char *data_plane;
+	char *collection;
 
 	sophia_transaction_begin("answering a request");
-	if (sophia_statement_run(&statement, (Datum[]){CStringGetTextDatum(waiting->request.name)},
-							 NULL) == 0)
+	if (sophia_statement_run(
+			&statement, (Datum[]){CStringGetTextDatum(waiting->request.name), BoolGetDatum(check)},
+			NULL) == 0)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("endpoint \"%s\" does not exist", waiting->request.name)));
 	kind = sophia_source_kind(sophia_result_text(0, 1));
 	old = MemoryContextSwitchTo(waiting->context);
 	address = sophia_result_text(0, 2);
 	token = sophia_result_text(0, 3);
+	prefix = sophia_result_text(0, 4);
+	data_plane = sophia_result_text(0, 5);
+	collection = sophia_result_text(0, 6);
 	MemoryContextSwitchTo(old);
 	sophia_transaction_commit(context);
 	if (kind == NULL)
@@ -250,7 +265,9 @@ open_endpoint(void *argument)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the kind of endpoint \"%s\" is not supported", waiting->request.name)));
 	kind->check_address(address);
-	waiting->source = sophia_source_open(waiting->context, kind, address, token, NULL);
+	waiting->source = sophia_source_open(waiting->context, kind, address, token, collection);
+	waiting->source->prefix = prefix;
+	waiting->source->data_plane = data_plane;
 	waiting->refresh = ++waiting->source->refresh_wanted;
 }
 

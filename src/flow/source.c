@@ -27,7 +27,8 @@ static const Reader *grown; /* who has more than its share; NULL = nobody */
 static size_t grown_size;	/* what it held when it was last seen to get more */
 static int64 grown_at;		/* when that was, by sophia_clock_ms() */
 
-static const SourceKind *const kinds[] = {&sophia_source_fragments, &sophia_source_broker};
+static const SourceKind *const kinds[] = {&sophia_source_fragments, &sophia_source_broker,
+										  &sophia_source_estuary};
 
 const SourceKind *
 sophia_source_kind(const char *name)

@@ -1,7 +1,7 @@
 /*
  * source.h
- *		Where the bytes of a collection's journals come from: one interface, two kinds (a folder of fragments,
- *		a Gazette broker).
+ *		Where the bytes of a collection's journals come from: one interface, three kinds (a folder of
+ *		fragments, a Gazette broker, Estuary).
  *
  * A Source is one endpoint and one collection, opened by the ingest worker for one stream.  It is driven by
  * polling: the worker calls pump() whenever its event loop wakes (a socket is ready, a deadline passed) and
@@ -61,6 +61,8 @@ typedef struct Source
 	char *address;
 	char *token;	  /* secret reference 'env:NAME' or 'file:name', or NULL */
 	char *collection; /* NULL: no collection; only list_collections is used */
+	char *prefix;	  /* of the collections that are listed without one, where a kind needs it */
+	char *data_plane; /* and where these are kept */
 	List *journals;	  /* of SourceJournal *; grows, entries never move */
 	List *readers;	  /* of Reader * */
 
@@ -90,7 +92,7 @@ typedef struct Source
 
 typedef struct SourceKind
 {
-	const char *name; /* 'fragments', 'broker' */
+	const char *name; /* 'fragments', 'broker', 'estuary' */
 
 	/* Raises 22023 (42501 where a setting forbids it) when the address cannot be right; used in any backend. */
 	void (*check_address)(const char *address);
@@ -106,6 +108,7 @@ typedef struct SourceKind
 
 extern const SourceKind sophia_source_fragments;
 extern const SourceKind sophia_source_broker;
+extern const SourceKind sophia_source_estuary;
 
 /* The kind of that name, or NULL. */
 extern const SourceKind *sophia_source_kind(const char *name);

@@ -34,6 +34,7 @@
 #define KEEPALIVE_IDLE_S	 60L
 #define KEEPALIVE_INTERVAL_S 30L
 #define RECEIVE_BUFFER		 (512L * 1024L)
+#define LONGEST_WAIT_S		 (24L * 3600L)
 
 typedef struct HttpTransfer
 {
@@ -77,8 +78,14 @@ finish_transfer(HttpTransfer *transfer, CURLcode result)
 {
 	HttpRequest *request = &transfer->request;
 	const char *reason = curl_easy_strerror(result);
+	curl_off_t retry_after = 0;
+	char *redirect = NULL;
 
 	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &request->status);
+	curl_easy_getinfo(transfer->easy, CURLINFO_RETRY_AFTER, &retry_after);
+	curl_easy_getinfo(transfer->easy, CURLINFO_REDIRECT_URL, &redirect);
+	request->retry_after_s = Min(Max(retry_after, 0), LONGEST_WAIT_S);
+	request->redirect = redirect != NULL ? strdup(redirect) : NULL;
 	request->finished = true;
 	request->ok = result == CURLE_OK;
 	if (request->ok)
@@ -250,6 +257,7 @@ free_transfer(HttpTransfer *transfer)
 		explicit_bzero(header->data, strlen(header->data));
 	curl_slist_free_all(transfer->headers);
 	sophia_buffer_free(&transfer->request.body);
+	free(transfer->request.redirect);
 	free(transfer);
 }
 

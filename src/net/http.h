@@ -29,13 +29,15 @@ typedef struct HttpOptions
 
 typedef struct HttpRequest
 {
-	ByteBuffer body; /* of the answer; the owner consumes it */
-	size_t limit;	 /* see HttpOptions; may be changed */
-	bool paused;	 /* holds back because body reached limit; see sophia_http_resume */
-	bool finished;	 /* nothing more will come; see ok, status and error */
-	bool ok;		 /* finished, and the answer is whole */
-	long status;	 /* HTTP status; 0 while no answer has come */
-	char error[256]; /* why it is not ok */
+	ByteBuffer body;	/* of the answer; the owner consumes it */
+	size_t limit;		/* see HttpOptions; may be changed */
+	bool paused;		/* holds back because body reached limit; see sophia_http_resume */
+	bool finished;		/* nothing more will come; see ok, status and error */
+	bool ok;			/* finished, and the answer is whole */
+	long status;		/* HTTP status; 0 while no answer has come */
+	char error[256];	/* why it is not ok */
+	char *redirect;		/* once finished: the URL that an answer 3xx names, or NULL */
+	long retry_after_s; /* once finished: seconds that the answer asks to wait; 0 = none */
 	struct HttpTransfer *transfer;
 } HttpRequest;
 

@@ -37,6 +37,7 @@ ORDER BY n;
 
 -- Endpoints.
 SELECT sophia.create_endpoint('broker', 'broker', 'http://127.0.0.1:8080');
+SELECT sophia.create_endpoint('estuary', 'estuary', '', '{"token": "env:REFRESH_TOKEN", "data_plane": "ops/dp/local", "prefix": "acmeCo/hubspot/"}');
 SELECT sophia.create_endpoint('secret', 'broker', 'https://broker.example.com', '{"token": "env:BROKER_TOKEN"}');
 SELECT sophia.create_endpoint('secret file', 'broker', 'https://broker.example.com', '{"token": "file:broker-token.txt"}');
 SELECT endpoint, kind, address, options FROM sophia.endpoints ORDER BY 1;
@@ -46,7 +47,13 @@ SELECT call, pg_temp.outcome('SELECT ' || call) AS outcome FROM unnest(ARRAY[
   $$sophia.create_endpoint(repeat('x', 256), 'broker', 'http://127.0.0.1:8080')$$,
   $$sophia.create_endpoint(NULL, 'broker', 'http://127.0.0.1:8080')$$,
   $$sophia.create_endpoint('e', NULL, 'http://127.0.0.1:8080')$$,
+  $$sophia.create_endpoint('e', 'kafka', 'http://127.0.0.1:8080')$$,
   $$sophia.create_endpoint('e', 'estuary', '')$$,
+  $$sophia.create_endpoint('e', 'estuary', 'localhost:8675', '{"token": "env:A"}')$$,
+  $$sophia.create_endpoint('e', 'estuary', '', '{"token": "env:A", "data_plane": "ops/dp/local"}')$$,
+  $$sophia.create_endpoint('e', 'estuary', '', '{"token": "env:A", "data_plane": "ops/dp/local", "prefix": "/"}')$$,
+  $$sophia.create_endpoint('e', 'estuary', '', '{"token": "env:A", "data_plane": "", "prefix": "acmeCo/"}')$$,
+  $$sophia.create_endpoint('e', 'broker', 'http://127.0.0.1:8080', '{"prefix": "acmeCo/"}')$$,
   $$sophia.create_endpoint('e', 'broker', 'http://127.0.0.1:8080', '{"tokn": 1}')$$,
   $$sophia.create_endpoint('e', 'broker', 'http://127.0.0.1:8080', '[]')$$,
   $$sophia.create_endpoint('e', 'fragments', 'relative')$$,
@@ -56,7 +63,7 @@ SELECT call, pg_temp.outcome('SELECT ' || call) AS outcome FROM unnest(ARRAY[
 SELECT sophia.create_endpoint('e', 'broker', 'http://127.0.0.1:8080', '{"token": "s3cret"}');
 SELECT token, pg_temp.outcome(format('SELECT sophia.create_endpoint(''e'', ''broker'', ''http://127.0.0.1:8080'', %L)', format('{"token": %s}', token))) AS outcome
 FROM unnest(ARRAY['"env:"', '"env:A-B"', '"ENV:A"', '"file:"', '"file:a/b"', '"file:.."', '"file:a b"', '"env:A\n"', 'null', '1', '["env:A"]']) token;
-SELECT sophia.drop_endpoint('secret'), sophia.drop_endpoint('secret file');
+SELECT sophia.drop_endpoint('secret'), sophia.drop_endpoint('secret file'), sophia.drop_endpoint('estuary');
 SELECT pg_temp.outcome('SELECT sophia.drop_endpoint(''secret'')');
 
 -- Streams.

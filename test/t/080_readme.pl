@@ -1,7 +1,8 @@
 # The README, executed: each block of SQL runs, and shows what the block after it says.
 #
 # Blocks run in their order in one database, as a reader would run them.  A block marked `sql cron` needs pg_cron and is
-# left out.  Places of the README stand for those of the test: its folder of fragments and its broker.
+# left out.  Places of the README stand for those of the test: its folder of fragments and its broker; the control plane is a
+# stand-in.
 use strict;
 use warnings;
 no warnings 'portable';       # 64-bit literals
@@ -9,6 +10,7 @@ use IPC::Run ();
 use PostgreSQL::Test::Utils;
 use Sophia::Broker;
 use Sophia::Cluster;
+use Sophia::ControlPlane;
 use Sophia::Documents qw(clock_of);
 use Test::More;
 
@@ -22,10 +24,17 @@ my $producer = Sophia::Documents->producer('030000000001', clock_of(1_700_000_00
 $broker->put($journal, $producer->transaction(
 	{ id => '101', properties => { email => 'ann@example.com', firstname => 'Ann' } },
 	{ id => '102', properties => { email => 'bo@example.com' } }));
+my $plane = Sophia::ControlPlane->new($broker);
+my $companies = $broker->create_journal('acmeCo/hubspot/companies', generation => '1122334455667788');
+$broker->put($companies, $producer->transaction({ id => '901', properties => { name => 'Acme', domain => 'acme.example' } }));
+$plane->collection('acmeCo/hubspot/companies', prefix => 'acmeCo/hubspot/companies/1122334455667788/');
+$plane->collection('acmeCo/', data_plane => 'ops/dp/public/gcp-us-central1-c1', scope => 'acmeCo/hubspot/companies/');
+append_to_file("$folder/secrets/estuary", $plane->user('ann@acme.test', 'acmeCo/') . "\n");
 append_to_file("$folder/secrets/broker_token", $broker->token(collection => 'acmeCo/hubspot/contacts') . "\n");
 
 my $node = Sophia::Cluster->create('main', databases => 'staging', extension => 0,
-	fragments => "$folder/fragments", secrets => "$folder/secrets");
+	fragments => "$folder/fragments", secrets => "$folder/secrets",
+	conf => "sophia_stack.control_plane = '${\$plane->address}'\n");
 $node->safe_psql('postgres', 'CREATE DATABASE staging');
 my %place = ('/srv/fragments' => "$folder/fragments", 'https://broker.example.com:8080' => $broker->address);
 
@@ -61,6 +70,7 @@ is($node->safe_psql('staging', "SELECT sophia.await_stream('form')"), 't', 'the 
 is($node->safe_psql('staging', 'SELECT id, is_deleted FROM hubspot_raw.contacts '
 	. "WHERE source_journal = 'acmeCo/form/pivot=00' ORDER BY id"), "1|t\n2|f\n3|f", 'and are what it says of them');
 $node->stop;
+$plane->stop;
 $broker->stop_all;
 
 done_testing();
