@@ -68,7 +68,7 @@ COMMENT ON COLUMN sophia.checkpoints.write_head IS 'offset past the last byte th
 COMMENT ON COLUMN sophia.checkpoints.documents_applied IS 'committed documents that took effect or were superseded, without dead letters';
 COMMENT ON COLUMN sophia.checkpoints.documents_reduced IS 'of the applied: those that met an earlier document or row of their key';
 COMMENT ON COLUMN sophia.checkpoints.documents_deleted IS 'of the applied: tombstones';
-COMMENT ON COLUMN sophia.checkpoints.documents_dead IS 'documents that became dead letters';
+COMMENT ON COLUMN sophia.checkpoints.documents_dead IS 'documents that became dead letters, whatever became of these';
 COMMENT ON COLUMN sophia.checkpoints.last_document_at IS 'publication time (from its uuid) of the last document applied';
 COMMENT ON COLUMN sophia.checkpoints.anomalies IS 'how often a producer broke the rules of its sequence, or wrote what is neither data nor known: see stream_events';
 

@@ -9,9 +9,15 @@ CREATE TABLE sophia.shapes (
   reduce text NOT NULL CHECK (reduce IN ('merge', 'lastWriteWins')),
   array_pointer text,
   array_table text,
+  page_pointer text,
+  ignores_tombstones boolean NOT NULL DEFAULT false,
+  kept_columns text[],
+  kept_while text[],
   description text NOT NULL,
   CHECK (cardinality(key) = cardinality(key_columns)),
-  CHECK ((array_pointer IS NULL) = (array_table IS NULL))
+  CHECK ((array_pointer IS NULL) = (array_table IS NULL)),
+  CHECK ((kept_columns IS NULL) = (kept_while IS NULL)),
+  CHECK (kept_columns IS NULL OR array_table IS NOT NULL)
 );
 COMMENT ON TABLE sophia.shapes IS 'how the documents of a stream become rows';
 COMMENT ON COLUMN sophia.shapes.shape IS 'name, as given to create_stream';
@@ -22,6 +28,10 @@ COMMENT ON COLUMN sophia.shapes.key_columns IS 'columns that hold the values of 
 COMMENT ON COLUMN sophia.shapes.reduce IS 'how a document meets the row of its key: merge or lastWriteWins';
 COMMENT ON COLUMN sophia.shapes.array_pointer IS 'JSON pointer of an array whose elements are rows';
 COMMENT ON COLUMN sophia.shapes.array_table IS 'table of the rows made from array_pointer; where it is target_table, the document itself has no row';
+COMMENT ON COLUMN sophia.shapes.page_pointer IS 'JSON pointer of an array whose elements are documents of this shape, in a document that has no key: a page of an API, NULL = none';
+COMMENT ON COLUMN sophia.shapes.ignores_tombstones IS 'whether its tombstones are positions of a listing rather than deleted records';
+COMMENT ON COLUMN sophia.shapes.kept_columns IS 'computed columns of array_table that a row of a new array takes over from the old one, NULL = none';
+COMMENT ON COLUMN sophia.shapes.kept_while IS 'columns in which the old row must agree with the new one for that';
 COMMENT ON COLUMN sophia.shapes.description IS 'what the shape is for';
 
 CREATE TABLE sophia.table_columns (
@@ -35,6 +45,7 @@ CREATE TABLE sophia.table_columns (
   column_default text,
   pointers text[],
   conversion text,
+  may_widen boolean NOT NULL DEFAULT false,
   comment text NOT NULL,
   PRIMARY KEY (table_schema, table_name, column_name),
   UNIQUE (table_schema, table_name, ordinal)
@@ -50,6 +61,7 @@ COMMENT ON COLUMN sophia.table_columns.not_null IS 'whether the column is NOT NU
 COMMENT ON COLUMN sophia.table_columns.column_default IS 'SQL expression of the default';
 COMMENT ON COLUMN sophia.table_columns.pointers IS 'JSON pointers tried in order until a value is not null; within the element where a row is made from one';
 COMMENT ON COLUMN sophia.table_columns.conversion IS 'how the ingest makes the column of the value; NULL where no value of the document fills it';
+COMMENT ON COLUMN sophia.table_columns.may_widen IS 'whether the column may get a wider type: no key, not computed, and read by no transform';
 COMMENT ON COLUMN sophia.table_columns.comment IS 'comment of the column';
 
 -- Columns that came later or belong to tables of the user; of the same form, but state rather than definition.
@@ -64,14 +76,14 @@ CREATE TABLE sophia.fields (
   added_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (table_schema, table_name, column_name)
 );
-COMMENT ON TABLE sophia.fields IS 'columns beyond those of sophia.table_columns that the ingest fills: added fields, and columns of tables of the user';
+COMMENT ON TABLE sophia.fields IS 'columns beyond those of sophia.table_columns that the ingest fills: added fields, columns of tables of the user, and columns that were widened';
 COMMENT ON COLUMN sophia.fields.table_schema IS 'schema of the data table';
 COMMENT ON COLUMN sophia.fields.table_name IS 'name of the data table';
 COMMENT ON COLUMN sophia.fields.column_name IS 'name of the column';
 COMMENT ON COLUMN sophia.fields.column_type IS 'SQL type of the column';
 COMMENT ON COLUMN sophia.fields.pointers IS 'JSON pointers tried in order until a value is not null';
 COMMENT ON COLUMN sophia.fields.conversion IS 'how the ingest makes the column of the value';
-COMMENT ON COLUMN sophia.fields.origin IS 'what added the column';
+COMMENT ON COLUMN sophia.fields.origin IS 'what added the column: add_field, evolve or the shape of a table of the user; misfit: it was there, and was widened';
 COMMENT ON COLUMN sophia.fields.added_at IS 'when the column was added';
 SELECT pg_catalog.pg_extension_config_dump('sophia.fields', '');
 
@@ -93,7 +105,7 @@ VALUES
   ('gong.calls', 'gong_raw', 'calls', '{/id}', '{id}', 'merge', '/parties', 'call_parties',
     'calls of Gong in basic and extensive form; parties go to call_parties'),
   ('gong.call_transcripts', 'gong_raw', 'call_transcripts', '{/callId}', '{call_id}', 'lastWriteWins', '/transcript', 'call_transcripts',
-    'transcripts of Gong, one row a monologue'),
+    'transcripts of Gong, one row a monologue; its sentiment stays while speaker and text do'),
   ('gong.users', 'gong_raw', 'users', '{/id}', '{id}', 'lastWriteWins', NULL, NULL,
     'users of Gong'),
   ('slack.users', 'slack_raw', 'users', '{/id}', '{id}', 'lastWriteWins', NULL, NULL,
@@ -104,6 +116,13 @@ VALUES
     'members of the channels of Slack'),
   ('slack.messages', 'slack_raw', 'messages', '{/channel_id,/ts}', '{channel,ts}', 'merge', NULL, NULL,
     'messages of Slack; fed by channel_messages and by threads');
+
+UPDATE sophia.shapes SET page_pointer = '/calls' WHERE shape = 'gong.calls';
+UPDATE sophia.shapes SET page_pointer = '/callTranscripts' WHERE shape = 'gong.call_transcripts';
+UPDATE sophia.shapes SET ignores_tombstones = true WHERE shape = 'hubspot.owners';
+UPDATE sophia.shapes
+  SET kept_columns = '{sentiment,sentiment_score,sentiment_model}', kept_while = '{speaker_id,text}'
+  WHERE shape = 'gong.call_transcripts';
 
 -- hubspot_raw.contacts
 INSERT INTO sophia.table_columns
@@ -733,3 +752,10 @@ VALUES
     'id by which the transcript names the participant'),
   ('processed_data', 'interaction_participants', 9, 'talk_seconds', 'integer', NULL, false, NULL,
     'how long the participant spoke, in seconds');
+
+-- What no transform reads may follow the values that come.
+UPDATE sophia.table_columns SET may_widen = true
+  WHERE (table_schema, table_name, column_name) IN (
+    ('hubspot_raw', 'deals', 'amount'), ('hubspot_raw', 'deals', 'closedate'),
+    ('hubspot_raw', 'deals', 'is_closed_won'), ('slack_raw', 'channels', 'num_members'),
+    ('slack_raw', 'messages', 'reply_count'));

@@ -94,6 +94,21 @@ INSERT INTO sophia.data_indexes (table_schema, table_name, index_name, columns, 
   ('processed_data', 'interaction_participants', 'idx_interaction_participants_contact', '{contact_id}', false,
     'interactions that a contact took part in');
 
+CREATE VIEW sophia.wanted_columns AS
+SELECT c.table_schema, c.table_name, c.ordinal, c.column_name, coalesce(f.column_type, c.column_type) AS column_type,
+  c.key_position, c.not_null, c.column_default, c.may_widen, c.comment
+FROM sophia.table_columns AS c
+LEFT JOIN sophia.fields AS f USING (table_schema, table_name, column_name)
+UNION ALL
+SELECT f.table_schema, f.table_name,
+  1000 + row_number() OVER (PARTITION BY f.table_schema, f.table_name ORDER BY f.added_at, f.column_name)::integer,
+  f.column_name, f.column_type, NULL, false, NULL, true, format('filled by sophia_stack from %s', f.pointers[1])
+FROM sophia.fields AS f
+JOIN sophia.data_tables AS t USING (table_schema, table_name)
+WHERE NOT EXISTS (SELECT FROM sophia.table_columns AS c
+  WHERE c.table_schema = f.table_schema AND c.table_name = f.table_name AND c.column_name = f.column_name);
+COMMENT ON VIEW sophia.wanted_columns IS 'internal: the columns of the data tables with those that were added or widened later';
+
 CREATE VIEW sophia.data_table_state AS
 SELECT s.source, t.table_schema, t.table_name, n.oid AS schema_oid, c.oid AS table_oid, c.relkind,
   k.conname AS key_name, k.conkey AS key_attributes, m.mark,
@@ -146,11 +161,14 @@ CROSS JOIN LATERAL (
   SELECT format('its column "%s" is %s%s, not %s', a.attname,
     CASE WHEN a.attgenerated <> '' THEN 'a generated ' END, format_type(a.atttypid, a.atttypmod),
     format_type(to_regtype(c.column_type), -1))
-  FROM sophia.table_columns AS c
+  FROM sophia.wanted_columns AS c
   JOIN pg_attribute AS a
     ON a.attrelid = t.table_oid AND a.attname = c.column_name AND NOT a.attisdropped
   WHERE c.table_schema = t.table_schema AND c.table_name = t.table_name
     AND (a.atttypid <> to_regtype(c.column_type) OR a.atttypmod <> -1 OR a.attgenerated <> '')
+    -- an installation before this one widened it
+    AND NOT (c.may_widen AND a.atttypid IN ('bigint'::regtype, 'numeric'::regtype, 'text'::regtype) AND a.atttypmod = -1
+      AND a.attgenerated = '')
   UNION ALL
   SELECT format('it has no primary key on (%s)',
     string_agg(quote_ident(w.column_name), ', ' ORDER BY w.key_position))
@@ -205,7 +223,7 @@ CROSS JOIN LATERAL (
       ORDER BY w.ordinal)
       FILTER (WHERE t.table_oid IS NULL
         OR a.attnum IS NOT NULL AND col_description(t.table_oid, a.attnum) IS NULL) AS comments
-  FROM sophia.table_columns AS w
+  FROM sophia.wanted_columns AS w
   LEFT JOIN pg_attribute AS a ON a.attrelid = t.table_oid AND a.attname = w.column_name AND NOT a.attisdropped
   WHERE w.table_schema = t.table_schema AND w.table_name = t.table_name) AS c
 UNION ALL
@@ -217,7 +235,7 @@ SELECT t.source, 2, d.ordinal, w.ordinal, t.table_schema || '.' || t.table_name 
     format('COMMENT ON COLUMN %I.%I.%I IS %L', t.table_schema, t.table_name, w.column_name, w.comment)]
 FROM sophia.data_table_state AS t
 JOIN sophia.data_tables AS d USING (table_schema, table_name)
-JOIN sophia.table_columns AS w USING (table_schema, table_name)
+JOIN sophia.wanted_columns AS w USING (table_schema, table_name)
 WHERE t.table_oid IS NOT NULL
   AND NOT EXISTS (SELECT FROM pg_attribute AS a
     WHERE a.attrelid = t.table_oid AND a.attname = w.column_name AND NOT a.attisdropped)
@@ -239,7 +257,7 @@ COMMENT ON COLUMN sophia.schema_plan.step IS
 COMMENT ON COLUMN sophia.schema_plan.action IS 'as in the report; NULL = an index that is left to missing_indexes';
 COMMENT ON COLUMN sophia.schema_plan.statements IS 'DDL that the action takes, NULL = none';
 
-GRANT SELECT ON sophia.data_schemas, sophia.data_tables, sophia.data_indexes, sophia.data_table_state,
+GRANT SELECT ON sophia.data_schemas, sophia.data_tables, sophia.data_indexes, sophia.wanted_columns, sophia.data_table_state,
   sophia.data_index_state, sophia.schema_conflicts, sophia.schema_plan TO PUBLIC;
 
 CREATE FUNCTION sophia.create_schemas(sources text[] DEFAULT '{hubspot,gong,slack}', options jsonb DEFAULT '{}')

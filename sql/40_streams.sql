@@ -18,6 +18,10 @@ CREATE FUNCTION sophia.check_secret(reference text) RETURNS void
   AS 'MODULE_PATHNAME', 'sophia_check_secret' LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION sophia.check_secret(text) IS 'internal: raises an error where that is no reference of a secret, env:NAME or file:name';
 
+CREATE FUNCTION sophia.conversion_of(column_type regtype) RETURNS text
+  AS 'MODULE_PATHNAME', 'sophia_conversion_of_type' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION sophia.conversion_of(regtype) IS 'internal: name of the conversion that fills a column of that type; NULL for a pseudo-type';
+
 CREATE FUNCTION sophia.worker_missing() RETURNS text
   AS 'MODULE_PATHNAME', 'sophia_worker_missing' LANGUAGE C STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION sophia.worker_missing() IS 'internal: what to do so that this database gets a worker; NULL where it gets one';
@@ -103,7 +107,10 @@ CREATE FUNCTION sophia.check_stream_options(options jsonb) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   allowed constant jsonb := '{"start": [true, false], "start_from": ["beginning", "end"], "delete": ["soft", "hard"],
-                              "evolve": ["off"], "misfit": ["dead_letter"], "truncate": ["ignore", "apply"]}';
+                              "evolve": ["off", "auto"], "misfit": ["dead_letter", "widen"], "truncate": ["ignore", "apply"],
+                              "reduce": ["lastWriteWins", "merge", "none"]}';
+  -- These are looked at with the shape.
+  free constant text[] := '{table,key,schema}';
   name text;
   value jsonb;
 BEGIN
@@ -111,9 +118,10 @@ BEGIN
     RAISE EXCEPTION 'stream options must be a JSON object' USING ERRCODE = '22023';
   END IF;
   FOR name, value IN SELECT o.key, o.value FROM jsonb_each(options) o LOOP
+    CONTINUE WHEN name = ANY (free);
     IF NOT allowed ? name THEN
       RAISE EXCEPTION 'unknown stream option "%"', name USING ERRCODE = '22023',
-        HINT = 'The options are "start", "start_from", "delete", "evolve", "misfit" and "truncate".';
+        HINT = 'The options are "start", "start_from", "delete", "evolve" and "misfit", "truncate", and of the shape generic "table", "key", "reduce" and "schema".';
     END IF;
     IF jsonb_typeof(value) IN ('array', 'object') OR NOT allowed -> name @> value THEN
       RAISE EXCEPTION 'invalid value of stream option "%"', name USING ERRCODE = '22023',
@@ -159,15 +167,23 @@ END;
 $$;
 COMMENT ON FUNCTION sophia.require_answer() IS 'internal: raises an error where no worker of this database would answer';
 
-CREATE FUNCTION sophia.require_shape(shape text) RETURNS void
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION sophia.require_shape(shape text, stream text, options jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   target record;
 BEGIN
+  IF shape = 'generic' THEN
+    PERFORM sophia.check_generic(stream, options);
+    RETURN;
+  END IF;
   SELECT s.target_schema, s.target_table INTO target FROM sophia.shapes s WHERE s.shape = require_shape.shape;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'unknown shape "%"', shape USING ERRCODE = '22023',
-      HINT = format('The shapes are %s.', (SELECT string_agg(s.shape, ', ' ORDER BY s.shape) FROM sophia.shapes s));
+      HINT = format('The shapes are %s.', (SELECT string_agg(n.name, ', ' ORDER BY n.name)
+        FROM (SELECT s.shape FROM sophia.shapes s UNION ALL SELECT 'generic') AS n (name)));
+  ELSIF options ?| sophia.generic_options() THEN
+    RAISE EXCEPTION 'stream option "%" is only for the shape generic', (SELECT o FROM unnest(sophia.generic_options()) o WHERE options ? o LIMIT 1)
+      USING ERRCODE = '22023', HINT = format('The columns and the reduction of shape "%s" are in sophia.shapes and sophia.table_columns.', shape);
   END IF;
   IF to_regclass(format('%I.%I', target.target_schema, target.target_table)) IS NULL THEN
     RAISE EXCEPTION 'table "%.%" does not exist', target.target_schema, target.target_table USING ERRCODE = '42P01',
@@ -175,7 +191,7 @@ BEGIN
   END IF;
 END;
 $$;
-COMMENT ON FUNCTION sophia.require_shape(text) IS 'internal: raises an error where there is no such shape, or not the table that it fills';
+COMMENT ON FUNCTION sophia.require_shape(text, text, jsonb) IS 'internal: raises an error where there is no such shape, not the table that it fills, or it cannot have these options';
 
 -- ---- endpoints ----
 
@@ -307,7 +323,7 @@ BEGIN
   IF NOT FOUND THEN
     RAISE EXCEPTION 'endpoint "%" does not exist', create_stream.endpoint USING ERRCODE = '42704';
   END IF;
-  PERFORM sophia.require_shape(create_stream.shape);
+  PERFORM sophia.require_shape(create_stream.shape, create_stream.stream, settings);
 
   starts := coalesce((settings ->> 'start')::boolean, true);
   INSERT INTO sophia.streams (stream, endpoint, collection, shape, options, state, system_identifier, database_oid)
@@ -379,6 +395,7 @@ BEGIN
   END IF;
   DELETE FROM sophia.producers p WHERE p.stream = drop_stream.stream;
   DELETE FROM sophia.staged_documents d WHERE d.stream = drop_stream.stream;
+  DELETE FROM sophia.new_fields n WHERE n.stream = drop_stream.stream;
   PERFORM sophia.notify_workers();
 END;
 $$;
@@ -448,7 +465,8 @@ CREATE VIEW sophia.stream_status AS
          CASE WHEN s.state IN ('starting', 'running') AND current_setting('sophia_stack.enabled', true) = 'off' THEN 'sophia_stack.enabled is off'
               ELSE s.last_error END AS last_error,
          CASE WHEN s.state IN ('starting', 'running') AND s.system_identifier = h.system_identifier
-                   AND s.database_oid = h.database_oid THEN w.pid END AS worker_pid
+                   AND s.database_oid = h.database_oid THEN w.pid END AS worker_pid,
+         (SELECT count(*) FROM sophia.dead_letters d WHERE d.stream = s.stream) AS dead_letters
   FROM sophia.streams s
   CROSS JOIN sophia.here h
   CROSS JOIN LATERAL (SELECT sophia.worker_pid(coalesce(s.worker, -1)) AS pid) w
@@ -458,7 +476,9 @@ COMMENT ON COLUMN sophia.stream_journals.anomalies IS 'how often a producer brok
 COMMENT ON VIEW sophia.stream_status IS 'state and progress of each stream; who is granted it also needs EXECUTE on sophia.worker_pid';
 COMMENT ON COLUMN sophia.stream_status.state IS 'stopped, starting, running or failed';
 COMMENT ON COLUMN sophia.stream_status.lag_bytes IS 'bytes that the endpoint held when it was last asked and that are not applied yet';
+COMMENT ON COLUMN sophia.stream_status.documents_dead IS 'documents that became dead letters, whatever became of these';
 COMMENT ON COLUMN sophia.stream_status.worker_pid IS 'process that follows the stream; NULL = none';
+COMMENT ON COLUMN sophia.stream_status.dead_letters IS 'dead letters that are neither replayed nor discarded';
 
 CREATE VIEW sophia.workers AS
   SELECT l.worker, d.datname AS database, l.index, l.pid, l.state, l.started_at, l.failures, l.next_start_at

@@ -34,12 +34,27 @@ CREATE VIEW sophia.stream_progress AS
               WHEN t.state IN ('starting', 'running') AND s.rate >= 1
                 THEN date_trunc('second', make_interval(secs => least(s.bytes_left / s.rate, 1e9)) + interval '1 s') END AS time_left,
          s.started_at, s.updated_at
-  FROM sophia.stream_status t LEFT JOIN streams s ON s.stream = t.stream;
+  FROM sophia.stream_status t LEFT JOIN streams s ON s.stream = t.stream
+  UNION ALL
+  -- Columns that are filled: how far since the column was added, at the average rate.
+  SELECT f.stream, f.column_name,
+         CASE WHEN f.state = 'done' THEN 'filled'
+              WHEN f.state = 'failed' OR t.state = 'running' AND current_setting('sophia_stack.enabled', true) <> 'off' THEN f.state
+              WHEN t.state IN ('starting', 'running') AND current_setting('sophia_stack.enabled', true) = 'off' THEN 'paused'
+              ELSE t.state END,
+         f.rows_done, NULL, NULL, NULL, NULL, round(v.rate)::bigint,
+         CASE WHEN f.state <> 'filling' THEN interval '0'
+              WHEN v.rate >= 1
+                THEN date_trunc('second', make_interval(secs => greatest(f.rows_total - f.rows_done, 0) / v.rate) + interval '1 s') END,
+         f.started_at, f.updated_at
+  FROM sophia.field_fills f JOIN sophia.stream_status t ON t.stream = f.stream
+  CROSS JOIN LATERAL (SELECT (f.rows_done
+    / greatest(extract(epoch FROM coalesce(f.finished_at, statement_timestamp()) - f.started_at), 0.01))::float8 AS rate) v;
 COMMENT ON VIEW sophia.stream_progress IS 'how far each stream is since it began or was rewound, how fast, and how long it takes still; who is granted it also needs EXECUTE on sophia.worker_pid';
-COMMENT ON COLUMN sophia.stream_progress.field IS 'column that is being filled from the documents; NULL: the row is about the stream itself';
-COMMENT ON COLUMN sophia.stream_progress.phase IS 'stopped, failed, paused, starting, backfill (reading what was there before) or live';
-COMMENT ON COLUMN sophia.stream_progress.documents IS 'documents applied since started_at';
-COMMENT ON COLUMN sophia.stream_progress.bytes IS 'bytes of journals read since started_at';
+COMMENT ON COLUMN sophia.stream_progress.field IS 'column that is or was filled from the documents that are there; NULL: the row is about the stream itself';
+COMMENT ON COLUMN sophia.stream_progress.phase IS 'stopped, failed, paused, starting, backfill (reading what was there before) or live; of a column also filling and filled';
+COMMENT ON COLUMN sophia.stream_progress.documents IS 'documents applied since started_at; of a column, rows looked at';
+COMMENT ON COLUMN sophia.stream_progress.bytes IS 'bytes of journals read since started_at; of a column, NULL as all that counts bytes';
 COMMENT ON COLUMN sophia.stream_progress.bytes_total IS 'bytes, with those that are left';
 COMMENT ON COLUMN sophia.stream_progress.bytes_left IS 'bytes that the endpoint held when it was last asked and that are not applied yet';
 COMMENT ON COLUMN sophia.stream_progress.rate IS 'bytes per second, average over about the last ten seconds';

@@ -16,8 +16,10 @@
 #include "base/settings.h"
 
 char *sophia_databases = NULL;
+int sophia_dead_letter_limit = 10000;
 bool sophia_enabled = true;
 char *sophia_fragment_directories = NULL;
+int sophia_evolve_limit = 200;
 int sophia_ingest_workers = 1;
 int sophia_max_document_size = 64 * 1024;
 char *sophia_secrets_directory = NULL;
@@ -77,9 +79,19 @@ sophia_settings_define(void)
 		"Each gets sophia_stack.ingest_workers background workers.", &sophia_databases, "postgres",
 		PGC_SIGHUP, GUC_LIST_INPUT, check_databases, NULL, NULL);
 
+	DefineCustomIntVariable("sophia_stack.dead_letter_limit",
+							"Most dead letters that a stream may have; it fails with more.",
+							"-1: no limit.", &sophia_dead_letter_limit, 10000, -1, 1000000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
 	DefineCustomBoolVariable("sophia_stack.enabled",
 							 "Lets the workers work; off pauses them, as for a restore.", NULL,
 							 &sophia_enabled, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("sophia_stack.evolve_limit",
+							"Columns that option evolve may add to one table.",
+							"Fields beyond them stay in doc.", &sophia_evolve_limit, 200, 0, 1000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	DefineCustomStringVariable("sophia_stack.fragment_directories",
 							   "Folders below which an endpoint of kind fragments may lie.",

@@ -10,8 +10,10 @@
 #include "nodes/pg_list.h"
 
 extern char *sophia_databases;			  /* comma separated; whose workers the launcher starts */
+extern int sophia_dead_letter_limit;	  /* of a stream; -1 = none */
 extern bool sophia_enabled;				  /* false: every worker pauses its work */
 extern char *sophia_fragment_directories; /* comma separated absolute folders; '' = none */
+extern int sophia_evolve_limit;			  /* columns that option evolve may add to one table */
 extern int sophia_ingest_workers;		  /* ingest workers per database */
 extern int sophia_max_document_size;	  /* kilobytes */
 extern char *sophia_secrets_directory;	  /* absolute folder; '' = none */

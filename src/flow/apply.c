@@ -14,9 +14,9 @@
 #include "flow/apply.h"
 
 #include "access/detoast.h"
-#include "access/xact.h"
 #include "base/guard.h"
 #include "catalog/pg_type.h"
+#include "flow/evolution.h"
 #include "flow/groups.h"
 #include "flow/row.h"
 #include "flow/uuid.h"
@@ -25,17 +25,12 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 /* Rows whose documents are larger than this together are changed a part at a time. */
 #define STORED_BYTES ((Size) 32 * 1024 * 1024)
-
-/* Reduced documents of one call. */
-static Arena row_arena;
 
 /* What one call works with. */
 typedef struct Work
@@ -48,18 +43,6 @@ typedef struct Work
 	BatchTable *rows;	  /* the others */
 	BatchTable *elements; /* NULL where the shape has no such table */
 } Work;
-
-bool
-sophia_is_data_error(int sqlstate)
-{
-	int category = ERRCODE_TO_CATEGORY(sqlstate);
-
-	return category == ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION) ||
-		   category == ERRCODE_TO_CATEGORY(ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION) ||
-		   category == ERRCODE_TO_CATEGORY(ERRCODE_WITH_CHECK_OPTION_VIOLATION) ||
-		   category == ERRCODE_TO_CATEGORY(ERRCODE_PLPGSQL_ERROR) ||
-		   sqlstate == ERRCODE_PROGRAM_LIMIT_EXCEEDED;
-}
 
 /* Key number `i` of the groups that `wanted` chooses (NULL: all), as text[]. */
 static Datum
@@ -74,7 +57,8 @@ key_array(const KeyGroups *groups, int i, bool (*wanted)(const KeyGroup *))
 	return PointerGetDatum(construct_array(items, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-static void
+/* Runs a statement; returns the rows processed. */
+static int64
 execute(SPIPlanPtr plan, Datum *values, int expected)
 {
 	int rc = SPI_execute_plan(plan, values, NULL, false, 0);
@@ -82,6 +66,7 @@ execute(SPIPlanPtr plan, Datum *values, int expected)
 	if (rc != expected)
 		elog(ERROR, "unexpected result of a statement of the ingest: %s",
 			 SPI_result_code_string(rc));
+	return (int64) SPI_processed;
 }
 
 static bool
@@ -106,7 +91,8 @@ take_row(Work *work, HeapTuple tuple, TupleDesc desc)
 	row->ordered = !null;
 	value = SPI_getbinval(tuple, desc, 5, &null);
 	group->journal = null ? (Datum) 0 : value;
-	row->same_journal = !null && same_text(DatumGetTextPP(value), work->apply->journal);
+	row->same_journal = !null && work->apply->journal != NULL &&
+						same_text(DatumGetTextPP(value), work->apply->journal);
 	value = SPI_getbinval(tuple, desc, 6, &null);
 	row->offset = null ? -1 : DatumGetInt64(value);
 	value = SPI_getbinval(tuple, desc, 7, &null);
@@ -115,6 +101,7 @@ take_row(Work *work, HeapTuple tuple, TupleDesc desc)
 	if (!null && (work->shape->strategy == REDUCE_MERGE || group->tombstones) &&
 		!sophia_jsonb_decode(&row->doc, work->apply->arena, DatumGetJsonbP(value)))
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	group->extensive = sophia_row_is_extensive(&row->doc);
 }
 
 /* Bytes of the documents of the fetched rows, which are not read yet. */
@@ -210,8 +197,19 @@ reduce_document(Work *work, KeyGroup *group, const ApplyDocument *given)
 static void
 reduce_group(Work *work, KeyGroup *group)
 {
+	group->row.by_clock = work->apply->by_clock;
+	group->row.plan = work->shape->plan;
 	for (GroupMember *member = group->first; member != NULL; member = member->next)
 		reduce_document(work, group, member->document);
+}
+
+/* A document that fits no row asks for a wider column, where its stream lets it, or becomes a dead letter. */
+static void
+refuse(Work *work, const ApplyDocument *document, const Misfit *misfit)
+{
+	if (!sophia_evolution_widens(work->shape, misfit, work->apply->journal,
+								 document->document.offset))
+		sophia_apply_dead(work->apply, document, misfit->sqlstate, misfit->reason);
 }
 
 /*
@@ -234,7 +232,7 @@ drop_misfits(Work *work, KeyGroup *group)
 			link = &member->next;
 		}
 		else
-			sophia_apply_dead(work->apply, member->document, misfit.sqlstate, misfit.reason);
+			refuse(work, member->document, &misfit);
 	}
 	*link = NULL;
 }
@@ -250,7 +248,7 @@ drop_group(Work *work, KeyGroup *group, bool existed, const Misfit *misfit)
 		apply->applied--;
 		apply->reduced -= existed || member != group->first;
 		apply->deleted -= member->document->document.tombstone;
-		sophia_apply_dead(apply, member->document, misfit->sqlstate, misfit->reason);
+		refuse(work, member->document, misfit);
 	}
 	group->changed = false;
 }
@@ -283,7 +281,7 @@ is_stored_and_deleted(const KeyGroup *group)
 static bool
 put_group(Work *work, const KeyGroup *group, Misfit *misfit)
 {
-	BatchTable *rows = group->stored || work->apply->careful ? work->rows : work->fresh;
+	BatchTable *rows = group->stored ? work->rows : work->fresh;
 	BatchTable *elements = work->elements;
 	bool array = elements != NULL && has_new_array(group);
 
@@ -322,28 +320,32 @@ any_group(const KeyGroups *groups, bool (*wanted)(const KeyGroup *))
 	return false;
 }
 
-static void
+/* Deletes the rows of the groups that `wanted` chooses; returns how many. */
+static int64
 remove_rows(Work *work, TargetTable *table, bool (*wanted)(const KeyGroup *))
 {
 	Datum values[SHAPE_MAX_KEYS];
 
 	if (!any_group(work->groups, wanted))
-		return;
+		return 0;
 	for (int i = 0; i < work->shape->n_keys; i++)
 		values[i] = key_array(work->groups, i, wanted);
-	execute(sophia_shape_remove(work->shape, table), values, SPI_OK_DELETE);
+	return execute(sophia_shape_remove(work->shape, table), values, SPI_OK_DELETE);
 }
 
-/* Runs one of a table's statements that insert a batch. */
-static void
+/* Runs one of a table's statements that insert a batch; returns the rows written. */
+static int64
 write_rows(SPIPlanPtr (*statement)(Shape *, TargetTable *), Shape *shape, TargetTable *table,
 		   BatchTable *rows)
 {
+	int64 written;
+
 	if (rows->rows == 0)
-		return;
+		return 0;
 	sophia_batch_table_register(rows);
-	execute(statement(shape, table), NULL, SPI_OK_INSERT);
+	written = execute(statement(shape, table), NULL, SPI_OK_INSERT);
 	SPI_unregister_relation(BATCH_ROWS);
+	return written;
 }
 
 /* Soft deletion of elements: a batch of one row a deleted document, of which only key and source columns matter. */
@@ -373,10 +375,13 @@ mark_elements_deleted(Work *work)
 		source[SOURCE_CLOCK] = Int64GetDatum((int64) group->elements.clock);
 		source[SOURCE_JOURNAL] = work->builder.journal_text;
 		source[SOURCE_OFFSET] = Int64GetDatum(group->elements.offset);
+		nulls[table->n_columns + SOURCE_JOURNAL] = work->apply->journal == NULL;
+		nulls[table->n_columns + SOURCE_OFFSET] = work->apply->journal == NULL;
 		sophia_batch_table_put(documents, values, nulls);
 	}
 	sophia_batch_table_register(documents);
-	execute(sophia_shape_mark_deleted(work->shape), NULL, SPI_OK_UPDATE);
+	work->apply->elements_written +=
+		execute(sophia_shape_mark_deleted(work->shape), NULL, SPI_OK_UPDATE);
 	SPI_unregister_relation(BATCH_ROWS);
 	sophia_batch_table_free(documents);
 }
@@ -385,6 +390,7 @@ mark_elements_deleted(Work *work)
 static void
 write_elements(Work *work)
 {
+	Apply *apply = work->apply;
 	Shape *shape = work->shape;
 	BatchTable *elements = work->elements;
 	GuardState state;
@@ -394,16 +400,36 @@ write_elements(Work *work)
 	{
 		Datum keys = key_array(work->groups, 0, has_new_array);
 
-		write_rows(sophia_shape_upsert, shape, shape->elements, elements);
+		apply->elements_written +=
+			write_rows(sophia_shape_upsert, shape, shape->elements, elements);
 		sophia_batch_table_register(elements);
-		execute(sophia_shape_surplus(shape), &keys, SPI_OK_DELETE);
+		apply->elements_removed += execute(sophia_shape_surplus(shape), &keys, SPI_OK_DELETE);
 		SPI_unregister_relation(BATCH_ROWS);
 	}
 	if (shape->hard_delete)
-		remove_rows(work, shape->elements, has_deleted_elements);
+		apply->elements_removed += remove_rows(work, shape->elements, has_deleted_elements);
 	else if (any_group(work->groups, has_deleted_elements))
 		mark_elements_deleted(work);
 	sophia_guard_restore(&state);
+}
+
+/* A careful call takes the statement that a key which somebody else inserted meanwhile does not make fail. */
+static void
+write_main(Work *work)
+{
+	Apply *apply = work->apply;
+	Shape *shape = work->shape;
+	GuardState state;
+
+	sophia_target_become_owner(shape->main, &state);
+	apply->rows_inserted += write_rows(apply->careful ? sophia_shape_upsert : sophia_shape_insert,
+									   shape, shape->main, work->fresh);
+	apply->rows_updated += write_rows(sophia_shape_upsert, shape, shape->main, work->rows);
+	if (shape->hard_delete)
+		apply->rows_removed += remove_rows(work, shape->main, is_stored_and_deleted);
+	sophia_guard_restore(&state);
+	sophia_batch_table_free(work->fresh);
+	sophia_batch_table_free(work->rows);
 }
 
 /* Everything between SPI_connect() and SPI_finish(); false when there are too many documents for the memory. */
@@ -428,16 +454,7 @@ apply_groups(Work *work)
 		work->elements = sophia_batch_table_create(BATCH_ROWS, shape->elements->desc);
 	reduce_groups(work);
 	if (shape->main != NULL)
-	{
-		sophia_target_become_owner(shape->main, &state);
-		write_rows(sophia_shape_insert, shape, shape->main, work->fresh);
-		write_rows(sophia_shape_upsert, shape, shape->main, work->rows);
-		if (shape->hard_delete)
-			remove_rows(work, shape->main, is_stored_and_deleted);
-		sophia_guard_restore(&state);
-		sophia_batch_table_free(work->fresh);
-		sophia_batch_table_free(work->rows);
-	}
+		write_main(work);
 	if (shape->elements != NULL)
 	{
 		write_elements(work);
@@ -455,8 +472,7 @@ sophia_apply(Apply *apply, const ApplyDocument *documents, int n)
 
 	if (n == 0)
 		return;
-	sophia_arena_reset(&row_arena);
-	apply->arena = &row_arena;
+	sophia_arena_reset(apply->arena);
 	SPI_connect();
 	work.groups = sophia_groups_gather(apply, documents, n);
 	sophia_row_builder_init(&work.builder, apply->shape, apply->journal);
@@ -467,68 +483,4 @@ sophia_apply(Apply *apply, const ApplyDocument *documents, int n)
 	apply->dead = list_truncate(apply->dead, dead);
 	sophia_apply(apply, documents, n / 2);
 	sophia_apply(apply, documents + n / 2, n - n / 2);
-}
-
-void
-sophia_apply_give_back(void)
-{
-	sophia_arena_free(&row_arena);
-}
-
-/* Applies in a subtransaction; false with the error in *refused when it lies in the data. */
-static bool
-apply_in_subtransaction(Apply *apply, const ApplyDocument *documents, int n, ErrorData **refused)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	Apply before = *apply;
-	int dead_before = list_length(apply->dead);
-	volatile bool done = false;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		sophia_apply(apply, documents, n);
-		ReleaseCurrentSubTransaction();
-		done = true;
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		*refused = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (!sophia_is_data_error((*refused)->sqlerrcode))
-			ReThrowError(*refused);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	if (!done)
-	{
-		List *dead = apply->dead;
-
-		*apply = before;
-		apply->dead = list_truncate(dead, dead_before);
-	}
-	return done;
-}
-
-void
-sophia_apply_carefully(Apply *apply, const ApplyDocument *documents, int n)
-{
-	ErrorData *refused = NULL;
-
-	check_stack_depth();
-	if (n == 0 || apply_in_subtransaction(apply, documents, n, &refused))
-		return;
-	if (n == 1)
-		sophia_apply_dead(apply, documents, refused->sqlerrcode, refused->message);
-	else
-	{
-		sophia_apply_carefully(apply, documents, n / 2);
-		sophia_apply_carefully(apply, documents + n / 2, n - n / 2);
-	}
-	FreeErrorData(refused);
 }

@@ -28,26 +28,33 @@ typedef struct ApplyDocument
 	Document document;
 	const char *line;
 	size_t length;
+	int entry; /* its position in the page that the bytes are, from 1; 0 = no page */
 } ApplyDocument;
 
 typedef struct Apply
 {
 	Shape *shape;
-	const char *journal;   /* where all the documents come from */
-	Arena *arena;		   /* of the running call, for reduced documents */
+	const char *journal;   /* where all the documents come from; NULL: from no journal */
+	Arena *arena;		   /* for reduced documents; reset by each call */
 	MemoryContext context; /* of the results */
 	bool careful;		   /* a call before this one failed: see sophia_apply_carefully() */
+	bool by_clock;		   /* the larger clock wins within the journal, too: see RowState */
 
 	/* Results, added up over calls. */
 	int64 applied;
 	int64 reduced;
 	int64 deleted;
+	int64 rows_inserted;
+	int64 rows_updated;
+	int64 rows_removed;
+	int64 elements_written; /* inserted, updated or marked as deleted */
+	int64 elements_removed;
 	TimestampTz last_document_at; /* publication time of the newest document; 0 = none */
 	List *dead;					  /* of DeadLetter * */
 } Apply;
 
 /*
- * Writes documents[0..n) into the tables of the shape, as the owner of each.  A document without a key or with a value that
+ * Writes documents[0..n), without pages (sophia_groups_open_pages), into the tables of the shape, as the owner of each.  A document without a key or with a value that
  * fits no column is added to `dead`.  Raises what the statements raise: then nothing of the call must be kept.
  */
 extern void sophia_apply(Apply *apply, const ApplyDocument *documents, int n);
@@ -58,9 +65,6 @@ extern void sophia_apply(Apply *apply, const ApplyDocument *documents, int n);
  * Other errors are raised again.
  */
 extern void sophia_apply_carefully(Apply *apply, const ApplyDocument *documents, int n);
-
-/* Gives the memory back that calls keep for the next one. */
-extern void sophia_apply_give_back(void);
 
 /* True for an SQLSTATE that says something of the data rather than of the server or the configuration. */
 extern bool sophia_is_data_error(int sqlstate);

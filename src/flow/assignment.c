@@ -86,7 +86,7 @@ bool
 sophia_assignment_decide(void)
 {
 	static Statement statement = {
-		"SELECT s.stream, coalesce(s.options ->> 'table', s.shape) AS target, s.worker,"
+		"SELECT s.stream, sophia.stream_table(s.shape, s.options) AS target, s.worker,"
 		" coalesce((SELECT sum(greatest(c.write_head - c.next_offset, 0)) FROM sophia.checkpoints AS c"
 		" WHERE c.stream = s.stream), 0)::bigint"
 		" FROM sophia.streams AS s WHERE s.state IN ('starting', 'running')"

@@ -16,10 +16,12 @@
 #endif
 
 #include "access/xact.h"
-#include "base/json_parse.h"
 #include "base/settings.h"
 #include "flow/apply.h"
 #include "flow/control_document.h"
+#include "flow/document.h"
+#include "flow/evolution.h"
+#include "flow/groups.h"
 #include "flow/notice.h"
 #include "flow/replay.h"
 #include "flow/tidy.h"
@@ -83,6 +85,8 @@ typedef struct Batch
 static JsonParser parser;
 static Arena line_arena;
 static Arena staged_arena;
+static Arena page_arena; /* entries of pages */
+static Arena row_arena;	 /* reduced documents */
 
 /* True unless more content will be there soon.  It is waited for, so that transactions are neither small nor cut. */
 static bool
@@ -143,57 +147,31 @@ write_dead_letter(Batch *batch, const char *line, size_t length, int64 offset, i
 		batch->change.dead++;
 }
 
-/* What a problem of the parser means to who reads the dead letter. */
-static int
-describe_problem(JsonProblem problem, const char **reason)
-{
-	switch (problem)
-	{
-		case JSON_TOO_DEEP:
-			*reason = "document is nested too deeply";
-			return ERRCODE_PROGRAM_LIMIT_EXCEEDED;
-		case JSON_TOO_MANY:
-			*reason = "document holds too many values";
-			return ERRCODE_PROGRAM_LIMIT_EXCEEDED;
-		case JSON_BAD_ENCODING:
-			*reason = "document is not valid UTF-8";
-			return ERRCODE_CHARACTER_NOT_IN_REPERTOIRE;
-		case JSON_NUL:
-			*reason = "document holds \\u0000, which text cannot hold";
-			return ERRCODE_UNTRANSLATABLE_CHARACTER;
-		case JSON_LONE_SURROGATE:
-			*reason = "document holds half of a Unicode surrogate pair";
-			return ERRCODE_INVALID_TEXT_REPRESENTATION;
-		case JSON_NUMBER_RANGE:
-			*reason = "document holds a number that is out of range";
-			return ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE;
-		default:
-			*reason = "document is not valid JSON";
-			return ERRCODE_INVALID_TEXT_REPRESENTATION;
-	}
-}
-
 static void
 write_problem(Batch *batch, const ApplyDocument *given, JsonProblem problem, size_t at)
 {
 	const char *reason;
-	int sqlstate = describe_problem(problem, &reason);
+	int sqlstate = sophia_document_problem(problem, at, &reason);
 
-	write_dead_letter(batch, given->line, given->length, given->document.offset, sqlstate,
-					  psprintf("%s (byte %zu)", reason, at));
+	write_dead_letter(batch, given->line, given->length, given->document.offset, sqlstate, reason);
 }
 
 /* Applies what is collected. */
 static void
 flush(Batch *batch)
 {
+	const ApplyDocument *documents;
+	int n = batch->n;
 	ListCell *cell;
 
 	MemoryContextSwitchTo(batch->slice);
+	sophia_arena_reset(&page_arena);
+	documents = sophia_groups_open_pages(batch->shape, &page_arena, batch->documents, &n);
 	if (batch->journal->careful)
-		sophia_apply_carefully(&batch->apply, batch->documents, batch->n);
+		sophia_apply_carefully(&batch->apply, documents, n);
 	else
-		sophia_apply(&batch->apply, batch->documents, batch->n);
+		sophia_apply(&batch->apply, documents, n);
+	sophia_evolution_look(batch->shape->evolution, batch->journal->name, documents, n);
 	foreach(cell, batch->apply.dead)
 	{
 		DeadLetter *letter = lfirst(cell);
@@ -208,24 +186,20 @@ flush(Batch *batch)
 	MemoryContextReset(batch->slice);
 }
 
-static bool
-is_too_large(size_t length)
-{
-	return length > (size_t) sophia_max_document_size * 1024;
-}
-
 /* A document that is committed: to its row, or to the dead letters. */
 static void
 commit_document(Batch *batch, const ApplyDocument *given, JsonProblem problem, size_t problem_at)
 {
 	if (problem != JSON_FINE)
 		write_problem(batch, given, problem, problem_at);
-	else if (is_too_large(given->length))
-		write_dead_letter(
-			batch, given->line, given->length, given->document.offset,
-			ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-			psprintf("document of %zu bytes is larger than sophia_stack.max_document_size",
-					 given->length));
+	else if (sophia_document_too_large(given->length))
+	{
+		const char *reason;
+		int sqlstate = sophia_document_problem_of_size(given->length, &reason);
+
+		write_dead_letter(batch, given->line, given->length, given->document.offset, sqlstate,
+						  reason);
+	}
 	else
 	{
 		if (batch->n == batch->room)
@@ -242,30 +216,6 @@ commit_document(Batch *batch, const ApplyDocument *given, JsonProblem problem, s
 		batch->n++;
 		batch->bytes += given->length;
 	}
-}
-
-static bool
-is_tombstone(const JsonNode *root)
-{
-	const JsonNode *meta = sophia_json_member(root, "_meta", 5);
-	const JsonNode *op = meta != NULL ? sophia_json_member(meta, "op", 2) : NULL;
-
-	return op != NULL && op->kind == JSON_STRING && op->length == 1 && op->u.text[0] == 'd';
-}
-
-/* Parses the line of a document; of one that is too large to be applied, only what its place in the sequence needs. */
-static bool
-parse_document(Arena *arena, ApplyDocument *given)
-{
-	bool fine;
-
-	parser.skim = is_too_large(given->length);
-	fine = sophia_json_parse(&parser, arena, given->line, given->length);
-	if (parser.problem == JSON_NO_MEMORY)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	given->document.root = parser.root;
-	given->document.tombstone = is_tombstone(&parser.root);
-	return fine;
 }
 
 /* Reads only what the place of a document in the sequence needs. */
@@ -299,7 +249,7 @@ read_staged(Batch *batch, SPITupleTable *table, uint64 i, uint64 after, uint64 t
 	stored = DatumGetByteaPP(SPI_getbinval(table->vals[i], table->tupdesc, 3, &null));
 	given->line = VARDATA_ANY(stored);
 	given->length = VARSIZE_ANY_EXHDR(stored);
-	parse_document(&staged_arena, given);
+	sophia_document_parse(&parser, &staged_arena, given);
 	return true;
 }
 
@@ -374,7 +324,7 @@ commit_pending(Batch *batch, Producer *producer, uint64 after, uint64 through)
 		if (pending->given.document.clock <= after || pending->given.document.clock > through)
 			continue;
 		if (pending->skimmed && pending->problem == JSON_FINE)
-			parse_document(&line_arena, &pending->given);
+			sophia_document_parse(&parser, &line_arena, &pending->given);
 		commit_document(batch, &pending->given, pending->problem, pending->problem_at);
 		committed++;
 	}
@@ -408,7 +358,7 @@ take_control(Batch *batch, ApplyDocument *given, const DocumentUuid *uuid, bool 
 	ControlDocument control;
 
 	if (parser.skim && parser.problem == JSON_FINE)
-		parse_document(&line_arena, given);
+		sophia_document_parse(&parser, &line_arena, given);
 	control = sophia_control_document_read(&given->document.root, uuid->flags);
 	if (control.kind == CONTROL_BACKFILL_COMPLETE && committed && batch->journal->truncates)
 	{
@@ -453,7 +403,7 @@ sequence_document(Batch *batch, ApplyDocument *given, const DocumentUuid *uuid)
 			break;
 		case SEQUENCE_COMMIT:
 			if (data && parser.skim && parser.problem == JSON_FINE)
-				parse_document(&line_arena, given);
+				sophia_document_parse(&parser, &line_arena, given);
 			if (data)
 				commit_document(batch, given, parser.problem, parser.problem_at);
 			break;
@@ -499,14 +449,17 @@ take_line(Batch *batch, const char *line, size_t length, int64 offset)
 
 	if (is_blank(line, length))
 		return true;
-	fine = batch->skims ? skim_document(&given) : parse_document(&line_arena, &given);
+	fine = batch->skims ? skim_document(&given)
+						: sophia_document_parse(&parser, &line_arena, &given);
 	given.document.offset = offset;
 	if (parser.uuid.kind != JSON_STRING ||
 		!sophia_uuid_parse(parser.uuid.u.text, parser.uuid.length, &uuid))
 	{
+		const char *reason;
+		int sqlstate = sophia_document_problem_of_uuid(&reason);
+
 		if (fine)
-			write_dead_letter(batch, line, length, offset, ERRCODE_INVALID_PARAMETER_VALUE,
-							  "document has no usable /_meta/uuid");
+			write_dead_letter(batch, line, length, offset, sqlstate, reason);
 		else
 			write_problem(batch, &given, parser.problem, parser.problem_at);
 		return true;
@@ -585,6 +538,13 @@ lock_table(const TargetTable *table)
 	return !OidIsValid(relid) || ConditionalLockRelationOid(relid, RowExclusiveLock);
 }
 
+bool
+sophia_batch_over_limit(const char *stream)
+{
+	return sophia_dead_letter_limit >= 0 &&
+		   sophia_checkpoint_many_dead_letters(stream, sophia_dead_letter_limit);
+}
+
 /* A journal whose beginning is gone is read again from where it begins now, as if it had been rewound to there. */
 static void
 skip_missing(Batch *batch)
@@ -611,9 +571,15 @@ run_locked(Batch *batch, size_t *taken)
 	if ((batch->shape->main != NULL && !lock_table(batch->shape->main)) ||
 		(batch->shape->elements != NULL && !lock_table(batch->shape->elements)))
 		return BATCH_AGAIN;
+	if (batch->shape->outdated)
+		return BATCH_ALTERED;
+	sophia_evolution_begin(batch->shape->evolution);
 	skip_missing(batch);
 	*taken = take_lines(batch);
 	flush(batch);
+	if (sophia_evolution_widening(batch->shape->evolution) != NULL)
+		return BATCH_WIDEN;
+	sophia_evolution_save(batch->shape->evolution);
 	save_producers(batch);
 	sophia_tidy(batch->stream, journal);
 	batch->change.next_offset = journal->reader->offset + *taken;
@@ -623,7 +589,8 @@ run_locked(Batch *batch, size_t *taken)
 	batch->change.deleted = batch->apply.deleted;
 	batch->change.last_document_at = batch->apply.last_document_at;
 	sophia_checkpoint_save(batch->stream, journal->name, &batch->change);
-	return BATCH_APPLIED;
+	return batch->change.dead > 0 && sophia_batch_over_limit(batch->stream) ? BATCH_REFUSED
+																			: BATCH_APPLIED;
 }
 
 /* Bytes that a batch may take so that it is done in time. */
@@ -647,7 +614,8 @@ give_back(size_t bytes)
 		return;
 	sophia_arena_free(&line_arena);
 	sophia_arena_free(&staged_arena);
-	sophia_apply_give_back();
+	sophia_arena_free(&page_arena);
+	sophia_arena_free(&row_arena);
 #ifdef __GLIBC__
 	malloc_trim(0);
 #endif
@@ -677,7 +645,10 @@ sophia_batch_run(const char *stream, Shape *shape, Journal *journal, int64 slice
 				   .journal = journal,
 				   .limit = choose_limit(journal, slice_ms),
 				   .now = sophia_tidy_now(),
-				   .apply = {.shape = shape, .journal = journal->name, .careful = journal->careful}};
+				   .apply = {.shape = shape,
+							 .journal = journal->name,
+							 .arena = &row_arena,
+							 .careful = journal->careful}};
 	BatchResult result;
 	size_t taken = 0;
 	instr_time start;
@@ -694,7 +665,7 @@ sophia_batch_run(const char *stream, Shape *shape, Journal *journal, int64 slice
 		AllocSetContextCreate(batch.context, "sophia_stack slice", ALLOCSET_DEFAULT_SIZES);
 	batch.apply.context = batch.slice;
 	result = run_locked(&batch, &taken);
-	if (result != BATCH_APPLIED)
+	if (result != BATCH_APPLIED && result != BATCH_REFUSED)
 	{
 		SPI_finish();
 		AbortCurrentTransaction();
@@ -703,6 +674,7 @@ sophia_batch_run(const char *stream, Shape *shape, Journal *journal, int64 slice
 		return result;
 	}
 	sophia_transaction_commit(caller);
+	sophia_evolution_committed(shape->evolution);
 	give_back(taken);
 	note_speed(journal, taken, start);
 	sophia_reader_consume(journal->reader, taken);
@@ -713,5 +685,5 @@ sophia_batch_run(const char *stream, Shape *shape, Journal *journal, int64 slice
 	if (journal->wanted != NULL)
 		sophia_replay_open(journal, journal->wanted);
 	journal->wanted = NULL;
-	return BATCH_APPLIED;
+	return result;
 }

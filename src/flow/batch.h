@@ -27,4 +27,7 @@ extern bool sophia_batch_ready(Journal *journal, int64 now, int64 *next);
 extern BatchResult sophia_batch_run(const char *stream, Shape *shape, Journal *journal,
 									int64 slice_ms);
 
+/* True when the stream has more dead letters than it may; within a transaction. */
+extern bool sophia_batch_over_limit(const char *stream);
+
 #endif /* SOPHIA_BATCH_H */

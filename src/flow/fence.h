@@ -12,9 +12,12 @@
 typedef enum BatchResult
 {
 	BATCH_APPLIED,	/* committed */
+	BATCH_REFUSED,	/* the same, and the stream has too many dead letters now */
 	BATCH_AGAIN,	/* somebody holds the extension or a table: try later */
 	BATCH_OUTDATED, /* the checkpoint is not where this process believed: open the journal anew */
-	BATCH_STOPPED	/* the stream is not wanted any more */
+	BATCH_STOPPED,	/* the stream is not wanted any more */
+	BATCH_ALTERED,	/* a table was altered since the shape was read; nothing was done */
+	BATCH_WIDEN,	/* a column must be wider first: open the journal anew */
 } BatchResult;
 
 /*

@@ -6,21 +6,36 @@
 
 #include "flow/groups.h"
 
+#include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "port/pg_bitutils.h"
 #include "utils/builtins.h"
+#include "utils/numeric.h"
 
 void
 sophia_apply_dead(Apply *apply, const ApplyDocument *document, int sqlstate, const char *reason)
 {
 	MemoryContext old = MemoryContextSwitchTo(apply->context);
-	DeadLetter *letter = palloc(sizeof(DeadLetter));
+	DeadLetter *letter;
 
+	if (document->entry > 0)
+	{
+		ListCell *cell;
+
+		foreach(cell, apply->dead)
+			if (((DeadLetter *) lfirst(cell))->line == document->line)
+			{
+				MemoryContextSwitchTo(old);
+				return;
+			}
+	}
+	letter = palloc(sizeof(DeadLetter));
 	letter->line = document->line;
 	letter->length = document->length;
 	letter->offset = document->document.offset;
 	letter->sqlstate = sqlstate;
-	letter->reason = pstrdup(reason);
+	letter->reason =
+		document->entry > 0 ? psprintf("entry %d: %s", document->entry, reason) : pstrdup(reason);
 	apply->dead = lappend(apply->dead, letter);
 	MemoryContextSwitchTo(old);
 }
@@ -46,28 +61,141 @@ find_key(const Shape *shape, const JsonNode *root, int i)
 	return node;
 }
 
-/* Fills key[] and *hash; false when some part is missing, blank or no scalar. */
-static bool
-read_key(const Shape *shape, const JsonNode *root, text **key, uint32 *hash)
+/* The text of a value as its column's type writes it, the same for equal values; NULL: it is none. */
+static char *
+typed_text(KeyType *type, ConversionContext *context, const JsonNode *node)
 {
+	Datum value;
+	bool null;
+
+	if (!type->conversion->convert(context, &node, 1, &value, &null) || null)
+		return NULL;
+	if (type->conversion->type == NUMERICOID)
+		return numeric_normalize(DatumGetNumeric(value));
+	/* zero has two signs */
+	if (type->conversion->type == FLOAT8OID && DatumGetFloat8(value) == 0)
+		return pstrdup("0");
+	if (type->conversion->type == FLOAT4OID && DatumGetFloat4(value) == 0)
+		return pstrdup("0");
+	return OutputFunctionCall(&type->output, value);
+}
+
+/* The text of key number i; NULL when it is missing, blank, no scalar or no value of its column. */
+static char *
+key_text(Shape *shape, const JsonNode *root, int i, size_t *length, ConversionContext *context)
+{
+	const JsonNode *node = find_key(shape, root, i);
+	char *characters;
+
+	if (node == NULL || node->kind == JSON_NULL || node->kind == JSON_ARRAY ||
+		node->kind == JSON_OBJECT)
+		return NULL;
+	if (shape->key_types[i].conversion == NULL)
+	{
+		characters = sophia_json_to_text(node, length);
+		return *length > 0 || shape->generic ? characters : NULL;
+	}
+	characters = typed_text(&shape->key_types[i], context, node);
+	if (characters != NULL)
+		*length = strlen(characters);
+	return characters;
+}
+
+/* Fills key[] and *hash; false when the document has no usable key. */
+static bool
+read_key(Apply *apply, const ApplyDocument *document, text **key, uint32 *hash,
+		 ConversionContext *context)
+{
+	Shape *shape = apply->shape;
+
 	*hash = 0;
 	for (int i = 0; i < shape->n_keys; i++)
 	{
-		const JsonNode *node = find_key(shape, root, i);
 		size_t length;
 		char *characters;
 
-		if (node == NULL || node->kind == JSON_NULL || node->kind == JSON_ARRAY ||
-			node->kind == JSON_OBJECT)
-			return false;
-		characters = sophia_json_to_text(node, &length);
-		if (length == 0)
+		if (shape->append)
+		{
+			if (apply->journal == NULL)
+				return false;
+			characters = i == 0 ? pstrdup(apply->journal)
+								: psprintf(INT64_FORMAT, document->document.offset);
+			length = strlen(characters);
+		}
+		else
+			characters = key_text(shape, &document->document.root, i, &length, context);
+		if (characters == NULL)
 			return false;
 		key[i] = cstring_to_text_with_len(characters, length);
 		*hash = hash_combine(*hash, hash_bytes((unsigned char *) characters, length));
 		pfree(characters);
 	}
 	return true;
+}
+
+/* The array of a page; NULL for a document of the shape itself. */
+static const JsonNode *
+find_page(const Shape *shape, const ApplyDocument *document)
+{
+	const JsonNode *page = sophia_json_find(&document->document.root, &shape->page);
+
+	if (page == NULL || page->kind != JSON_ARRAY || document->entry > 0 ||
+		document->document.tombstone)
+		return NULL;
+	for (int i = 0; i < shape->n_keys; i++)
+		if (find_key(shape, &document->document.root, i) != NULL)
+			return NULL;
+	return page;
+}
+
+const ApplyDocument *
+sophia_groups_open_pages(const Shape *shape, Arena *arena, const ApplyDocument *documents, int *n)
+{
+	int64 total = 0;
+	bool any = false;
+	ApplyDocument *opened;
+	ApplyDocument *next;
+
+	for (int i = 0; shape->has_pages && i < *n; i++)
+	{
+		const JsonNode *page = find_page(shape, &documents[i]);
+
+		any |= page != NULL;
+		total += page != NULL ? page->length : 1;
+	}
+	if (!any)
+		return documents;
+	if (total > PG_INT32_MAX / 2)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("too many entries")));
+	opened = next = palloc_extended(sizeof(ApplyDocument) * Max(total, 1), MCXT_ALLOC_HUGE);
+	for (int i = 0; i < *n; i++)
+	{
+		const JsonNode *page = find_page(shape, &documents[i]);
+
+		if (page == NULL)
+			*next++ = documents[i];
+		for (uint32 entry = 0; page != NULL && entry < page->length; entry++, next++)
+		{
+			*next = documents[i];
+			next->entry = entry + 1;
+			if (!sophia_json_replace_member(&next->document.root, arena, &page->u.items[entry],
+											"_meta", &documents[i].document.root))
+				ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+		}
+	}
+	*n = total;
+	return opened;
+}
+
+/* A document without a usable key becomes a dead letter, with what its column has to say. */
+static void
+refuse_key(Apply *apply, const ApplyDocument *document, const ConversionContext *context)
+{
+	if (context->misfit_reason == NULL)
+		sophia_apply_dead(apply, document, ERRCODE_NOT_NULL_VIOLATION, "document has no usable key");
+	else
+		sophia_apply_dead(apply, document, context->misfit_sqlstate,
+						  psprintf("document has no usable key: it %s", context->misfit_reason));
 }
 
 static bool
@@ -103,7 +231,7 @@ find_group(KeyGroups *groups, const Shape *shape, text **key, uint32 hash)
 KeyGroups *
 sophia_groups_gather(Apply *apply, const ApplyDocument *documents, int n)
 {
-	const Shape *shape = apply->shape;
+	Shape *shape = apply->shape;
 	KeyGroups *groups = palloc(sizeof(KeyGroups));
 	uint32 slots = pg_nextpower2_32(Max(n * 2, 8));
 	GroupMember *members = palloc(sizeof(GroupMember) * Max(n, 1));
@@ -116,14 +244,14 @@ sophia_groups_gather(Apply *apply, const ApplyDocument *documents, int n)
 	{
 		text *key[SHAPE_MAX_KEYS] = {NULL};
 		uint32 hash;
+		ConversionContext context = {.collection = shape->collection};
 		KeyGroup *group;
 
 		if (documents[i].document.tombstone && shape->ignores_tombstones)
 			continue;
-		if (!read_key(shape, &documents[i].document.root, key, &hash))
+		if (!read_key(apply, &documents[i], key, &hash, &context))
 		{
-			sophia_apply_dead(apply, &documents[i], ERRCODE_NOT_NULL_VIOLATION,
-							  "document has no usable key");
+			refuse_key(apply, &documents[i], &context);
 			continue;
 		}
 		group = find_group(groups, shape, key, hash);

@@ -24,6 +24,7 @@ typedef struct KeyGroup
 	GroupMember *last;
 	int members;
 	bool tombstones; /* some member is one */
+	bool extensive;	 /* the stored document has the extensive form of a call only: see row.c */
 	RowState row;
 	const JsonNode *newest; /* the last document applied, NULL = none */
 	bool stored;			/* a row of that key was in the table */
@@ -49,7 +50,14 @@ typedef struct KeyGroups
 /* Gathers; documents without a usable key become dead letters of `apply`.  In the current memory context. */
 extern KeyGroups *sophia_groups_gather(Apply *apply, const ApplyDocument *documents, int n);
 
-/* Adds a dead letter; `reason` is copied. */
+/*
+ * Replaces each page among documents[0..n) by the entries that it holds, each with the page's /_meta, whose trees go to
+ * `arena`.  The result is `documents` itself where there is no page, else in the current memory context.
+ */
+extern const ApplyDocument *sophia_groups_open_pages(const Shape *shape, Arena *arena,
+													 const ApplyDocument *documents, int *n);
+
+/* Adds a dead letter; `reason` is copied.  A page is added once, with the first reason. */
 extern void sophia_apply_dead(Apply *apply, const ApplyDocument *document, int sqlstate,
 							  const char *reason);
 

@@ -7,13 +7,14 @@
 /* The member that says how a document came to be; a row's is that of the last document applied. */
 #define META "_meta"
 
-/* The document comes from another journal and is older than what the row was made from. */
+/* The document is older than what the row was made from, and the clock decides between them. */
 static ReduceEffect
 fill(RowState *row, const Document *document, ReduceStrategy strategy, Arena *arena)
 {
-	if (strategy == REDUCE_LAST_WRITE_WINS || document->tombstone || row->deleted)
+	if (strategy == REDUCE_LAST_WRITE_WINS || document->tombstone || row->deleted ||
+		(row->plan == NULL && !sophia_json_adds(&document->root, &row->doc, META)))
 		return REDUCE_NOTHING;
-	if (!sophia_json_merge(&row->doc, arena, &document->root, &row->doc, META))
+	if (!sophia_json_merge(&row->doc, arena, &document->root, &row->doc, META, row->plan))
 		return REDUCE_NO_MEMORY;
 	return REDUCE_FILLED;
 }
@@ -27,7 +28,7 @@ reduce_newer(RowState *row, const Document *document, ReduceStrategy strategy, A
 	if (first)
 		row->doc = document->root;
 	else if (strategy == REDUCE_MERGE)
-		return sophia_json_merge(&row->doc, arena, &row->doc, &document->root, META);
+		return sophia_json_merge(&row->doc, arena, &row->doc, &document->root, META, row->plan);
 	else if (document->tombstone)
 		return sophia_json_replace_member(&row->doc, arena, &row->doc, META, &document->root);
 	else
@@ -44,7 +45,7 @@ sophia_reduce(RowState *row, const Document *document, ReduceStrategy strategy, 
 			return REDUCE_NOTHING;
 		if (row->same_journal && row->offset < document->rewound_from)
 			return REDUCE_NOTHING;
-		if (!row->same_journal && document->clock < row->clock)
+		if ((!row->same_journal || row->by_clock) && document->clock < row->clock)
 			return fill(row, document, strategy, arena);
 	}
 	if (!reduce_newer(row, document, strategy, arena))

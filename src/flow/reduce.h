@@ -3,7 +3,8 @@
  *		What a document does to its row: the rules of reduction, ordering and deletion in one pure function.
  *
  * Within one journal documents take effect in commit order, whatever their clocks say.  Between journals the larger
- * clock wins: an older document is dropped, or, where documents merge, only fills members that the row lacks.
+ * clock wins: an older document is dropped, or, where documents merge, only fills members that the row lacks.  That rule
+ * alone holds for documents that come out of their turn, such as a dead letter that is replayed.
  */
 #ifndef SOPHIA_REDUCE_H
 #define SOPHIA_REDUCE_H
@@ -38,9 +39,11 @@ typedef struct RowState
 	bool deleted;
 	bool ordered;	   /* clock and offset are known: a document made the row what it is */
 	bool same_journal; /* ... and it came from the journal now being applied */
+	bool by_clock;	   /* documents come in no journal's order: the larger clock wins in any case */
 	uint64_t clock;
 	int64_t offset;
-	JsonNode doc; /* reduced so far */
+	JsonNode doc;		  /* reduced so far */
+	const JsonNode *plan; /* where documents merge: see sophia_json_merge() */
 } RowState;
 
 typedef enum ReduceEffect

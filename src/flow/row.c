@@ -7,6 +7,7 @@
 #include "flow/row.h"
 
 #include "catalog/pg_type.h"
+#include "flow/conversion_functions.h"
 #include "flow/uuid.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -26,7 +27,7 @@ sophia_row_builder_init(RowBuilder *builder, const Shape *shape, const char *jou
 {
 	builder->shape = shape;
 	builder->journal = journal;
-	builder->journal_text = CStringGetTextDatum(journal);
+	builder->journal_text = journal != NULL ? CStringGetTextDatum(journal) : (Datum) 0;
 	initStringInfo(&builder->doc);
 	builder->scratch =
 		AllocSetContextCreate(CurrentMemoryContext, "sophia_stack row", ALLOCSET_DEFAULT_SIZES);
@@ -70,24 +71,32 @@ shown(const JsonNode *const *values, int n)
 	return "";
 }
 
+bool
+sophia_row_convert(const TargetColumn *column, ConversionContext *context, const JsonNode *root,
+				   bool metadata_first, Datum *value, bool *null, Misfit *misfit)
+{
+	const JsonNode *found[ROW_MAX_POINTERS];
+	int n = find_values(column, root, metadata_first, found);
+
+	if (column->conversion->convert(context, found, n, value, null))
+		return true;
+	misfit->sqlstate = context->misfit_sqlstate;
+	snprintf(misfit->reason, MISFIT_REASON, "value \"%s\" of column \"%s\" %s", shown(found, n),
+			 column->name, context->misfit_reason);
+	misfit->column = column;
+	misfit->value = sophia_first_value(found, n);
+	return false;
+}
+
 /* Converts the table's own columns; false for a misfit. */
 static bool
 convert_columns(const TargetTable *table, ConversionContext *context, const JsonNode *root,
 				bool metadata_first, Datum *values, bool *nulls, Misfit *misfit)
 {
 	for (int i = 0; i < table->n_columns; i++)
-	{
-		const TargetColumn *column = &table->columns[i];
-		const JsonNode *found[ROW_MAX_POINTERS];
-		int n = find_values(column, root, metadata_first, found);
-
-		if (column->conversion->convert(context, found, n, &values[i], &nulls[i]))
-			continue;
-		misfit->sqlstate = context->misfit_sqlstate;
-		snprintf(misfit->reason, MISFIT_REASON, "value \"%s\" of column \"%s\" %s", shown(found, n),
-				 column->name, context->misfit_reason);
-		return false;
-	}
+		if (!sophia_row_convert(&table->columns[i], context, root, metadata_first, &values[i],
+								&nulls[i], misfit))
+			return false;
 	return true;
 }
 
@@ -100,6 +109,7 @@ put_source(RowBuilder *builder, const KeyGroup *group, const RowState *row, cons
 
 	if (jsonb == NULL)
 	{
+		misfit->column = NULL;
 		misfit->sqlstate = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
 		strlcpy(misfit->reason, "document is too large for jsonb", MISFIT_REASON);
 		return false;
@@ -113,16 +123,23 @@ put_source(RowBuilder *builder, const KeyGroup *group, const RowState *row, cons
 	values[SOURCE_JOURNAL] = row->same_journal ? builder->journal_text : group->journal;
 	nulls[SOURCE_JOURNAL] = values[SOURCE_JOURNAL] == (Datum) 0;
 	values[SOURCE_OFFSET] = Int64GetDatum(row->offset);
+	nulls[SOURCE_OFFSET] = nulls[SOURCE_JOURNAL];
 	return true;
 }
 
-static bool
-has_metadata(const JsonNode *document)
+bool
+sophia_row_has_metadata(const JsonNode *document)
 {
 	const JsonNode *metadata =
 		document != NULL ? sophia_json_member(document, METADATA, METADATA_LENGTH) : NULL;
 
 	return metadata != NULL && metadata->kind == JSON_OBJECT;
+}
+
+bool
+sophia_row_is_extensive(const JsonNode *document)
+{
+	return sophia_row_has_metadata(document) && sophia_json_member(document, "id", 2) == NULL;
 }
 
 TimestampTz
@@ -151,10 +168,13 @@ sophia_row_put(RowBuilder *builder, BatchTable *batch, const KeyGroup *group, Mi
 	Datum *values = palloc(sizeof(Datum) * table->desc->natts);
 	bool *nulls = palloc(sizeof(bool) * table->desc->natts);
 	ConversionContext context = group_context(builder, group);
-	bool fits = convert_columns(table, &context, &group->row.doc, has_metadata(group->newest),
-								values, nulls, misfit) &&
-				put_source(builder, group, &group->row, &group->row.doc, values + table->n_columns,
-						   nulls + table->n_columns, misfit);
+	/* an older document that only fills members is not the one to follow */
+	bool metadata_first =
+		group->newest != NULL ? sophia_row_has_metadata(group->newest) : group->extensive;
+	bool fits =
+		convert_columns(table, &context, &group->row.doc, metadata_first, values, nulls, misfit) &&
+		put_source(builder, group, &group->row, &group->row.doc, values + table->n_columns,
+				   nulls + table->n_columns, misfit);
 
 	if (fits)
 		sophia_batch_table_put(batch, values, nulls);
@@ -177,6 +197,7 @@ find_array(const Shape *shape, const JsonNode *document, bool *fits, Misfit *mis
 	*fits &= array->kind == JSON_ARRAY;
 	if (*fits)
 		return array;
+	misfit->column = NULL;
 	misfit->sqlstate = ERRCODE_INVALID_TEXT_REPRESENTATION;
 	snprintf(misfit->reason, MISFIT_REASON, "member \"%s\" is no array of objects",
 			 shape->array.step[0].name);
@@ -257,8 +278,8 @@ sophia_row_fits(RowBuilder *builder, const JsonNode *document, const KeyGroup *g
 		bool *nulls = palloc(sizeof(bool) * table->desc->natts);
 		ConversionContext context = group_context(builder, group);
 
-		fits = convert_columns(table, &context, document, has_metadata(document), values, nulls,
-							   misfit);
+		fits = convert_columns(table, &context, document, sophia_row_has_metadata(document), values,
+							   nulls, misfit);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(builder->scratch);
 	}

@@ -15,6 +15,8 @@ typedef struct Misfit
 {
 	int sqlstate;
 	char reason[MISFIT_REASON];
+	const TargetColumn *column; /* that the value does not fit; NULL: it is no matter of a column */
+	const JsonNode *value;
 } Misfit;
 
 /* Reused from row to row. */
@@ -29,6 +31,9 @@ typedef struct RowBuilder
 
 /* When a document of that clock was published. */
 extern TimestampTz sophia_row_published(uint64 clock);
+
+/* True for a document that holds a call of Gong in extensive form, and not in basic form, too. */
+extern bool sophia_row_is_extensive(const JsonNode *document);
 
 extern void sophia_row_builder_init(RowBuilder *builder, const Shape *shape, const char *journal);
 
@@ -45,6 +50,17 @@ extern bool sophia_row_put(RowBuilder *builder, BatchTable *batch, const KeyGrou
  */
 extern bool sophia_row_put_elements(RowBuilder *builder, BatchTable *batch, const KeyGroup *group,
 									Misfit *misfit);
+
+/*
+ * The value of one column for a document; what stands below Gong's metaData comes first where `metadata_first` says so.  False:
+ * a misfit.
+ */
+extern bool sophia_row_convert(const TargetColumn *column, ConversionContext *context,
+							   const JsonNode *root, bool metadata_first, Datum *value, bool *null,
+							   Misfit *misfit);
+
+/* True for a document of Gong's extensive form. */
+extern bool sophia_row_has_metadata(const JsonNode *document);
 
 /* Checks the values of one document on its own. */
 extern bool sophia_row_fits(RowBuilder *builder, const JsonNode *document, const KeyGroup *group,

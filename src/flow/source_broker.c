@@ -19,7 +19,12 @@ broker_pump(Source *source)
 
 	next = Min(next, sophia_broker_locate(broker));
 	foreach(cell, source->readers)
-		next = Min(next, sophia_broker_pump_reader(lfirst(cell)));
+	{
+		/* not within Min(), which evaluates its arguments twice */
+		int64 again_at = sophia_broker_pump_reader(lfirst(cell));
+
+		next = Min(next, again_at);
+	}
 	source->wake_at =
 		next == PG_INT64_MAX
 			? 0

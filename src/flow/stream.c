@@ -11,8 +11,11 @@
 #include "flow/stream.h"
 
 #include "base/guard.h"
+#include "base/settings.h"
 #include "flow/apply.h"
 #include "flow/attempt.h"
+#include "flow/evolution.h"
+#include "flow/stream_fields.h"
 #include "flow/stream_journals.h"
 #include "store/checkpoint.h"
 #include "store/statement.h"
@@ -47,10 +50,14 @@ sophia_stream_open(MemoryContext parent, const StreamDefinition *definition, con
 	stream->definition.token = definition->token != NULL ? pstrdup(definition->token) : NULL;
 	stream->definition.collection = pstrdup(definition->collection);
 	stream->definition.shape = pstrdup(definition->shape);
+	stream->definition.misfit = definition->misfit != NULL ? pstrdup(definition->misfit) : NULL;
+	stream->evolution = sophia_evolution_create(context, stream->definition.stream,
+												definition->evolves, stream->definition.misfit);
 	stream->definition.options = pstrdup(definition->options);
 	stream->state = pstrdup(state);
 	stream->last_error = last_error != NULL ? pstrdup(last_error) : NULL;
 	sophia_backoff_init(&stream->backoff, (uint64) (uintptr_t) stream);
+	sophia_backoff_init(&stream->fields_backoff, (uint64) (uintptr_t) stream);
 	MemoryContextSwitchTo(old);
 	return stream;
 }
@@ -202,6 +209,16 @@ fail(Stream *stream, const char *message)
 	stream->ended = true;
 }
 
+/* Why a stream with too many dead letters fails. */
+static const char *
+over_limit(void)
+{
+	return psprintf(
+		"stream has more than %d dead letters (sophia_stack.dead_letter_limit): replay or"
+		" discard them, then start the stream",
+		sophia_dead_letter_limit);
+}
+
 /* Something failed that is not tied to one document. */
 static void
 take_failure(Stream *stream, const Failure *failure)
@@ -241,9 +258,11 @@ open_source(void *argument)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("endpoint kind \"%s\" is not supported", definition->kind)));
 	sophia_transaction_begin("opening a stream");
+	if (sophia_batch_over_limit(definition->stream))
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg_internal("%s", over_limit())));
 	stream->any_before = sophia_checkpoint_any(definition->stream);
-	stream->shape = sophia_shape_load(stream->context, definition->shape, definition->collection,
-									  definition->hard_delete);
+	sophia_stream_load_shape(stream);
 	sophia_transaction_commit(context);
 	kind->check_address(definition->address);
 	stream->source = sophia_source_open(stream->context, kind, definition->address,
@@ -305,6 +324,22 @@ reopen_journal(Stream *stream, Journal *journal, bool careful)
 	journal->retry_at = retry_at;
 }
 
+/* A batch was given up for a column that must be wider first; true when it can be run again at once. */
+static bool
+widen_for(Stream *stream, Journal *journal)
+{
+	Failure failure;
+	bool done = sophia_stream_widen(stream, &failure);
+
+	if (!done)
+	{
+		strlcpy(stream->batch_error, failure.message, sizeof(stream->batch_error));
+		journal->retry_at = sophia_clock_ms() + sophia_backoff_next(&journal->backoff);
+	}
+	reopen_journal(stream, journal, false);
+	return done;
+}
+
 /* One batch of one journal; true when something was done. */
 static bool
 turn_journal(Stream *stream, Journal *journal, int64 slice_ms)
@@ -337,6 +372,9 @@ turn_journal(Stream *stream, Journal *journal, int64 slice_ms)
 			journal->retry_at = 0;
 			stream->batch_error[0] = '\0';
 			return true;
+		case BATCH_REFUSED:
+			fail(stream, over_limit());
+			return false;
 		case BATCH_AGAIN:
 			journal->retry_at = sophia_clock_ms() + sophia_backoff_next(&journal->backoff);
 			if (journal->backoff.failures > LOCKED_SILENTLY)
@@ -349,6 +387,11 @@ turn_journal(Stream *stream, Journal *journal, int64 slice_ms)
 		case BATCH_STOPPED:
 			stream->ended = true;
 			return false;
+		case BATCH_ALTERED:
+			/* the turn that follows reads the shape anew */
+			return true;
+		case BATCH_WIDEN:
+			return widen_for(stream, journal);
 	}
 	return false;
 }
@@ -513,6 +556,11 @@ prepare(Stream *stream, int64 now)
 		take_failure(stream, &failure);
 		return false;
 	}
+	if (!sophia_stream_refresh_shape(stream, &failure))
+	{
+		take_failure(stream, &failure);
+		return false;
+	}
 	forget_failure(stream);
 	return true;
 }
@@ -525,7 +573,15 @@ sophia_stream_turn(Stream *stream, int64 slice_ms)
 	const char *error;
 
 	if (prepare(stream, now))
+	{
 		next = turn_journals(stream, now, slice_ms);
+		if (!stream->ended)
+		{
+			int64 fields_at = sophia_stream_turn_fields(stream, now);
+
+			next = Min(next, fields_at);
+		}
+	}
 	if (stream->ended)
 		return now;
 	stream->busy = backlog(stream) >= BUSY_BACKLOG;

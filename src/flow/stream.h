@@ -21,6 +21,8 @@ typedef struct StreamDefinition
 	const char *collection;
 	const char *shape;
 	bool hard_delete;
+	bool evolves;		/* option evolve = auto */
+	const char *misfit; /* option misfit, NULL: not given */
 	bool from_end;
 	bool truncates;
 	const char *options;	/* all of them, as text */
@@ -43,6 +45,10 @@ typedef struct Stream
 	int next_journal; /* whose turn it is first */
 	bool any_before;  /* it had a checkpoint when it was opened */
 	Shape *shape;	  /* NULL until it is loaded */
+	struct Evolution *evolution; /* what documents may change in its table */
+	bool may_fill;				 /* some column may have to be filled */
+	int64 fields_retry_at;		 /* sophia_clock_ms() before which columns are let alone */
+	Backoff fields_backoff;
 	Source *source;
 	uint64 source_number; /* tells this source from those that this and other streams had before */
 	List *journals;		  /* of Journal * */

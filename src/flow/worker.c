@@ -16,6 +16,7 @@
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "flow/assignment.h"
+#include "flow/feeding.h"
 #include "flow/launcher.h"
 #include "flow/requests.h"
 #include "flow/stream.h"
@@ -96,6 +97,7 @@ read_definition(uint64 i)
 {
 	char *delete = sophia_result_text(i, 7);
 	char *start_from = sophia_result_text(i, 8);
+	char *evolve = sophia_result_text(i, 16);
 	StreamDefinition definition = {
 		.stream = sophia_result_text(i, 1),
 		.kind = sophia_result_text(i, 2),
@@ -106,6 +108,8 @@ read_definition(uint64 i)
 		.hard_delete = delete != NULL && strcmp(delete, "hard") == 0,
 		.from_end = start_from != NULL && strcmp(start_from, "end") == 0,
 		.options = sophia_result_text(i, 12),
+		.evolves = evolve != NULL && strcmp(evolve, "auto") == 0,
+		.misfit = sophia_result_text(i, 17),
 	};
 	bool null;
 
@@ -125,7 +129,8 @@ take_configuration(void)
 	static Statement statement = {
 		"SELECT s.stream, e.kind, e.address, e.options ->> 'token', s.collection, s.shape,"
 		" s.options ->> 'delete', s.options ->> 'start_from', s.state, s.last_error, s.created_at,"
-		" s.options::text, s.rewound_at, s.rewind_to, s.options ->> 'truncate' = 'apply'"
+		" s.options::text, s.rewound_at, s.rewind_to, s.options ->> 'truncate' = 'apply',"
+		" s.options ->> 'evolve', s.options ->> 'misfit'"
 		" FROM sophia.streams AS s JOIN sophia.endpoints AS e USING (endpoint)"
 		" WHERE s.state IN ('starting', 'running') AND s.system_identifier = $1"
 		" AND s.database_oid = $2 AND s.worker = $3 ORDER BY s.stream",
@@ -240,6 +245,7 @@ turn_busy_streams(int64 slice_ms)
 	uint64 since = turns;
 	int64 start = sophia_clock_ms();
 	int64 next = start + RECHECK_MS;
+	int64 again_at;
 	Stream *stream;
 
 	while ((stream = find_busy(since)) != NULL)
@@ -247,7 +253,8 @@ turn_busy_streams(int64 slice_ms)
 		if (sophia_clock_ms() - start >= TURN_MS / 2)
 			return start;
 		stream->turned = ++turns;
-		next = Min(next, sophia_stream_turn(stream, slice_ms));
+		again_at = sophia_stream_turn(stream, slice_ms);
+		next = Min(next, again_at);
 		CHECK_FOR_INTERRUPTS();
 	}
 	return next;
@@ -278,19 +285,20 @@ turn_streams(void)
 {
 	int64 slice_ms = is_shared() ? TURN_MS : 0;
 	int64 next = sophia_clock_ms() + RECHECK_MS;
+	int64 busy_at;
 	ListCell *cell;
 
 	foreach(cell, streams)
 	{
 		Stream *stream = lfirst(cell);
+		int64 again_at = stream->busy ? next : sophia_stream_turn(stream, slice_ms);
 
-		if (!stream->busy)
-			next = Min(next, sophia_stream_turn(stream, slice_ms));
+		next = Min(next, again_at);
 		CHECK_FOR_INTERRUPTS();
 	}
-	next = Min(next, turn_busy_streams(slice_ms));
+	busy_at = turn_busy_streams(slice_ms);
 	close_ended();
-	return next;
+	return Min(next, busy_at);
 }
 
 static void
@@ -299,6 +307,7 @@ work_until_told_to_end(void)
 	MemoryContext turn =
 		AllocSetContextCreate(TopMemoryContext, "sophia_stack turn", ALLOCSET_DEFAULT_SIZES);
 	int64 recheck_at = 0;
+	int64 feed_at;
 
 	MemoryContextSwitchTo(turn);
 	while (true)
@@ -328,7 +337,10 @@ work_until_told_to_end(void)
 
 				recheck_at = sophia_clock_ms() + (read ? RECHECK_MS : RETRY_MS);
 			}
-			next = Min(recheck_at, turn_streams());
+			next = turn_streams();
+			next = Min(next, recheck_at);
+			feed_at = sophia_feeding_turn();
+			next = Min(next, feed_at);
 			sophia_requests_turn(streams);
 			next = Min(next, sophia_requests_wake_at());
 		}

@@ -38,6 +38,7 @@ static shmem_startup_hook_type previous_shmem_startup_hook = NULL;
 static int my_slot = -1;
 static uint64 my_generation = 0;
 static uint64 my_config_generation = 0;
+static uint64 my_rows_generation = 0;
 
 static void
 request_shmem(void)
@@ -219,6 +220,7 @@ sophia_registry_attach_worker(int slot, uint64 generation)
 		worker->changed = sophia_clock_ms();
 		worker->started_at = GetCurrentTimestamp();
 		my_config_generation = worker->config_generation;
+		my_rows_generation = worker->rows_generation;
 		tell_others();
 	}
 	LWLockRelease(sophia_registry->lock);
@@ -248,6 +250,17 @@ sophia_registry_config_changed(void)
 	my_config_generation = sophia_registry->workers[my_slot].config_generation;
 	LWLockRelease(sophia_registry->lock);
 	return seen != my_config_generation;
+}
+
+bool
+sophia_registry_rows_landed(void)
+{
+	uint64 seen = my_rows_generation;
+
+	LWLockAcquire(sophia_registry->lock, LW_SHARED);
+	my_rows_generation = sophia_registry->workers[my_slot].rows_generation;
+	LWLockRelease(sophia_registry->lock);
+	return seen != my_rows_generation;
 }
 
 uint32

@@ -56,6 +56,7 @@ typedef struct WorkerSlot
 	int64 changed;	   /* sophia_clock_ms() of the last change of state */
 	TimestampTz started_at;
 	uint64 config_generation; /* number of changes to the configuration that were committed */
+	uint64 rows_generation;	  /* number of transactions that committed rows to be fed */
 } WorkerSlot;
 
 /* Installs the hooks that reserve and prepare the shared memory; for _PG_init while preloading. */
@@ -89,6 +90,9 @@ extern int sophia_registry_worker_index(void);
  */
 extern bool sophia_registry_config_changed(void);
 
+/* True once after each transaction that committed rows to be fed in this worker's database. */
+extern bool sophia_registry_rows_landed(void);
+
 /* Which workers of this worker's database run: bit i for the one of index i. */
 extern uint32 sophia_registry_living_workers(void);
 
@@ -112,6 +116,9 @@ extern void sophia_registry_answer(uint64 id, int sqlstate, const char *text);
 
 /* Wakes the workers of this database when the current transaction commits, and tells them to re-read their configuration. */
 extern void sophia_registry_notify_at_commit(void);
+
+/* The same for rows of landing tables; never raises an error, and a prepared transaction is found later. */
+extern void sophia_registry_rows_landed_at_commit(void);
 
 /* pid of an ingest worker of a database by its number, or of the first one (index -1); 0 = it does not run. */
 extern int sophia_registry_worker_pid(Oid database, int index);

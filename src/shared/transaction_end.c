@@ -1,7 +1,7 @@
 /*
  * transaction_end.c
- *		What a backend leaves to the end of its transaction: telling the workers of a change, and letting them back on a
- *		database that it had for itself.
+ *		What a backend leaves to the end of its transaction: telling the workers of a change or of landed rows, and letting
+ *		them back on a database that it had for itself.
  *
  * A worker that was woken before the commit would not see the change.  A database that is dropped, renamed or moved is
  * locked until the end of the transaction, so a worker that came back earlier would only wait for that lock, and fail where
@@ -17,6 +17,7 @@
 #include "shared/registry_state.h"
 
 static bool workers_wait_for_commit = false;
+static bool rows_wait_for_commit = false;
 static bool have_holds = false;
 
 /* Tells the workers of this database that their configuration changed; one that is not there starts at once. */
@@ -36,6 +37,16 @@ announce_configuration(Oid database)
 	sophia_registry_wake_workers(database);
 }
 
+/* Tells them that there are rows to be fed; who is not there finds them when it comes. */
+static void
+announce_rows(Oid database)
+{
+	for (int i = 0; i < SOPHIA_WORKER_SLOTS; i++)
+		if (sophia_registry->workers[i].database == database)
+			sophia_registry->workers[i].rows_generation++;
+	sophia_registry_wake_workers(database);
+}
+
 static void
 release_holds(void)
 {
@@ -51,7 +62,7 @@ release_holds(void)
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
-	if (!workers_wait_for_commit && !have_holds)
+	if (!workers_wait_for_commit && !rows_wait_for_commit && !have_holds)
 		return;
 	if (event == XACT_EVENT_PRE_PREPARE && workers_wait_for_commit)
 		ereport(ERROR,
@@ -64,9 +75,12 @@ at_transaction_end(XactEvent event, void *arg)
 	release_holds();
 	if (workers_wait_for_commit && event == XACT_EVENT_COMMIT)
 		announce_configuration(MyDatabaseId);
-	sophia_registry_wake_launcher();
+	if (rows_wait_for_commit && event == XACT_EVENT_COMMIT)
+		announce_rows(MyDatabaseId);
+	if (workers_wait_for_commit || have_holds)
+		sophia_registry_wake_launcher();
 	LWLockRelease(sophia_registry->lock);
-	workers_wait_for_commit = have_holds = false;
+	workers_wait_for_commit = rows_wait_for_commit = have_holds = false;
 }
 
 static void
@@ -86,6 +100,15 @@ sophia_registry_notify_at_commit(void)
 		return;
 	watch_transaction_end();
 	workers_wait_for_commit = true;
+}
+
+void
+sophia_registry_rows_landed_at_commit(void)
+{
+	if (!sophia_registry_available())
+		return;
+	watch_transaction_end();
+	rows_wait_for_commit = true;
 }
 
 static void

@@ -184,9 +184,15 @@ sophia_checkpoint_dead_letter(const char *stream, const char *journal, int64 off
 							  const char *document, size_t length, const char *reason, int sqlstate)
 {
 	static Statement statement = {
+		"WITH kept AS ("
 		"INSERT INTO sophia.dead_letters (stream, journal, begin_offset, document, reason, sqlstate)"
 		" SELECT $1, $2, $3, $4, $5, $6 WHERE NOT EXISTS (SELECT FROM sophia.dead_letters AS d"
-		" WHERE d.stream = $1 AND d.journal = $2 AND d.begin_offset = $3 AND d.document = $4)",
+		" WHERE d.stream = $1 AND d.journal = $2 AND d.begin_offset = $3 AND d.document = $4)"
+		" RETURNING id) SELECT CASE WHEN NOT EXISTS (SELECT FROM sophia.dead_letters AS d"
+		" WHERE d.stream = $1 AND d.sqlstate = $6"
+		" AND sophia.dead_letter_kind(d.reason) = sophia.dead_letter_kind($5))"
+		" THEN pg_notify('sophia_dead_letter', json_build_object('stream', $1, 'sqlstate', $6,"
+		" 'reason', left($5, 500), 'id', id)::text) END FROM kept",
 		6,
 		{TEXTOID, TEXTOID, INT8OID, BYTEAOID, TEXTOID, TEXTOID}};
 
@@ -196,6 +202,18 @@ sophia_checkpoint_dead_letter(const char *stream, const char *journal, int64 off
 										  CStringGetTextDatum(reason),
 										  CStringGetTextDatum(unpack_sql_state(sqlstate))},
 								NULL) > 0;
+}
+
+bool
+sophia_checkpoint_many_dead_letters(const char *stream, int64 limit)
+{
+	static Statement statement = {
+		"SELECT FROM sophia.dead_letters WHERE stream = $1 OFFSET $2 LIMIT 1",
+		2,
+		{TEXTOID, INT8OID}};
+
+	return sophia_statement_run(
+			   &statement, (Datum[]){CStringGetTextDatum(stream), Int64GetDatum(limit)}, NULL) > 0;
 }
 
 void

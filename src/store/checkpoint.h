@@ -56,10 +56,16 @@ extern int64 sophia_checkpoint_lock(const char *stream, const char *journal);
 extern void sophia_checkpoint_save(const char *stream, const char *journal,
 								   const CheckpointChange *change);
 
-/* Records a dead letter; again for the same bytes at the same place does nothing.  Returns true when it is new. */
+/*
+ * Records a dead letter; again for the same bytes at the same place does nothing.  Returns true when it is new.  The first
+ * of its kind is announced on channel sophia_dead_letter.
+ */
 extern bool sophia_checkpoint_dead_letter(const char *stream, const char *journal, int64 offset,
 										  const char *document, size_t length, const char *reason,
 										  int sqlstate);
+
+/* True when the stream has more than `limit` dead letters that nobody replayed or discarded. */
+extern bool sophia_checkpoint_many_dead_letters(const char *stream, int64 limit);
 
 /* Records state and error of a stream that is still wanted; `error` NULL clears it. */
 extern void sophia_checkpoint_stream_state(const char *stream, const char *state, const char *error);

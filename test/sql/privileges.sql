@@ -28,7 +28,7 @@ SELECT f.oid::regprocedure FROM functions f JOIN pg_language l ON l.oid = f.prol
   WHERE prosqlbody IS NULL AND (prosecdef OR l.lanname NOT IN ('c', 'sql') OR l.lanname = 'sql' AND provolatile = 'v')
     AND NOT coalesce(proconfig @> '{"search_path=pg_catalog, pg_temp"}', false) ORDER BY f.oid::regprocedure::text COLLATE "C";
 
--- Functions in C that are called with NULL say so by not being strict; these have an argument that may be left out.
+-- Functions in C that are called with NULL say so by not being strict; these have an argument that may be left out, and add_field says which one is NULL.
 SELECT f.oid::regprocedure FROM functions f JOIN pg_language l ON l.oid = f.prolang
   WHERE l.lanname = 'c' AND NOT proisstrict AND pronargs > 0 AND prorettype <> 'trigger'::regtype ORDER BY f.oid::regprocedure::text COLLATE "C";
 

@@ -77,7 +77,7 @@ SELECT left(collection, 20) AS collection, pg_temp.outcome(format('SELECT sophia
 FROM unnest(ARRAY['', '/a', 'a/', 'a//b', 'a/../b', '..', './a', E'a\nb', repeat('x', 512)]) collection;
 SELECT options, pg_temp.outcome(format('SELECT sophia.create_stream(''s'', ''broker'', ''a/b'', ''hubspot.contacts'', %L)', options)) AS outcome
 FROM unnest(ARRAY['[]', '1', '{"begin": true}', '{"start": "true"}', '{"start": null}', '{"start": [true]}', '{"start_from": "middle"}', '{"start_from": 1}',
-                  '{"delete": "never"}', '{"delete": []}', '{"evolve": "auto"}', '{"misfit": "widen"}']) options;
+                  '{"delete": "never"}', '{"delete": []}', '{"evolve": "on"}', '{"misfit": "narrow"}']) options;
 SELECT sophia.create_stream('s', 'broker', 'a/b', 'hubspot.contacts', '{"delete": "never"}');
 SELECT sophia.create_stream('s', 'broker', 'a/b', 'hubspot.nothing');
 BEGIN;

@@ -192,6 +192,45 @@ static const struct
 	{"{\"n\":{\"m\":{\"x\":1}}}", "{\"n\":{\"m\":{\"y\":2}}}", "m", "{n:{m:{x:1,y:2}}}"},
 };
 
+/* The same by a plan. */
+static const struct
+{
+	const char *plan;
+	const char *left;
+	const char *right;
+	const char *expected;
+} planned[] = {
+	{"{}", "{\"a\":{\"x\":1},\"b\":1}", "{\"a\":{\"y\":2}}", "{a:{y:2},b:1}"},
+	{"{\"members\":{\"a\":{}}}", "{\"a\":{\"x\":{\"p\":1}},\"b\":{\"x\":1}}",
+	 "{\"a\":{\"x\":{\"q\":2},\"y\":2},\"b\":{\"y\":2}}", "{a:{x:{q:2},y:2},b:{y:2}}"},
+	{"{\"members\":{\"a\":{\"members\":{\"x\":{}}}}}", "{\"a\":{\"x\":{\"p\":1}}}",
+	 "{\"a\":{\"x\":{\"q\":2}}}", "{a:{x:{p:1,q:2}}}"},
+	{"{\"others\":{},\"members\":{\"b\":false}}", "{\"a\":{\"x\":1},\"b\":{\"x\":1}}",
+	 "{\"a\":{\"y\":2},\"b\":{\"y\":2}}", "{a:{x:1,y:2},b:{y:2}}"},
+	{"{\"members\":{\"a\":{}}}", "{\"a\":{\"x\":1}}", "{\"a\":null}", "{a:null}"},
+};
+
+static void
+test_plans(void)
+{
+	for (size_t i = 0; i < COUNT(planned); i++)
+	{
+		JsonNode plan;
+		JsonNode left;
+		JsonNode result;
+
+		sophia_arena_reset(&arena);
+		sophia_json_parse(&parser, &arena, planned[i].plan, strlen(planned[i].plan));
+		plan = parser.root;
+		sophia_json_parse(&parser, &arena, planned[i].left, strlen(planned[i].left));
+		left = parser.root;
+		sophia_json_parse(&parser, &arena, planned[i].right, strlen(planned[i].right));
+		ok(sophia_json_merge(&result, &arena, &left, &parser.root, NULL, &plan) &&
+			   strcmp(text_of(&result), planned[i].expected) == 0,
+		   "merges %s with %s by %s", planned[i].left, planned[i].right, planned[i].plan);
+	}
+}
+
 static void
 test_parsing(void)
 {
@@ -335,9 +374,12 @@ test_merging(void)
 		sophia_json_parse(&parser, &arena, merges[i].left, strlen(merges[i].left));
 		left = parser.root;
 		sophia_json_parse(&parser, &arena, merges[i].right, strlen(merges[i].right));
-		ok(sophia_json_merge(&result, &arena, &left, &parser.root, merges[i].whole) &&
+		ok(sophia_json_merge(&result, &arena, &left, &parser.root, merges[i].whole, NULL) &&
 			   strcmp(text_of(&result), merges[i].expected) == 0,
 		   "merges %s with %s", merges[i].left, merges[i].right);
+		ok(sophia_json_adds(&left, &parser.root, merges[i].whole) ==
+			   (strcmp(text_of(&parser.root), merges[i].expected) != 0),
+		   "and knows whether that adds anything");
 	}
 }
 
@@ -384,6 +426,7 @@ main(void)
 	test_many_members();
 	test_pointers();
 	test_merging();
+	test_plans();
 	test_noise();
 	sophia_json_parser_free(&parser);
 	sophia_arena_free(&arena);

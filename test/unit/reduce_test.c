@@ -89,6 +89,8 @@ test_other_journal(void)
 		   number(&state.doc, "b") == 2 &&
 		   number(sophia_json_member(&state.doc, "_meta", 5), "u") == 1,
 	   "it adds what the row lacks and changes nothing else");
+	ok(sophia_reduce(&state, &older, REDUCE_MERGE, &arena) == REDUCE_NOTHING,
+	   "one that has nothing to add does nothing, whatever its _meta");
 	ok(state.clock == 100 && state.offset == 7 && !state.same_journal,
 	   "the row still stands for its newest document");
 	ok(sophia_reduce(&state, &newer, REDUCE_MERGE, &arena) == REDUCE_APPLIED &&
@@ -106,6 +108,29 @@ test_other_journal(void)
 	state.ordered = false;
 	ok(sophia_reduce(&state, &older, REDUCE_LAST_WRITE_WINS, &arena) == REDUCE_APPLIED,
 	   "a row that came another way is older than any document");
+}
+
+static void
+test_out_of_turn(void)
+{
+	RowState state = row("{\"a\":1}", 100, 7, true);
+	Document older = document("{\"a\":9,\"b\":2}", 50, 500);
+	Document newer = document("{\"a\":3}", 101, 3);
+	Document same = document("{\"a\":4}", 101, 3);
+
+	state.by_clock = true;
+	ok(sophia_reduce(&state, &older, REDUCE_MERGE, &arena) == REDUCE_FILLED &&
+		   number(&state.doc, "a") == 1 && number(&state.doc, "b") == 2,
+	   "out of its turn an older document of the same journal only fills");
+	ok(sophia_reduce(&state, &newer, REDUCE_MERGE, &arena) == REDUCE_APPLIED &&
+		   number(&state.doc, "a") == 3 && state.offset == 3,
+	   "and a newer one counts, wherever it stands");
+	ok(sophia_reduce(&state, &same, REDUCE_MERGE, &arena) == REDUCE_NOTHING,
+	   "the very same document again does nothing");
+	state = row("{\"a\":1}", 100, 7, true);
+	state.by_clock = true;
+	ok(sophia_reduce(&state, &older, REDUCE_LAST_WRITE_WINS, &arena) == REDUCE_NOTHING,
+	   "lastWriteWins drops the older one");
 }
 
 static void
@@ -161,6 +186,7 @@ main(void)
 {
 	test_newer();
 	test_other_journal();
+	test_out_of_turn();
 	test_tombstones();
 	test_replay();
 	sophia_json_parser_free(&parser);

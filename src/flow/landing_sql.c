@@ -1,0 +1,163 @@
+/*
+ * landing_sql.c
+ *		SQL entry points of the tables that Estuary writes itself: the trigger that puts each change of a landing table into
+ *		the queue, and what sql/47_adoption.sql asks of such a table.
+ *
+ * The trigger runs inside Estuary's transaction, which must not fail because of us, nor wait.  So it looks up no name that
+ * a user could change, checks no right, and calls no SQL: it makes the document (where an error becomes a letter for the
+ * operator) and adds one tuple to the queue.  What can still fail fails Estuary's own INSERT as well: no space, no memory,
+ * somebody's cancel.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "base/compat.h"
+#include "base/guard.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "commands/sequence.h"
+#include "commands/trigger.h"
+#include "flow/landing.h"
+#include "funcapi.h"
+#include "shared/registry.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/typcache.h"
+
+PG_FUNCTION_INFO_V1(sophia_land_row);
+PG_FUNCTION_INFO_V1(sophia_landing_document_of);
+PG_FUNCTION_INFO_V1(sophia_landing_has);
+
+/* Columns of sophia.landed_rows, in order. */
+enum QueueColumns
+{
+	QUEUE_ADOPTION,
+	QUEUE_ID,
+	QUEUE_CLOCK,
+	QUEUE_DOCUMENT,
+	QUEUE_PROBLEM,
+	QUEUE_COLUMNS
+};
+
+static void
+enqueue(int32 adoption, const LandedDocument *landed)
+{
+	Oid schema = get_namespace_oid("sophia", true);
+	Oid queue = get_relname_relid("landed_rows", schema);
+	Oid sequence = get_relname_relid("landed_rows_id_seq", schema);
+	Datum values[QUEUE_COLUMNS];
+	bool nulls[QUEUE_COLUMNS] = {false};
+	Relation relation;
+	HeapTuple tuple;
+
+	if (!OidIsValid(queue) || !OidIsValid(sequence))
+		return;
+	values[QUEUE_ADOPTION] = Int32GetDatum(adoption);
+	values[QUEUE_ID] = Int64GetDatum(nextval_internal(sequence, false));
+	values[QUEUE_CLOCK] = Int64GetDatum((int64) landed->clock);
+	values[QUEUE_DOCUMENT] = PointerGetDatum(landed->document);
+	values[QUEUE_PROBLEM] =
+		landed->problem != NULL ? CStringGetTextDatum(landed->problem) : (Datum) 0;
+	nulls[QUEUE_PROBLEM] = landed->problem == NULL;
+
+	relation = table_open(queue, RowExclusiveLock);
+	tuple = heap_form_tuple(RelationGetDescr(relation), values, nulls);
+	CatalogTupleInsert(relation, tuple);
+	table_close(relation, NoLock);
+}
+
+/* An UPDATE that says nothing new. */
+static bool
+is_same(const LandedDocument *left, const LandedDocument *right)
+{
+	return left->problem == NULL && right->problem == NULL && left->clock == right->clock &&
+		   VARSIZE_ANY_EXHDR(left->document) == VARSIZE_ANY_EXHDR(right->document) &&
+		   memcmp(VARDATA_ANY(left->document), VARDATA_ANY(right->document),
+				  VARSIZE_ANY_EXHDR(left->document)) == 0;
+}
+
+/* land_row(adoption): trigger AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW; puts the row's document into the queue. */
+Datum
+sophia_land_row(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	Relation relation;
+	TupleDesc desc;
+	HeapTuple before = NULL;
+	HeapTuple row;
+	bool deleted;
+	LandedDocument landed;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || trigger->tg_trigger->tgnargs != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"land_row\" was not called as sophia.adopt_table() has it")));
+	relation = trigger->tg_relation;
+	desc = RelationGetDescr(relation);
+	deleted = TRIGGER_FIRED_BY_DELETE(trigger->tg_event);
+	row = trigger->tg_trigtuple;
+	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+	{
+		before = row;
+		row = trigger->tg_newtuple;
+	}
+
+	/* Whoever drops the extension takes the trigger and the queue along. */
+	if (!sophia_guard_extension())
+		return PointerGetDatum(NULL);
+	landed = sophia_landing_document(RelationGetRelid(relation), desc, row, before, deleted);
+	if (before != NULL)
+	{
+		LandedDocument replaced =
+			sophia_landing_document(RelationGetRelid(relation), desc, before, NULL, false);
+
+		if (is_same(&landed, &replaced))
+			return PointerGetDatum(NULL);
+	}
+	enqueue(pg_strtoint32(trigger->tg_trigger->tgargs[0]), &landed);
+	sophia_registry_rows_landed_at_commit();
+	return PointerGetDatum(NULL);
+}
+
+/* landing_document(landing regclass, landed record): one row (document, clock, problem). */
+Datum
+sophia_landing_document_of(PG_FUNCTION_ARGS)
+{
+	Oid relation = PG_GETARG_OID(0);
+	HeapTupleHeader header = PG_GETARG_HEAPTUPLEHEADER(1);
+	HeapTupleData row = {.t_len = HeapTupleHeaderGetDatumLength(header), .t_data = header};
+	TupleDesc result;
+	TupleDesc desc;
+	LandedDocument landed;
+	Datum values[3];
+	bool nulls[3] = {false};
+
+	if (get_call_result_type(fcinfo, NULL, &result) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	desc =
+		lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
+	landed = sophia_landing_document(relation, desc, &row, NULL, false);
+	ReleaseTupleDesc(desc);
+	values[0] = PointerGetDatum(landed.document);
+	values[1] = Int64GetDatum((int64) landed.clock);
+	values[2] = landed.problem != NULL ? CStringGetTextDatum(landed.problem) : (Datum) 0;
+	nulls[2] = landed.problem == NULL;
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(result), values, nulls)));
+}
+
+/* landing_has(landing regclass, pointer text): whether rows of that table tell what stands at the pointer. */
+Datum
+sophia_landing_has(PG_FUNCTION_ARGS)
+{
+	Relation relation = table_open(PG_GETARG_OID(0), AccessShareLock);
+	const LandingTable *table =
+		sophia_landing_table(RelationGetRelid(relation), RelationGetDescr(relation));
+	bool has = sophia_landing_table_has(table, text_to_cstring(PG_GETARG_TEXT_PP(1)));
+
+	table_close(relation, AccessShareLock);
+	PG_RETURN_BOOL(has);
+}
