@@ -13,7 +13,7 @@
 #include "utils/timestamp.h"
 
 /* Content that one call handles for a reader. */
-#define SLICE_SIZE (4 * 1024 * 1024)
+#define SLICE_SIZE (1024 * 1024)
 
 /* What opening a file counts, so that a slice is also so many small files at most. */
 #define OPEN_COST (64 * 1024)

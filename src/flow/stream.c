@@ -440,6 +440,13 @@ journals_in_turn(Stream *stream)
 	return journals;
 }
 
+/* What a batch may take of the turn that began at `start`; a part of it in any case. */
+static int64
+time_left(int64 start, int64 slice_ms)
+{
+	return Max(slice_ms - (sophia_clock_ms() - start), slice_ms / 4);
+}
+
 /* Each journal once, or as many as the time allows; returns when to come again. */
 static int64
 turn_journals(Stream *stream, int64 now, int64 slice_ms)
@@ -465,7 +472,7 @@ turn_journals(Stream *stream, int64 now, int64 slice_ms)
 		{
 			if (journal->retry_at > now)
 				next = Min(next, journal->retry_at);
-			else if (turn_journal(stream, journal, slice_ms))
+			else if (turn_journal(stream, journal, time_left(now, slice_ms)))
 				next = now;
 		}
 		else
