@@ -41,6 +41,7 @@ CREATE TABLE sophia.checkpoints (
   documents_deleted bigint NOT NULL DEFAULT 0,
   documents_dead bigint NOT NULL DEFAULT 0,
   last_document_at timestamptz,
+  revision bigint NOT NULL DEFAULT 0,
   PRIMARY KEY (stream, journal)
 );
 COMMENT ON TABLE sophia.checkpoints IS 'per journal: up to where everything is applied; locked by each batch that applies, which fences out a second worker';
@@ -51,6 +52,7 @@ COMMENT ON COLUMN sophia.checkpoints.documents_reduced IS 'of the applied: those
 COMMENT ON COLUMN sophia.checkpoints.documents_deleted IS 'of the applied: tombstones';
 COMMENT ON COLUMN sophia.checkpoints.documents_dead IS 'documents that became dead letters';
 COMMENT ON COLUMN sophia.checkpoints.last_document_at IS 'publication time (from its uuid) of the last document applied';
+COMMENT ON COLUMN sophia.checkpoints.revision IS 'when a broker''s cluster made the journal (createRevision), by which one that was deleted and made again is told from the earlier one; 0 = not known';
 
 CREATE TABLE sophia.producers (
   stream text NOT NULL,

@@ -1,7 +1,7 @@
 /*
  * broker.h
  *		What the parts of the broker source share: source_broker.c (the kind), broker_reader.c
- *		(reading), broker_refresh.c (journals and their heads), broker_call.c (requests and their
+ *		(reading, with broker_fragment.c), broker_refresh.c (journals and their heads), broker_call.c (requests and their
  *		failures).
  */
 #ifndef SOPHIA_BROKER_H
@@ -41,9 +41,8 @@ typedef struct BrokerCall
 typedef struct BrokerJournal
 {
 	SourceJournal *entry;
-	int64 create_revision; /* of etcd; a change tells that it was deleted and made again */
 	int64 suspended_at;	   /* head of a journal that is fully suspended; -1 = it is not */
-	uint64 listed;		   /* the last refresh that listed it */
+	uint64 listed;		   /* the last snapshot that listed it */
 	bool head_wanted;	   /* its head is still to be asked in this refresh */
 	int heads_behind;	   /* refreshes in a row that found its head before what was read */
 	BrokerCall head;
@@ -64,14 +63,22 @@ typedef struct Broker
 	const void *failing; /* whose failure the source's error is; NULL = nobody's */
 
 	RefreshPhase phase;
-	uint64 refresh;		/* number of the running refresh, or the last one */
+	bool refreshing;	/* until every head is known that the last refresh asks for */
 	uint64 wanted_seen; /* refresh_wanted when it started */
 	bool refresh_failed;
 	bool relist;	  /* a reader saw what only a listing explains */
 	int64 refresh_at; /* when the next one is due, by sophia_clock_ms() */
 	Backoff refresh_backoff;
+
+	/* The watch of the list of journals: each refresh begins one, which goes on until the next. */
 	BrokerCall list;
-	int list_messages; /* taken of the running listing */
+	uint64 snapshot;	 /* number of the snapshot that is being taken, or the last one */
+	uint64 snapshots;	 /* how many were whole */
+	bool in_snapshot;	 /* its end has not come yet */
+	char *list_header;	 /* of the last message that began a snapshot, as JSON; NULL = none */
+	char *resume_header; /* of the last whole snapshot */
+	int64 list_at;		 /* when the listing began, or when an ended watch is due again */
+	Backoff list_backoff;
 } Broker;
 
 /* ---- broker_call.c ---- */

@@ -161,13 +161,32 @@ scan_scalar(Cursor *c, Slice *value)
 	return peek(c) == '"' ? scan_string(c, value) : scan_word(c, value);
 }
 
+/* The digits of a slice from `at` on, as a number up to `max`. */
+static bool
+read_digits(Cursor *c, const Slice *text, size_t at, uint64_t max, uint64_t *value)
+{
+	uint64_t sum = 0;
+
+	if (at == text->length)
+		return fail(c, "not an integer");
+	for (; at < text->length; at++)
+	{
+		unsigned digit = (unsigned char) text->start[at] - '0';
+
+		if (digit > 9 || sum > (max - digit) / 10)
+			return fail(c, "not an integer");
+		sum = sum * 10 + digit;
+	}
+	*value = sum;
+	return true;
+}
+
 /* An integer, written as a number or as a string; null is 0. */
 static bool
 scan_integer(Cursor *c, int64_t *value)
 {
 	Slice text;
-	size_t i = 0;
-	uint64_t sum = 0;
+	uint64_t sum;
 	bool negative;
 
 	*value = 0;
@@ -176,18 +195,22 @@ scan_integer(Cursor *c, int64_t *value)
 	if (slice_is(&text, "null"))
 		return true;
 	negative = text.length > 0 && text.start[0] == '-';
-	for (i = negative; i < text.length; i++)
-	{
-		unsigned digit = (unsigned char) text.start[i] - '0';
-
-		if (digit > 9 || sum > ((uint64_t) INT64_MAX - digit) / 10)
-			return fail(c, "not an integer");
-		sum = sum * 10 + digit;
-	}
-	if (i == (size_t) negative)
-		return fail(c, "not an integer");
+	if (!read_digits(c, &text, negative, INT64_MAX, &sum))
+		return false;
 	*value = negative ? -(int64_t) sum : (int64_t) sum;
 	return true;
+}
+
+/* The same for one that has no sign and may have all 64 bits. */
+static bool
+scan_unsigned(Cursor *c, uint64_t *value)
+{
+	Slice text;
+
+	*value = 0;
+	if (!scan_scalar(c, &text))
+		return false;
+	return slice_is(&text, "null") || read_digits(c, &text, 0, UINT64_MAX, value);
 }
 
 /* Keeps a text for people: ASCII only, one line, cut to fit. */
@@ -253,6 +276,51 @@ scan_status(Cursor *c, Frame *frame)
 	return true;
 }
 
+/* The parts of a SHA-1. */
+static bool
+scan_sum(Cursor *c, Frame *frame)
+{
+	bool first = true;
+	Slice key;
+
+	if (peek(c) != '{')
+		return skip_value(c);
+	while (next_member(c, &first, &key))
+	{
+		bool part = key.length == 5 && memcmp(key.start, "part", 4) == 0 && key.start[4] >= '1' &&
+					key.start[4] <= '3';
+
+		if (!(part ? scan_unsigned(c, &frame->sum[key.start[4] - '1']) : skip_value(c)))
+			return false;
+	}
+	return c->error == NULL;
+}
+
+/* protocol.proto CompressionCodec, as the extension that a file of that codec has. */
+static bool
+scan_codec(Cursor *c, Frame *frame)
+{
+	static const struct
+	{
+		const char *name;
+		const char *extension;
+	} known[] = {
+		{"NONE", ".raw"},
+		{"GZIP", ".gz"},
+		{"GZIP_OFFLOAD_DECOMPRESSION", ".gzod"},
+	};
+	Slice text;
+
+	if (!scan_scalar(c, &text))
+		return false;
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+	{
+		if (slice_is(&text, known[i].name))
+			frame->extension = known[i].extension;
+	}
+	return true;
+}
+
 /* The fragment of a metadata frame; null leaves the kind as it is. */
 static bool
 scan_fragment(Cursor *c, Frame *frame)
@@ -272,6 +340,10 @@ scan_fragment(Cursor *c, Frame *frame)
 			scan_integer(c, &frame->fragment_end);
 		else if (slice_is(&key, "modTime"))
 			scan_integer(c, &frame->mod_time);
+		else if (slice_is(&key, "sum"))
+			scan_sum(c, frame);
+		else if (slice_is(&key, "compressionCodec"))
+			scan_codec(c, frame);
 		else
 			skip_value(c);
 		if (c->error != NULL)
@@ -308,6 +380,8 @@ scan_url(Cursor *c, Frame *frame)
 	if (!scan_string(c, &text))
 		return false;
 	frame->has_url = text.length > 0;
+	frame->url = text.start;
+	frame->url_length = text.length;
 	return true;
 }
 
@@ -454,4 +528,49 @@ sophia_frame_next(FrameScanner *scanner, const ByteBuffer *input, bool complete,
 	}
 	frame->length = length;
 	return frame->kind;
+}
+
+/* The value of four hexadecimal digits, -1 when they are none. */
+static int
+hex_value(const char *digits)
+{
+	int value = 0;
+
+	for (int i = 0; i < 4; i++)
+	{
+		static const char known[] = "0123456789abcdef";
+		const char *found = digits[i] != '\0' ? strchr(known, digits[i] | 0x20) : NULL;
+
+		if (found == NULL)
+			return -1;
+		value = value * 16 + (int) (found - known);
+	}
+	return value;
+}
+
+bool
+sophia_frame_url(const Frame *frame, char *url, size_t size)
+{
+	size_t used = 0;
+
+	if (!frame->has_url)
+		return false;
+	for (size_t i = 0; i < frame->url_length; i++)
+	{
+		int ch = (unsigned char) frame->url[i];
+
+		/* what HTML might misread is written so: \u0026 */
+		if (ch == '\\' && frame->url_length - i >= 6 && frame->url[i + 1] == 'u')
+		{
+			ch = hex_value(frame->url + i + 2);
+			i += 5;
+		}
+		else if (ch == '\\' && i + 1 < frame->url_length)
+			ch = (unsigned char) frame->url[++i];
+		if (ch <= 0x20 || ch > 0x7E || used + 1 >= size)
+			return false;
+		url[used++] = (char) ch;
+	}
+	url[used] = '\0';
+	return true;
 }

@@ -44,7 +44,11 @@ typedef struct Frame
 	int64_t fragment_begin; /* of the fragment of a FRAME_METADATA */
 	int64_t fragment_end;
 	int64_t mod_time;	   /* when it was persisted, seconds since 1970; 0 = it is not */
+	uint64_t sum[3];	   /* SHA-1 of its content: 8, 8 and 4 bytes, the most significant first */
+	const char *extension; /* of its file's name, which tells the codec; NULL = one that is not supported */
 	bool has_url;		   /* the fragment can be fetched from its store */
+	const char *url;	   /* where, as JSON writes it; inside the input, like content */
+	size_t url_length;
 	const char *content;   /* base64, inside the input, until that changes */
 	size_t content_length; /* characters of it */
 	int grpc_code;		   /* of a FRAME_ERROR */
@@ -65,5 +69,11 @@ typedef struct FrameScanner
  */
 extern FrameKind sophia_frame_next(FrameScanner *scanner, const ByteBuffer *input, bool complete,
 								   Frame *frame);
+
+/*
+ * The URL of a frame's fragment, with its NUL.  False when there is none, or it is not plain ASCII
+ * or has no room.
+ */
+extern bool sophia_frame_url(const Frame *frame, char *url, size_t size);
 
 #endif /* SOPHIA_BROKER_FRAME_H */

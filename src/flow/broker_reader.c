@@ -4,11 +4,14 @@
  *
  * A reader keeps one long request open, POST /v1/journals/read with block=true, and opens the next
  * one where it stands when that ends, for whatever reason: a read may end at any byte, and only
- * bytes of whole frames count.
+ * bytes of whole frames count.  While there is much to catch up with, it asks for the metadata of
+ * the next fragment first, and fetches it from its store when the broker says where
+ * (flow/broker_fragment.h).
  *
  * Bytes are never spliced.  The broker may skip a hole in the journal ("offset jump"), always from
  * one line's end to another's begin.  The worker then takes what stands before the hole first, and
- * the reader moves behind it.
+ * the reader moves behind it.  A journal whose brokers lost its end may be written anew; so after
+ * whatever may have hidden that, the next read begins a few bytes before, with bytes that are known.
  * Source: Gazette broker/protocol/protocol.proto ReadRequest, ReadResponse.
  */
 #include "postgres.h"
@@ -18,6 +21,7 @@
 
 #include "base/base64.h"
 #include "flow/broker.h"
+#include "flow/broker_fragment.h"
 
 /*
  * A read that brings nothing for so long is opened anew: the connection may be dead without a
@@ -34,9 +38,23 @@
 /* Tries before a failure is told that ends by itself as a rule. */
 #define QUIET_TRIES 4
 
+/* Times that a fragment is fetched from its store before it is read through the broker. */
+#define FETCH_TRIES 3
+
+/* Room for a signed URL. */
+#define URL_SIZE 8192
+
+/* Content of a fragment that one turn takes. */
+#define FETCH_SLICE ((size_t) 4 * 1024 * 1024)
+
+/* Bytes that are read twice and compared where a journal may have been written anew. */
+#define OVERLAP 64
+
 typedef struct BrokerReader
 {
 	BrokerCall call;
+	bool probing;	  /* the call asks for metadata only */
+	bool probed;	  /* it told that the broker is to be read from */
 	Backoff backoff;
 	int64 retry_at;	  /* no request before this, by sophia_clock_ms() */
 	int64 started_at; /* when the request was sent */
@@ -45,7 +63,16 @@ typedef struct BrokerReader
 	bool progress;	  /* the request brought bytes */
 	int64 jump_to;	  /* where to go on when content is empty; -1 = no jump */
 	int not_found;	  /* times in a row that the journal was unknown */
-	bool doubted;	  /* the journal may be written anew: the next read begins a byte before */
+
+	BrokerFragment *fragment; /* being fetched from its store; NULL = none */
+	int64 fetched;			  /* begin of the fragment that was fetched last, -1 = none */
+	int fetch_failures;		  /* of that one */
+
+	bool doubted;			/* the journal may be written anew: the next read begins before */
+	char overlap[OVERLAP];	/* what stands before, as far as it is read twice */
+	int overlap_size;		/* 0 = nothing is */
+	int overlap_seen;		/* how much of it came again */
+	uint64 mismatched_at;	/* Broker.snapshots + 1 when other bytes came; 0 = they did not */
 } BrokerReader;
 
 /* The journal offset of the byte that comes next. */
@@ -56,6 +83,16 @@ reader_position(const Reader *reader)
 
 	return state->jump_to >= 0 ? state->jump_to
 							   : reader->offset + (int64) buffer_size(&reader->content);
+}
+
+/* The journal may be written anew before the next read begins. */
+static void
+doubt(Reader *reader)
+{
+	BrokerReader *state = reader->private;
+
+	if (state->jump_to < 0 && reader_position(reader) > 0)
+		state->doubted = true;
 }
 
 /* Ends the request; the next one is due in wait_ms. */
@@ -73,6 +110,7 @@ back_off(Reader *reader)
 {
 	BrokerReader *state = reader->private;
 
+	doubt(reader);
 	restart_reader(reader, sophia_backoff_next(&state->backoff));
 }
 
@@ -98,13 +136,44 @@ nothing_to_read(Broker *broker, const Reader *reader)
 	return journal != NULL && (journal->entry->removed || journal->suspended_at >= 0);
 }
 
-/* Where the running or next request begins. */
+/* Where the next byte of the running request stands. */
 static int64
 request_offset(const Reader *reader)
 {
 	const BrokerReader *state = reader->private;
 
-	return reader_position(reader) - (state->doubted ? 1 : 0);
+	return reader_position(reader) - (state->overlap_size - state->overlap_seen);
+}
+
+/*
+ * Decides what the next request reads twice: of a line that is not complete the bytes at hand, else
+ * the end of the line before, which is known without them.
+ */
+static void
+prepare_overlap(Reader *reader)
+{
+	BrokerReader *state = reader->private;
+	ByteBuffer *content = &reader->content;
+	size_t size = Min(buffer_size(content), OVERLAP);
+
+	state->overlap_size = state->overlap_seen = 0;
+	if (!state->doubted)
+		return;
+	state->doubted = false;
+	if (size > 0)
+		memcpy(state->overlap, content->data + content->end - size, size);
+	else
+		state->overlap[size++] = '\n';
+	state->overlap_size = (int) size;
+}
+
+/* True when there is so much to read that metadata is asked for first. */
+static bool
+is_behind(const Reader *reader, const BrokerJournal *journal)
+{
+	int64 head = Max(reader->write_head, journal != NULL ? journal->entry->write_head : -1);
+
+	return head > reader_position(reader);
 }
 
 /* Sends the request; false when that failed. */
@@ -116,13 +185,18 @@ start_reading(Broker *broker, Reader *reader)
 	StringInfoData body;
 	bool sent;
 
+	prepare_overlap(reader);
+	state->probing =
+		!state->probed && (state->overlap_size > 0 || is_behind(reader, journal));
+	state->probed = false;
 	initStringInfo(&body);
 	appendStringInfoString(&body, "{\"journal\":");
 	escape_json(&body, reader->journal);
 	appendStringInfo(&body,
 					 ",\"offset\":\"" INT64_FORMAT
-					 "\",\"block\":true,\"minEtcdRevision\":\"" INT64_FORMAT "\"}",
-					 request_offset(reader), journal != NULL ? journal->create_revision : 0);
+					 "\",\"%s\":true,\"minEtcdRevision\":\"" INT64_FORMAT "\"}",
+					 request_offset(reader), state->probing ? "metadataOnly" : "block",
+					 journal != NULL ? journal->entry->revision : 0);
 	sent = sophia_broker_post(broker, &state->call, "/v1/journals/read", &body, 0);
 	pfree(body.data);
 	if (!sent)
@@ -130,6 +204,17 @@ start_reading(Broker *broker, Reader *reader)
 	state->started_at = state->active_at = sophia_clock_ms();
 	state->progress = false;
 	return sent;
+}
+
+/* The metadata led nowhere else: the next request reads from the broker. */
+static void
+read_from_broker(Reader *reader)
+{
+	BrokerReader *state = reader->private;
+
+	state->probed = true;
+	state->doubted |= state->overlap_seen < state->overlap_size;
+	restart_reader(reader, 0);
 }
 
 /* Forgets the last line of content, which has no end. */
@@ -191,28 +276,52 @@ finish_jump(Reader *reader)
 }
 
 /*
- * The first byte of the content that was appended behind `before` stands before what is to be read:
- * it must end a line, or the journal is not the one that was read.  Takes it away; false when the
- * source has failed.
+ * Other bytes stand in the journal than were read.  A journal that was deleted and made again is
+ * another one, which a listing tells soon; if it does not, this one was written anew.
+ */
+static void
+take_mismatch(Broker *broker, Reader *reader)
+{
+	BrokerReader *state = reader->private;
+
+	if (state->mismatched_at == 0)
+		state->mismatched_at = broker->snapshots + 1;
+	else if (broker->snapshots >= state->mismatched_at)
+		sophia_broker_fail(broker, reader, ERRCODE_DATA_CORRUPTED, true,
+						   "journal \"%s\" was written anew: no line ends at offset " INT64_FORMAT
+						   ", up to which it was read",
+						   reader->journal, reader_position(reader));
+	broker->relist = true;
+	back_off(reader);
+}
+
+/*
+ * Compares what was appended behind `before` with what was read before, as far as it stands before
+ * the position, and takes that away.  False when it differs, and the request is gone.
  */
 static bool
 settle_doubt(Broker *broker, Reader *reader, size_t before)
 {
 	BrokerReader *state = reader->private;
 	ByteBuffer *content = &reader->content;
+	size_t got = buffer_size(content) - before;
+	size_t n = Min(got, (size_t) (state->overlap_size - state->overlap_seen));
 	char *first = content->data + content->start + before;
-	bool same = *first == '\n';
 
-	state->doubted = false;
-	if (same)
-		memmove(first, first + 1, buffer_size(content) - before - 1);
-	content->end = same ? content->end - 1 : content->start + before;
-	if (!same)
-		sophia_broker_fail(broker, reader, ERRCODE_DATA_CORRUPTED, true,
-						   "journal \"%s\" was written anew: no line ends at offset " INT64_FORMAT
-						   ", up to which it was read",
-						   reader->journal, reader_position(reader));
-	return same;
+	if (n == 0)
+		return true;
+	if (memcmp(first, state->overlap + state->overlap_seen, n) != 0)
+	{
+		content->end -= got;
+		take_mismatch(broker, reader);
+		return false;
+	}
+	memmove(first, first + n, got - n);
+	content->end -= n;
+	state->overlap_seen += (int) n;
+	if (state->overlap_seen == state->overlap_size)
+		state->mismatched_at = 0;
+	return true;
 }
 
 void
@@ -220,35 +329,22 @@ sophia_broker_doubt(Reader *reader)
 {
 	BrokerReader *state = reader->private;
 
-	if (state->doubted || state->jump_to >= 0)
+	if (state->doubted || state->jump_to >= 0 || state->fragment != NULL)
 		return;
-	drop_partial_line(&reader->content);
-	state->doubted = true;
+	doubt(reader);
 	restart_reader(reader, 0);
 }
 
-/* Appends what a content frame brings; false when that failed and the request is gone. */
+/* Deals with what was appended behind `before`; false when that failed and the request is gone. */
 static bool
-take_content(Broker *broker, Reader *reader, const Frame *frame)
+take_bytes(Broker *broker, Reader *reader, size_t before)
 {
 	BrokerReader *state = reader->private;
 	BrokerJournal *journal = sophia_broker_journal(broker, reader->journal);
-	size_t before = buffer_size(&reader->content);
 	int64 position;
 
-	if (!sophia_base64_append(&reader->content, frame->content, frame->content_length))
-	{
-		sophia_broker_failed(&state->call, ERRCODE_PROTOCOL_VIOLATION,
-							 "the broker sent content that is not base64, or memory is short");
-		fail_call(broker, reader);
+	if (!settle_doubt(broker, reader, before))
 		return false;
-	}
-	if (state->doubted && buffer_size(&reader->content) > before &&
-		!settle_doubt(broker, reader, before))
-	{
-		restart_reader(reader, 0);
-		return false;
-	}
 	position = reader_position(reader);
 	state->progress = true;
 	if (position > state->best)
@@ -263,6 +359,151 @@ take_content(Broker *broker, Reader *reader, const Frame *frame)
 	return true;
 }
 
+/* Appends what a content frame brings; false when that failed and the request is gone. */
+static bool
+take_content(Broker *broker, Reader *reader, const Frame *frame)
+{
+	BrokerReader *state = reader->private;
+	size_t before = buffer_size(&reader->content);
+
+	if (!sophia_base64_append(&reader->content, frame->content, frame->content_length))
+	{
+		sophia_broker_failed(&state->call, ERRCODE_PROTOCOL_VIOLATION,
+							 "the broker sent content that is not base64, or memory is short");
+		fail_call(broker, reader);
+		return false;
+	}
+	return take_bytes(broker, reader, before);
+}
+
+/* ---- fragments ---- */
+
+/* Which fragment a frame is about; false when its codec is not supported. */
+static bool
+fragment_name(const Frame *frame, FragmentName *name)
+{
+	char file[FRAGMENT_NAME_SIZE];
+
+	if (frame->extension == NULL)
+		return false;
+	snprintf(file, sizeof(file), "%016" INT64_MODIFIER "x-%016" INT64_MODIFIER "x-%016" INT64_MODIFIER "x%016" INT64_MODIFIER "x%08x%s",
+			 frame->fragment_begin, frame->fragment_end, frame->sum[0], frame->sum[1], (unsigned) frame->sum[2],
+			 frame->extension);
+	return sophia_fragment_name_parse(file, name);
+}
+
+/*
+ * May this URL be asked?  A broker that is reached by https has no business with stores that are
+ * not.
+ */
+static bool
+url_allowed(const Broker *broker, const char *url)
+{
+	if (pg_strncasecmp(url, "https://", 8) == 0)
+		return true;
+	return pg_strncasecmp(url, "http://", 7) == 0 &&
+		   pg_strncasecmp(broker->source->address, "https://", 8) != 0;
+}
+
+/*
+ * Begins to fetch the fragment of a frame, which stands where the next byte is wanted, from its
+ * store; false when it is to be read through the broker.
+ */
+static bool
+begin_fetch(Broker *broker, Reader *reader, const Frame *frame)
+{
+	BrokerReader *state = reader->private;
+	char url[URL_SIZE];
+	char error[256];
+	FragmentName name;
+
+	if (frame->fragment_begin == state->fetched && state->fetch_failures >= FETCH_TRIES)
+		return false;
+	if (!sophia_frame_url(frame, url, sizeof(url)) || !url_allowed(broker, url) ||
+		!fragment_name(frame, &name) || name.begin > frame->offset ||
+		name.end <= reader_position(reader))
+		return false;
+	state->fragment = sophia_broker_fetch(url, &name, frame->offset, error, sizeof(error));
+	explicit_bzero(url, sizeof(url));
+	if (state->fragment == NULL)
+		return false;
+	if (state->fetched != name.begin)
+		state->fetch_failures = 0;
+	state->fetched = name.begin;
+	sophia_broker_end(&state->call);
+	return true;
+}
+
+static void
+end_fetch(Reader *reader)
+{
+	BrokerReader *state = reader->private;
+
+	if (state->fragment != NULL)
+		sophia_broker_fetch_end(state->fragment);
+	state->fragment = NULL;
+}
+
+/* A fragment could not be had from its store: again, or through the broker. */
+static void
+fetch_failed(Broker *broker, Reader *reader, bool useless)
+{
+	BrokerReader *state = reader->private;
+	const FragmentName *name = sophia_broker_fetch_name(state->fragment);
+	const char *error = sophia_broker_fetch_error(state->fragment);
+
+	state->fetch_failures = useless ? FETCH_TRIES : state->fetch_failures + 1;
+	sophia_broker_fail(broker, reader,
+					   useless ? ERRCODE_DATA_CORRUPTED : ERRCODE_CONNECTION_EXCEPTION, false,
+					   "could not fetch bytes " INT64_FORMAT " to " INT64_FORMAT
+					   " of journal \"%s\" from their store: %s",
+					   name->begin, name->end, reader->journal, error);
+	if (state->fetch_failures >= FETCH_TRIES)
+		ereport(LOG, (errmsg("bytes " INT64_FORMAT " to " INT64_FORMAT
+							 " of journal \"%s\" are read through the broker",
+							 name->begin, name->end, reader->journal),
+					  errdetail("They could not be fetched from their store: %s.", error)));
+	end_fetch(reader);
+	state->doubted |= state->overlap_seen < state->overlap_size;
+	restart_reader(reader, sophia_backoff_next(&state->backoff));
+}
+
+/* Goes on with a fragment as far as content has room; returns when to come again. */
+static int64
+pump_fetch(Broker *broker, Reader *reader)
+{
+	BrokerReader *state = reader->private;
+	size_t before = buffer_size(&reader->content);
+	FetchStatus status;
+
+	reader->paused = before >= reader->limit;
+	status = sophia_broker_fetch_turn(state->fragment, &reader->content,
+									  reader->paused ? 0 : Min(FETCH_SLICE, reader->limit - before));
+	if (buffer_size(&reader->content) > before && !take_bytes(broker, reader, before))
+	{
+		end_fetch(reader);
+		return state->retry_at;
+	}
+	switch (status)
+	{
+		case FETCH_WAITING:
+			return PG_INT64_MAX;
+		case FETCH_MORE:
+			return sophia_clock_ms();
+		case FETCH_DONE:
+			end_fetch(reader);
+			restart_reader(reader, 0);
+			break;
+		case FETCH_AGAIN:
+		case FETCH_USELESS:
+			fetch_failed(broker, reader, status == FETCH_USELESS);
+			break;
+	}
+	return state->retry_at;
+}
+
+/* ---- frames ---- */
+
 /* Acts on a status that ends the answer. */
 static void
 take_status(Broker *broker, Reader *reader, const Frame *frame)
@@ -276,6 +517,14 @@ take_status(Broker *broker, Reader *reader, const Frame *frame)
 			return;
 		case BROKER_OFFSET_NOT_YET_AVAILABLE:
 			sophia_broker_works(broker, reader);
+			if (state->probing)
+			{
+				/* the journal goes on, but what stood before is gone: nothing to compare with */
+				if (frame->write_head >= reader_position(reader))
+					state->overlap_seen = state->overlap_size;
+				read_from_broker(reader);
+				return;
+			}
 			break;
 		case BROKER_SUSPENDED:
 			if (journal != NULL)
@@ -318,15 +567,25 @@ take_frame(Broker *broker, Reader *reader, const Frame *frame)
 		take_status(broker, reader, frame);
 		return false;
 	}
+	if (frame->kind != FRAME_STATUS && frame->offset > request_offset(reader) && state->overlap_seen < state->overlap_size)
+	{
+		/* what stood before is gone, as far as there is nothing to compare with */
+		state->overlap_seen = (int) Min(frame->offset - request_offset(reader) + state->overlap_seen, state->overlap_size);
+		return true;
+	}
 	if (frame->kind != FRAME_STATUS && frame->offset != request_offset(reader))
 	{
-		state->doubted = false; /* what stood before is gone */
-		if (frame->offset == reader_position(reader))
-			return true;
 		jump(broker, reader, frame->offset);
 		return state->call.request != NULL;
 	}
 	state->not_found = 0;
+	if (frame->kind == FRAME_METADATA && begin_fetch(broker, reader, frame))
+		return false;
+	if (frame->kind == FRAME_METADATA && state->probing)
+	{
+		read_from_broker(reader);
+		return false;
+	}
 	if (frame->kind == FRAME_CONTENT && !take_content(broker, reader, frame))
 		return false;
 	sophia_broker_took(&state->call, frame);
@@ -360,7 +619,10 @@ answer_failed(Broker *broker, Reader *reader)
 	BrokerReader *state = reader->private;
 
 	if (state->progress && state->call.failure_sqlstate == ERRCODE_CONNECTION_FAILURE)
+	{
+		doubt(reader);
 		restart_reader(reader, 0);
+	}
 	else
 		fail_call(broker, reader);
 }
@@ -427,6 +689,8 @@ sophia_broker_pump_reader(Reader *reader)
 	Broker *broker = reader->source->private;
 	BrokerReader *state = reader->private;
 
+	if (state->fragment != NULL)
+		return pump_fetch(broker, reader);
 	if (state->call.request == NULL)
 	{
 		if (nothing_to_read(broker, reader))
@@ -438,6 +702,8 @@ sophia_broker_pump_reader(Reader *reader)
 			return state->retry_at;
 	}
 	take_frames(broker, reader);
+	if (state->fragment != NULL)
+		return sophia_clock_ms();
 	return state->call.request != NULL ? watch_silence(broker, reader) : state->retry_at;
 }
 
@@ -448,6 +714,8 @@ sophia_broker_open_reader(Reader *reader)
 
 	state->best = reader->offset;
 	state->jump_to = -1;
+	state->fetched = -1;
+	state->doubted = reader->offset > 0;
 	sophia_backoff_init(&state->backoff, (uint64) (uintptr_t) state ^ (uint64) MyProcPid << 32);
 	reader->private = state;
 }
@@ -459,6 +727,7 @@ sophia_broker_close_reader(Reader *reader)
 	BrokerReader *state = reader->private;
 
 	sophia_broker_end(&state->call);
+	end_fetch(reader);
 	sophia_broker_works(broker, reader);
 	pfree(state);
 }

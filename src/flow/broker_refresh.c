@@ -1,16 +1,20 @@
 /*
  * broker_refresh.c
- *		Lists the journals of a collection and reads their write heads: see broker.h.
+ *		Watches the journals of a collection and reads their write heads: see broker.h.
  *
- *		idle ──due or wanted──► listing ──complete──► heads ──all known──► idle
- *		  ▲                        │                    │
- *		  └────────── failed: again after a backoff ◄───┘
+ *		idle ──due or wanted──► listing ──whole snapshot──► heads ──all known──► idle
+ *		  ▲  ──────────news: a whole snapshot of the watch────►│
+ *		  └────────────── failed: again after a backoff ◄───────┘
  *
- * A head is asked for with a read at offset -1 that does not block.  A journal that a listing lacks
- * is asked too, and is gone only when the broker does not know it: a listing may break off between
- * two messages without a trace.
+ * A listing is the first snapshot of a watch, which stays open and brings another snapshot whenever
+ * something has changed; one that ends well is taken up again behind its last whole snapshot.
+ * A snapshot may come in several messages and break off between two of them.  Only a whole one
+ * tells what is gone; and a journal that it lacks is asked for its head first, and is gone only
+ * when the broker does not know it.
+ * A head is asked for with a read at offset -1 that does not block.
  * Source: Gazette broker/protocol/protocol.proto ListRequest, ListResponse, JournalSpec.Suspend;
- * observed: 25 journals a message.
+ * broker/list_apply_api.go: a message whose header has a revision begins a snapshot, those without
+ * one go on with it, and an empty one of them ends it; 25 journals a message.
  */
 #include "postgres.h"
 
@@ -22,6 +26,7 @@
 #define REFRESH_INTERVAL_MS 30000
 #define RELIST_INTERVAL_MS	1000 /* between refreshes that a reader asked for */
 #define CALL_TIMEOUT_MS		60000L
+#define LISTING_TIMEOUT_MS	60000
 #define HEADS_AT_ONCE		8
 #define LISTING_MAX_DEPTH	32
 
@@ -78,36 +83,65 @@ take_journal(Broker *broker, jsonc_object *item)
 	jsonc_object *name = json_object_object_get(spec, "name");
 	int64 revision = json_object_get_int64(json_object_object_get(item, "createRevision"));
 	BrokerJournal *journal;
+	bool another;
 
 	if (!json_object_is_type(name, json_type_string) || json_object_get_string_len(name) == 0)
 		return false;
 	journal = listed_journal(broker, json_object_get_string(name));
-	if (journal->create_revision != 0 && revision != 0 && journal->create_revision != revision)
-		ereport(LOG, (errmsg("journal \"%s\" was deleted and made again", journal->entry->name),
-					  errdetail("Its offsets begin at 0 again.")));
-	if (revision != 0)
-		journal->create_revision = revision;
+	another = journal->entry->revision != revision || journal->entry->removed;
+	if (another || (journal->suspended_at >= 0) != (suspended_at(spec) >= 0))
+		journal->head_wanted = true;
+	if (another)
+		journal->entry->write_head = -1;
+	journal->entry->revision = revision;
 	journal->suspended_at = suspended_at(spec);
-	journal->listed = broker->refresh;
+	journal->listed = broker->snapshot;
 	journal->entry->removed = false;
 	return true;
 }
 
-/* Takes over the journals of one message of a listing; false when it is malformed. */
+/* Keeps a text of JSON until the next one. */
+static void
+keep_header(Broker *broker, char **kept, const char *header)
+{
+	if (*kept != NULL)
+		pfree(*kept);
+	*kept = MemoryContextStrdup(broker->source->context, header);
+}
+
+/* Takes over one message of a listing; false when it is malformed. */
 static bool
 take_journals(Broker *broker, jsonc_object *message)
 {
-	jsonc_object *journals =
-		json_object_object_get(json_object_object_get(message, "result"), "journals");
+	jsonc_object *result = json_object_object_get(message, "result");
+	jsonc_object *journals = json_object_object_get(result, "journals");
+	jsonc_object *header = json_object_object_get(result, "header");
+	jsonc_object *etcd = json_object_object_get(header, "etcd");
+	int64 revision = json_object_get_int64(json_object_object_get(etcd, "revision"));
+	size_t count = 0;
 
-	if (journals == NULL)
-		return true;
-	if (!json_object_is_type(journals, json_type_array))
+	if (journals != NULL && !json_object_is_type(journals, json_type_array))
 		return false;
-	for (size_t i = 0; i < json_object_array_length(journals); i++)
+	if (journals != NULL)
+		count = json_object_array_length(journals);
+	if (revision != 0)
+	{
+		broker->snapshot++;
+		broker->in_snapshot = true;
+		keep_header(broker, &broker->list_header, json_object_to_json_string(header));
+	}
+	else if (!broker->in_snapshot)
+		return count == 0;
+	for (size_t i = 0; i < count; i++)
 	{
 		if (!take_journal(broker, json_object_array_get_idx(journals, i)))
 			return false;
+	}
+	if (revision == 0 && count == 0)
+	{
+		broker->in_snapshot = false;
+		broker->snapshots++;
+		keep_header(broker, &broker->resume_header, broker->list_header);
 	}
 	return true;
 }
@@ -149,6 +183,9 @@ end_refresh(Broker *broker)
 		broker->refresh_at = now + sophia_backoff_next(&broker->refresh_backoff);
 		return;
 	}
+	if (!broker->refreshing)
+		return;
+	broker->refreshing = false;
 	broker->refresh_at = now + REFRESH_INTERVAL_MS;
 	sophia_backoff_reset(&broker->refresh_backoff);
 	sophia_broker_works(broker, broker);
@@ -156,23 +193,35 @@ end_refresh(Broker *broker)
 		broker->source->refresh_done = broker->wanted_seen;
 }
 
-static void
-post_list(Broker *broker)
+/* Begins to watch; with `resume` from the last whole snapshot on.  False when that failed. */
+static bool
+post_watch(Broker *broker, const char *resume)
 {
 	StringInfoData body;
 	bool sent;
 
-	broker->list_messages = 0;
+	broker->in_snapshot = false;
+	broker->list_at = sophia_clock_ms();
 	initStringInfo(&body);
 	appendStringInfoString(&body, "{\"selector\":{\"include\":{\"labels\":["
 								  "{\"name\":\"estuary.dev/collection\",\"value\":");
 	/* The empty value stands for any. */
 	escape_json(&body, broker->source->collection != NULL ? broker->source->collection : "");
-	appendStringInfoString(&body, "}]}},\"watch\":false}");
-	sent = sophia_broker_post(broker, &broker->list, "/v1/journals/list", &body, CALL_TIMEOUT_MS);
+	appendStringInfoString(&body, "}]}},\"watch\":true");
+	if (resume != NULL)
+		appendStringInfo(&body, ",\"watchResume\":%s", resume);
+	appendStringInfoChar(&body, '}');
+	sent = sophia_broker_post(broker, &broker->list, "/v1/journals/list", &body, 0);
 	pfree(body.data);
-	if (!sent)
+	return sent;
+}
+
+static void
+post_list(Broker *broker)
+{
+	if (!post_watch(broker, NULL))
 	{
+		broker->list_at = PG_INT64_MAX;
 		sophia_broker_retry(broker, &broker->list, broker, "could not list journals");
 		broker->refresh_failed = true;
 		end_refresh(broker);
@@ -183,30 +232,38 @@ static void
 begin_refresh(Broker *broker)
 {
 	broker->phase = REFRESH_LISTING;
-	broker->refresh++;
+	broker->refreshing = true;
 	broker->wanted_seen = broker->source->refresh_wanted;
 	broker->refresh_failed = false;
 	broker->relist = false;
 	/* A token may have been replaced while the old one was still good. */
 	sophia_secret_clear(&broker->token);
+	sophia_broker_end(&broker->list);
 	post_list(broker);
 }
 
-/* Wants the heads of what was listed, and of what was there before and not listed now. */
+/*
+ * Wants the heads of what was listed, and of what was there before and not listed now; after a
+ * snapshot that nobody asked for, only of what it changed.
+ */
 static void
 begin_heads(Broker *broker)
 {
+	bool all = broker->phase == REFRESH_LISTING;
 	ListCell *cell;
 
 	broker->phase = REFRESH_HEADS;
 	foreach(cell, broker->journals)
 	{
 		BrokerJournal *journal = lfirst(cell);
-		bool listed = journal->listed == broker->refresh;
+		bool listed = journal->listed == broker->snapshot;
 
 		if (listed && journal->suspended_at >= 0)
+		{
 			journal->entry->write_head = journal->suspended_at;
-		else
+			journal->head_wanted = false;
+		}
+		else if (all || !listed)
 			journal->head_wanted = !journal->entry->removed;
 	}
 }
@@ -215,6 +272,7 @@ static void
 fail_listing(Broker *broker)
 {
 	sophia_broker_end(&broker->list);
+	broker->list_at = PG_INT64_MAX;
 	if (sophia_broker_retry(broker, &broker->list, broker, "could not list journals"))
 	{
 		post_list(broker);
@@ -231,37 +289,80 @@ fail_listing_as(Broker *broker, const char *reason)
 	fail_listing(broker);
 }
 
-/* Takes what has come of the listing. */
+/* The watch ended well, as it does when a token expires or a broker goes. */
 static void
+listing_ended(Broker *broker)
+{
+	if (broker->phase == REFRESH_LISTING)
+	{
+		fail_listing_as(broker, "the broker ended the listing before it was whole");
+		return;
+	}
+	sophia_broker_end(&broker->list);
+	broker->in_snapshot = false;
+	broker->list_at = sophia_clock_ms() + sophia_backoff_next(&broker->list_backoff);
+}
+
+/* The watch broke off.  One that nobody waits for just makes the next refresh due. */
+static void
+listing_failed(Broker *broker)
+{
+	if (broker->phase == REFRESH_LISTING)
+	{
+		fail_listing(broker);
+		return;
+	}
+	sophia_broker_end(&broker->list);
+	broker->in_snapshot = false;
+	broker->list_at = PG_INT64_MAX;
+	broker->relist = true;
+}
+
+/* Takes one message of the watch; false when the watch has failed. */
+static bool
+take_listing(Broker *broker, const Frame *frame)
+{
+	uint64 whole = broker->snapshots;
+
+	if (frame->status != BROKER_OK || !take_message(broker, frame))
+	{
+		sophia_broker_failed(&broker->list, ERRCODE_PROTOCOL_VIOLATION,
+							 frame->status != BROKER_OK ? frame->message
+														: "the broker's listing makes no sense");
+		listing_failed(broker);
+		return false;
+	}
+	sophia_backoff_reset(&broker->list_backoff);
+	sophia_broker_took(&broker->list, frame);
+	if (broker->snapshots > whole)
+		begin_heads(broker);
+	return true;
+}
+
+/* Takes what has come of the listing; returns when to look again if nothing comes. */
+static int64
 continue_listing(Broker *broker)
 {
+	int64 late = broker->list_at + LISTING_TIMEOUT_MS;
 	BrokerAnswer answer;
 	Frame frame;
 
 	while ((answer = sophia_broker_next(&broker->list, &frame)) == ANSWER_FRAME)
 	{
-		if (frame.status != BROKER_OK)
-		{
-			fail_listing_as(broker, frame.message);
-			return;
-		}
-		if (!take_message(broker, &frame))
-		{
-			fail_listing_as(broker, "the broker's listing makes no sense");
-			return;
-		}
-		broker->list_messages++;
-		sophia_broker_took(&broker->list, &frame);
+		if (!take_listing(broker, &frame))
+			return PG_INT64_MAX;
 	}
 	if (answer == ANSWER_FAILED)
-		fail_listing(broker);
-	else if (answer == ANSWER_ENDED && broker->list_messages == 0)
-		fail_listing_as(broker, "the broker ended the listing before it began");
+		listing_failed(broker);
 	else if (answer == ANSWER_ENDED)
-	{
-		sophia_broker_end(&broker->list);
-		begin_heads(broker);
-	}
+		listing_ended(broker);
+	else if (broker->phase != REFRESH_LISTING)
+		return PG_INT64_MAX;
+	else if (late <= sophia_clock_ms())
+		fail_listing_as(broker, "the broker did not list them in time");
+	else
+		return late;
+	return broker->list_at;
 }
 
 /* A head that could not be read fails the refresh; the others are read all the same. */
@@ -289,7 +390,7 @@ post_head(Broker *broker, BrokerJournal *journal)
 	appendStringInfo(&body,
 					 ",\"offset\":\"-1\",\"block\":false,\"metadataOnly\":true,"
 					 "\"minEtcdRevision\":\"" INT64_FORMAT "\"}",
-					 journal->create_revision);
+					 journal->entry->revision);
 	journal->head_wanted = false;
 	sent = sophia_broker_post(broker, &journal->head, "/v1/journals/read", &body, CALL_TIMEOUT_MS);
 	pfree(body.data);
@@ -345,7 +446,7 @@ check_head(Broker *broker, BrokerJournal *journal)
 static void
 take_head(Broker *broker, BrokerJournal *journal, const Frame *frame)
 {
-	bool listed = journal->listed == broker->refresh;
+	bool listed = journal->listed == broker->snapshot;
 
 	if (frame->status == BROKER_OK || frame->status == BROKER_OFFSET_NOT_YET_AVAILABLE)
 	{
@@ -433,11 +534,18 @@ refresh_due(const Broker *broker)
 int64
 sophia_broker_refresh(Broker *broker)
 {
-	if (broker->phase == REFRESH_IDLE && refresh_due(broker) <= sophia_clock_ms())
+	int64 now = sophia_clock_ms();
+	int64 next = PG_INT64_MAX;
+
+	if (broker->phase == REFRESH_IDLE && refresh_due(broker) <= now)
 		begin_refresh(broker);
-	if (broker->phase == REFRESH_LISTING)
-		continue_listing(broker);
+	if (broker->list.request == NULL && broker->phase != REFRESH_LISTING &&
+		broker->resume_header != NULL && broker->list_at <= now &&
+		!post_watch(broker, broker->resume_header))
+		listing_failed(broker);
+	if (broker->list.request != NULL)
+		next = continue_listing(broker);
 	if (broker->phase == REFRESH_HEADS)
 		continue_heads(broker);
-	return broker->phase == REFRESH_IDLE ? refresh_due(broker) : PG_INT64_MAX;
+	return broker->phase == REFRESH_IDLE ? Min(next, refresh_due(broker)) : next;
 }

@@ -258,7 +258,7 @@ decode_gzip(FragmentFile *f, void *out, size_t size, size_t *got)
 		if (f->stream.avail_in == 0 && !f->in_member)
 			break;
 		if (f->stream.avail_in == 0)
-			return fail(f, FRAGMENT_DAMAGED, "gzip data ends early");
+			return fail(f, FRAGMENT_SHORT, "gzip data ends early");
 		status = inflate_step(f);
 		if (status != FRAGMENT_MORE)
 			return status;
@@ -313,7 +313,7 @@ static FragmentStatus
 check_length(FragmentFile *f, int64_t length)
 {
 	if (length != f->length)
-		return fail(f, FRAGMENT_DAMAGED,
+		return fail(f, length < f->length ? FRAGMENT_SHORT : FRAGMENT_DAMAGED,
 					"its content has %" PRId64 " bytes, its name says %" PRId64, length, f->length);
 	return FRAGMENT_DONE;
 }
@@ -345,9 +345,11 @@ finish_verify(FragmentFile *f)
 FragmentStatus
 sophia_fragment_verify(FragmentFile *f, size_t budget)
 {
+	FragmentStatus size = f->gzip ? FRAGMENT_DONE : check_length(f, f->identity.size);
+
 	/* A raw file that is still being copied need not be read to be told. */
-	if (!f->gzip && check_length(f, f->identity.size) != FRAGMENT_DONE)
-		return FRAGMENT_DAMAGED;
+	if (size != FRAGMENT_DONE)
+		return size;
 
 	for (size_t done = 0; done < budget; done += f->scratch_size)
 	{

@@ -17,6 +17,7 @@ typedef enum FragmentStatus
 	FRAGMENT_DONE,		 /* verified; or read to the end */
 	FRAGMENT_MISSING,	 /* no such file */
 	FRAGMENT_UNREADABLE, /* the operating system refuses */
+	FRAGMENT_SHORT,		 /* it ends before its content does: perhaps it is still being written */
 	FRAGMENT_DAMAGED, /* length, SHA-1 or compression do not agree with the name, or the file changed */
 	FRAGMENT_NO_MEMORY
 } FragmentStatus;

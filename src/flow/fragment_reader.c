@@ -53,6 +53,7 @@ status_sqlstate(FragmentStatus status)
 	{
 		case FRAGMENT_MISSING:
 			return ERRCODE_UNDEFINED_FILE;
+		case FRAGMENT_SHORT:
 		case FRAGMENT_DAMAGED:
 			return ERRCODE_DATA_CORRUPTED;
 		case FRAGMENT_NO_MEMORY:

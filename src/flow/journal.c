@@ -46,7 +46,8 @@ sophia_journal_open(MemoryContext context, Source *source, SourceJournal *listed
 	journal->listed = listed;
 	journal->producers =
 		hash_create("sophia_stack producers", 16, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	journal->next_offset = sophia_checkpoint_open(stream, listed->name, start);
+	journal->revision = listed->revision;
+	journal->next_offset = sophia_checkpoint_open(stream, listed->name, listed->revision, start);
 	journal->stored_head = -1;
 	sophia_backoff_init(&journal->backoff, (uint64) (uintptr_t) journal);
 	sophia_checkpoint_producers(stream, listed->name, take_producer, journal);

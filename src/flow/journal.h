@@ -28,6 +28,7 @@ typedef struct Journal
 	SourceJournal *listed;
 	Reader *reader;
 	HTAB *producers;	 /* of Producer, by id */
+	int64 revision;		 /* listed->revision when it was opened */
 	int64 next_offset;	 /* committed */
 	int64 stored_head;	 /* write head as stored with the checkpoint */
 	int64 head_saved_at; /* sophia_clock_ms() */

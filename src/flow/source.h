@@ -31,6 +31,7 @@ typedef struct SourceJournal
 	char *name;		  /* full journal name */
 	int64 write_head; /* offset past the last byte; -1 while unknown */
 	bool removed;	  /* was listed once and is gone now */
+	int64 revision;	  /* another one: it was deleted and made again, and is another journal; 0 = not known */
 } SourceJournal;
 
 /*

@@ -33,6 +33,7 @@ broker_open(Source *source)
 	broker->source = source;
 	sophia_backoff_init(&broker->refresh_backoff,
 						(uint64) (uintptr_t) broker ^ (uint64) MyProcPid << 32);
+	sophia_backoff_init(&broker->list_backoff, (uint64) (uintptr_t) &broker->list ^ (uint64) MyProcPid << 32);
 	source->private = broker;
 }
 

@@ -448,6 +448,7 @@ prepare(Stream *stream, int64 now)
 	}
 	if (stream->source->refresh_done == 0)
 		return false;
+	sophia_stream_close_outdated_journals(stream);
 	if ((!stream->listed || sophia_stream_has_unopened_journals(stream)) &&
 		!sophia_stream_open_journals(stream, &failure))
 	{

@@ -89,6 +89,24 @@ sophia_stream_open_journals(Stream *stream, Failure *failure)
 	return false;
 }
 
+void
+sophia_stream_close_outdated_journals(Stream *stream)
+{
+	List *outdated = NIL;
+	ListCell *cell;
+
+	foreach(cell, stream->journals)
+	{
+		Journal *journal = lfirst(cell);
+
+		if (journal->revision != journal->listed->revision && journal->listed->revision != 0)
+			outdated = lappend(outdated, journal);
+	}
+	foreach(cell, outdated)
+		stream->journals = list_delete_ptr(stream->journals, lfirst(cell));
+	sophia_stream_close_journals(&outdated);
+}
+
 bool
 sophia_stream_has_unopened_journals(Stream *stream)
 {

@@ -17,6 +17,9 @@ extern bool sophia_stream_has_unopened_journals(Stream *stream);
 /* Opens the journals that were listed and are not open, all of them in one transaction.  False: nothing was opened. */
 extern bool sophia_stream_open_journals(Stream *stream, Failure *failure);
 
+/* Closes the journals that were deleted and made again, so that they are opened as what they are now. */
+extern void sophia_stream_close_outdated_journals(Stream *stream);
+
 /* Closes the journals of a list and empties it. */
 extern void sophia_stream_close_journals(List **journals);
 

@@ -69,29 +69,79 @@ sophia_checkpoint_any(const char *stream)
 	return sophia_statement_run(&statement, (Datum[]){CStringGetTextDatum(stream)}, NULL) > 0;
 }
 
-int64
-sophia_checkpoint_open(const char *stream, const char *journal, int64 start)
+/* Forgets where a journal stood that is gone, and what its producers had not finished. */
+static void
+begin_anew(const char *stream, const char *journal, int64 revision)
 {
-	static Statement find = {
-		"SELECT next_offset FROM sophia.checkpoints WHERE stream = $1 AND journal = $2",
-		2,
-		{TEXTOID, TEXTOID}};
-	static Statement add = {
-		"INSERT INTO sophia.checkpoints (stream, journal, next_offset, write_head) VALUES ($1, $2, $3, $3)"
-		" ON CONFLICT (stream, journal) DO NOTHING",
+	static Statement statement = {
+		"WITH producers AS (DELETE FROM sophia.producers WHERE stream = $1 AND journal = $2),"
+		" staged AS (DELETE FROM sophia.staged_documents WHERE stream = $1 AND journal = $2)"
+		" UPDATE sophia.checkpoints SET next_offset = 0, write_head = 0, revision = $3"
+		" WHERE stream = $1 AND journal = $2",
+		3,
+		{TEXTOID, TEXTOID, INT8OID}};
+	int64 offset = sophia_checkpoint_lock(stream, journal);
+
+	sophia_statement_run(&statement,
+						 (Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal),
+								   Int64GetDatum(revision)},
+						 NULL);
+	ereport(LOG, (errmsg("stream \"%s\" reads journal \"%s\" from its beginning", stream, journal),
+				  errdetail("It was deleted and made again; of the earlier one it had read " INT64_FORMAT
+							" bytes.",
+							offset)));
+}
+
+/* The offset of a checkpoint that is there, -1 when it is not. */
+static int64
+find_checkpoint(const char *stream, const char *journal, int64 revision)
+{
+	static Statement find = {"SELECT next_offset, revision FROM sophia.checkpoints"
+							 " WHERE stream = $1 AND journal = $2",
+							 2,
+							 {TEXTOID, TEXTOID}};
+	static Statement learn = {
+		"UPDATE sophia.checkpoints SET revision = $3 WHERE stream = $1 AND journal = $2",
 		3,
 		{TEXTOID, TEXTOID, INT8OID}};
 	Datum values[] = {CStringGetTextDatum(stream), CStringGetTextDatum(journal),
-					  Int64GetDatum(start)};
+					  Int64GetDatum(revision)};
+	int64 offset;
+	int64 known;
 	bool null;
 
-	if (sophia_statement_run(&find, values, NULL) > 0)
-		return DatumGetInt64(sophia_result(0, 1, &null));
+	if (sophia_statement_run(&find, values, NULL) == 0)
+		return -1;
+	offset = DatumGetInt64(sophia_result(0, 1, &null));
+	known = DatumGetInt64(sophia_result(0, 2, &null));
+	if (revision == 0 || known == revision)
+		return offset;
+	if (known == 0)
+		sophia_statement_run(&learn, values, NULL);
+	else
+		begin_anew(stream, journal, revision);
+	return known == 0 ? offset : 0;
+}
+
+int64
+sophia_checkpoint_open(const char *stream, const char *journal, int64 revision, int64 start)
+{
+	static Statement add = {
+		"INSERT INTO sophia.checkpoints (stream, journal, revision, next_offset, write_head)"
+		" VALUES ($1, $2, $3, $4, $4) ON CONFLICT (stream, journal) DO NOTHING",
+		4,
+		{TEXTOID, TEXTOID, INT8OID, INT8OID}};
+	int64 offset = find_checkpoint(stream, journal, revision);
+
+	if (offset >= 0)
+		return offset;
 	/* another worker, which has not heard yet that the stream is not its own, may have been faster */
-	if (sophia_statement_run(&add, values, NULL) == 0 &&
-		sophia_statement_run(&find, values, NULL) > 0)
-		return DatumGetInt64(sophia_result(0, 1, &null));
-	return start;
+	if (sophia_statement_run(&add,
+							 (Datum[]){CStringGetTextDatum(stream), CStringGetTextDatum(journal),
+									   Int64GetDatum(revision), Int64GetDatum(start)},
+							 NULL) == 0)
+		offset = find_checkpoint(stream, journal, revision);
+	return offset >= 0 ? offset : start;
 }
 
 int64

@@ -40,8 +40,12 @@ extern bool sophia_checkpoint_stream_active(const char *stream);
 /* True when some journal of the stream has a checkpoint. */
 extern bool sophia_checkpoint_any(const char *stream);
 
-/* The offset to go on from; a new journal gets a checkpoint at `start`. */
-extern int64 sophia_checkpoint_open(const char *stream, const char *journal, int64 start);
+/*
+ * The offset to go on from; a new journal gets a checkpoint at `start`.  `revision` tells a journal from an earlier one of
+ * its name (0 = not known): of that nothing but the counts stays, and the offset is 0.
+ */
+extern int64 sophia_checkpoint_open(const char *stream, const char *journal, int64 revision,
+									int64 start);
 
 /*
  * Locks a checkpoint until the end of the transaction and returns its offset, -1 when there is none.  Raises 55P03 at once

@@ -149,7 +149,7 @@ expect_good(const char *what, const char *extension, size_t n)
 
 /* The stored file does not verify, and the reason has that text. */
 static void
-expect_damaged(const char *what, const FragmentName *name, const char *reason)
+expect_failure(FragmentStatus status, const char *what, const FragmentName *name, const char *reason)
 {
 	FragmentIdentity identity;
 	FragmentFile *f;
@@ -161,9 +161,21 @@ expect_damaged(const char *what, const FragmentName *name, const char *reason)
 				FRAGMENT_DONE,
 			"%s: opens", what))
 		return;
-	ok(verify(f, 300000, &slices) == FRAGMENT_DAMAGED && strstr(sophia_fragment_error(f), reason),
+	ok(verify(f, 300000, &slices) == status && strstr(sophia_fragment_error(f), reason),
 	   "%s: %s", what, sophia_fragment_error(f));
 	sophia_fragment_close(f);
+}
+
+static void
+expect_damaged(const char *what, const FragmentName *name, const char *reason)
+{
+	expect_failure(FRAGMENT_DAMAGED, what, name, reason);
+}
+
+static void
+expect_short(const char *what, const FragmentName *name, const char *reason)
+{
+	expect_failure(FRAGMENT_SHORT, what, name, reason);
 }
 
 static void
@@ -200,7 +212,7 @@ test_damaged(void)
 
 	file.size = 0;
 	append(content, CONTENT_SIZE - 1);
-	expect_damaged("raw, a byte short", &raw, "999999 bytes, its name says 1000000");
+	expect_short("raw, a byte short", &raw, "999999 bytes, its name says 1000000");
 	append("xx", 2);
 	expect_damaged("raw, a byte long", &raw, "1000001 bytes");
 	file.size -= 2;
@@ -210,11 +222,11 @@ test_damaged(void)
 	file.size = 0;
 	append_gzip(content, CONTENT_SIZE);
 	file.size -= 8;
-	expect_damaged("gzip without trailer", &gz, "ends early");
+	expect_short("gzip without trailer", &gz, "ends early");
 	file.size = 10;
-	expect_damaged("gzip, header only", &gz, "ends early");
+	expect_short("gzip, header only", &gz, "ends early");
 	file.size = 0;
-	expect_damaged("gzip, empty file", &gz, "0 bytes");
+	expect_short("gzip, empty file", &gz, "0 bytes");
 	append(content, 1000);
 	expect_damaged("gzip that is none", &gz, "damaged");
 
@@ -228,7 +240,7 @@ test_damaged(void)
 
 	file.size = 0;
 	append_gzip(content, CONTENT_SIZE - 1);
-	expect_damaged("gzip, content short", &gz, "999999 bytes");
+	expect_short("gzip, content short", &gz, "999999 bytes");
 	append_gzip("xxxx", 4);
 	expect_damaged("gzip, content long", &gz, "more than");
 	file.size = 0;
