@@ -9,9 +9,14 @@ CREATE TABLE sophia.shapes (
   reduce text NOT NULL CHECK (reduce IN ('merge', 'lastWriteWins')),
   array_pointer text,
   array_table text,
+  ignores_tombstones boolean NOT NULL DEFAULT false,
+  kept_columns text[],
+  kept_while text[],
   description text NOT NULL,
   CHECK (cardinality(key) = cardinality(key_columns)),
-  CHECK ((array_pointer IS NULL) = (array_table IS NULL))
+  CHECK ((array_pointer IS NULL) = (array_table IS NULL)),
+  CHECK ((kept_columns IS NULL) = (kept_while IS NULL)),
+  CHECK (kept_columns IS NULL OR array_table IS NOT NULL)
 );
 COMMENT ON TABLE sophia.shapes IS 'how the documents of a stream become rows';
 COMMENT ON COLUMN sophia.shapes.shape IS 'name, as given to create_stream';
@@ -22,6 +27,9 @@ COMMENT ON COLUMN sophia.shapes.key_columns IS 'columns that hold the values of 
 COMMENT ON COLUMN sophia.shapes.reduce IS 'how a document meets the row of its key: merge or lastWriteWins';
 COMMENT ON COLUMN sophia.shapes.array_pointer IS 'JSON pointer of an array whose elements are rows';
 COMMENT ON COLUMN sophia.shapes.array_table IS 'table of the rows made from array_pointer; where it is target_table, the document itself has no row';
+COMMENT ON COLUMN sophia.shapes.ignores_tombstones IS 'whether its tombstones are positions of a listing rather than deleted records';
+COMMENT ON COLUMN sophia.shapes.kept_columns IS 'computed columns of array_table that a row of a new array takes over from the old one, NULL = none';
+COMMENT ON COLUMN sophia.shapes.kept_while IS 'columns in which the old row must agree with the new one for that';
 COMMENT ON COLUMN sophia.shapes.description IS 'what the shape is for';
 
 CREATE TABLE sophia.table_columns (
@@ -93,7 +101,7 @@ VALUES
   ('gong.calls', 'gong_raw', 'calls', '{/id}', '{id}', 'merge', '/parties', 'call_parties',
     'calls of Gong in basic and extensive form; parties go to call_parties'),
   ('gong.call_transcripts', 'gong_raw', 'call_transcripts', '{/callId}', '{call_id}', 'lastWriteWins', '/transcript', 'call_transcripts',
-    'transcripts of Gong, one row a monologue'),
+    'transcripts of Gong, one row a monologue; its sentiment stays while speaker and text do'),
   ('gong.users', 'gong_raw', 'users', '{/id}', '{id}', 'lastWriteWins', NULL, NULL,
     'users of Gong'),
   ('slack.users', 'slack_raw', 'users', '{/id}', '{id}', 'lastWriteWins', NULL, NULL,
@@ -104,6 +112,11 @@ VALUES
     'members of the channels of Slack'),
   ('slack.messages', 'slack_raw', 'messages', '{/channel_id,/ts}', '{channel,ts}', 'merge', NULL, NULL,
     'messages of Slack; fed by channel_messages and by threads');
+
+UPDATE sophia.shapes SET ignores_tombstones = true WHERE shape = 'hubspot.owners';
+UPDATE sophia.shapes
+  SET kept_columns = '{sentiment,sentiment_score,sentiment_model}', kept_while = '{speaker_id,text}'
+  WHERE shape = 'gong.call_transcripts';
 
 -- hubspot_raw.contacts
 INSERT INTO sophia.table_columns

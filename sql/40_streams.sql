@@ -18,6 +18,10 @@ CREATE FUNCTION sophia.check_secret(reference text) RETURNS void
   AS 'MODULE_PATHNAME', 'sophia_check_secret' LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION sophia.check_secret(text) IS 'internal: raises an error where that is no reference of a secret, env:NAME or file:name';
 
+CREATE FUNCTION sophia.conversion_of(column_type regtype) RETURNS text
+  AS 'MODULE_PATHNAME', 'sophia_conversion_of_type' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION sophia.conversion_of(regtype) IS 'internal: name of the conversion that fills a column of that type; NULL for a pseudo-type';
+
 CREATE FUNCTION sophia.worker_missing() RETURNS text
   AS 'MODULE_PATHNAME', 'sophia_worker_missing' LANGUAGE C STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION sophia.worker_missing() IS 'internal: what to do so that this database gets a worker; NULL where it gets one';
@@ -103,7 +107,10 @@ CREATE FUNCTION sophia.check_stream_options(options jsonb) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   allowed constant jsonb := '{"start": [true, false], "start_from": ["beginning", "end"], "delete": ["soft", "hard"],
-                              "evolve": ["off"], "misfit": ["dead_letter"]}';
+                              "evolve": ["off"], "misfit": ["dead_letter"],
+                              "reduce": ["lastWriteWins", "merge", "none"]}';
+  -- These are looked at with the shape.
+  free constant text[] := '{table,key,schema}';
   name text;
   value jsonb;
 BEGIN
@@ -111,9 +118,10 @@ BEGIN
     RAISE EXCEPTION 'stream options must be a JSON object' USING ERRCODE = '22023';
   END IF;
   FOR name, value IN SELECT o.key, o.value FROM jsonb_each(options) o LOOP
+    CONTINUE WHEN name = ANY (free);
     IF NOT allowed ? name THEN
       RAISE EXCEPTION 'unknown stream option "%"', name USING ERRCODE = '22023',
-        HINT = 'The options are "start", "start_from", "delete", "evolve" and "misfit".';
+        HINT = 'The options are "start", "start_from", "delete", "evolve" and "misfit", and of the shape generic "table", "key", "reduce" and "schema".';
     END IF;
     IF jsonb_typeof(value) IN ('array', 'object') OR NOT allowed -> name @> value THEN
       RAISE EXCEPTION 'invalid value of stream option "%"', name USING ERRCODE = '22023',
@@ -147,15 +155,23 @@ END;
 $$;
 COMMENT ON FUNCTION sophia.require_worker() IS 'internal: raises an error where this database gets no worker';
 
-CREATE FUNCTION sophia.require_shape(shape text) RETURNS void
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION sophia.require_shape(shape text, stream text, options jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   target record;
 BEGIN
+  IF shape = 'generic' THEN
+    PERFORM sophia.check_generic(stream, options);
+    RETURN;
+  END IF;
   SELECT s.target_schema, s.target_table INTO target FROM sophia.shapes s WHERE s.shape = require_shape.shape;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'unknown shape "%"', shape USING ERRCODE = '22023',
-      HINT = format('The shapes are %s.', (SELECT string_agg(s.shape, ', ' ORDER BY s.shape) FROM sophia.shapes s));
+      HINT = format('The shapes are %s.', (SELECT string_agg(n.name, ', ' ORDER BY n.name)
+        FROM (SELECT s.shape FROM sophia.shapes s UNION ALL SELECT 'generic') AS n (name)));
+  ELSIF options ?| sophia.generic_options() THEN
+    RAISE EXCEPTION 'stream option "%" is only for the shape generic', (SELECT o FROM unnest(sophia.generic_options()) o WHERE options ? o LIMIT 1)
+      USING ERRCODE = '22023', HINT = format('The columns and the reduction of shape "%s" are in sophia.shapes and sophia.table_columns.', shape);
   END IF;
   IF to_regclass(format('%I.%I', target.target_schema, target.target_table)) IS NULL THEN
     RAISE EXCEPTION 'table "%.%" does not exist', target.target_schema, target.target_table USING ERRCODE = '42P01',
@@ -163,7 +179,7 @@ BEGIN
   END IF;
 END;
 $$;
-COMMENT ON FUNCTION sophia.require_shape(text) IS 'internal: raises an error where there is no such shape, or not the table that it fills';
+COMMENT ON FUNCTION sophia.require_shape(text, text, jsonb) IS 'internal: raises an error where there is no such shape, not the table that it fills, or it cannot have these options';
 
 -- ---- endpoints ----
 
@@ -296,7 +312,7 @@ BEGIN
   IF NOT FOUND THEN
     RAISE EXCEPTION 'endpoint "%" does not exist', create_stream.endpoint USING ERRCODE = '42704';
   END IF;
-  PERFORM sophia.require_shape(create_stream.shape);
+  PERFORM sophia.require_shape(create_stream.shape, create_stream.stream, settings);
 
   starts := coalesce((settings ->> 'start')::boolean, true);
   INSERT INTO sophia.streams (stream, endpoint, collection, shape, options, state, system_identifier, database_oid)

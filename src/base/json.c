@@ -134,9 +134,35 @@ sophia_json_find(const JsonNode *node, const JsonPointer *pointer)
 	return node;
 }
 
+/* What becomes of a member where a plan says so; NULL: it is replaced. */
+static const JsonNode *
+plan_of_member(const JsonNode *plan, const JsonMember *member)
+{
+	const JsonNode *members = sophia_json_member(plan, "members", 7);
+	const JsonNode *own =
+		members != NULL ? sophia_json_member(members, member->name, member->length) : NULL;
+
+	return own != NULL ? own : sophia_json_member(plan, "others", 6);
+}
+
+/* A member that both objects have. */
+static bool
+merge_members(JsonNode *result, Arena *arena, const JsonMember *left, const JsonMember *right,
+			  const JsonNode *plan)
+{
+	const JsonNode *own = plan != NULL ? plan_of_member(plan, right) : NULL;
+
+	if (plan != NULL && (own == NULL || own->kind != JSON_OBJECT))
+	{
+		*result = right->value;
+		return true;
+	}
+	return sophia_json_merge(result, arena, &left->value, &right->value, NULL, own);
+}
+
 static bool
 merge_objects(JsonNode *result, Arena *arena, const JsonNode *left, const JsonNode *right,
-			  const char *whole)
+			  const char *whole, const JsonNode *plan)
 {
 	const JsonMember *l = left->u.members;
 	const JsonMember *r = right->u.members;
@@ -162,7 +188,7 @@ merge_objects(JsonNode *result, Arena *arena, const JsonNode *left, const JsonNo
 			*out = *r;
 			if (whole == NULL || r->length != whole_length ||
 				memcmp(r->name, whole, whole_length) != 0)
-				if (!sophia_json_merge(&out->value, arena, &l->value, &r->value, NULL))
+				if (!merge_members(&out->value, arena, l, r, plan))
 					return false;
 			out++;
 			l++;
@@ -177,10 +203,10 @@ merge_objects(JsonNode *result, Arena *arena, const JsonNode *left, const JsonNo
 
 bool
 sophia_json_merge(JsonNode *result, Arena *arena, const JsonNode *left, const JsonNode *right,
-				  const char *whole)
+				  const char *whole, const JsonNode *plan)
 {
 	if (left->kind == JSON_OBJECT && right->kind == JSON_OBJECT)
-		return merge_objects(result, arena, left, right, whole);
+		return merge_objects(result, arena, left, right, whole, plan);
 	*result = *right;
 	return true;
 }
@@ -206,5 +232,5 @@ sophia_json_replace_member(JsonNode *result, Arena *arena, const JsonNode *objec
 	member->length = length;
 	member->value = *value;
 	single.u.members = member;
-	return sophia_json_merge(result, arena, object, &single, name);
+	return sophia_json_merge(result, arena, object, &single, name, NULL);
 }

@@ -78,10 +78,14 @@ extern const JsonNode *sophia_json_find(const JsonNode *node, const JsonPointer 
 /*
  * left and right as one document: objects are united at every depth, anything else of `right` replaces what `left` has
  * at that place, an explicit null included.  `whole` (may be NULL) names a member of the root that is not united:
- * right's replaces left's.  False when there is no memory.
+ * right's replaces left's.
+ *
+ * `plan` (NULL: none) says which objects are united; what it does not name is replaced: {"members": {NAME: PLAN, ...},
+ * "others": PLAN}, both of which may be left out, stands for an object that is united and for what becomes of its members.
+ * False when there is no memory.
  */
 extern bool sophia_json_merge(JsonNode *result, Arena *arena, const JsonNode *left,
-							  const JsonNode *right, const char *whole);
+							  const JsonNode *right, const char *whole, const JsonNode *plan);
 
 /* `object` with its member `name` taken from `from`, where that has one. */
 extern bool sophia_json_replace_member(JsonNode *result, Arena *arena, const JsonNode *object,

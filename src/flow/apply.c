@@ -198,6 +198,7 @@ reduce_document(Work *work, KeyGroup *group, const ApplyDocument *given)
 static void
 reduce_group(Work *work, KeyGroup *group)
 {
+	group->row.plan = work->shape->plan;
 	for (GroupMember *member = group->first; member != NULL; member = member->next)
 		reduce_document(work, group, member->document);
 }

@@ -8,6 +8,7 @@
 
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 static TextNormalizer email_normalizer;
@@ -120,15 +121,22 @@ convert_ordinal(ConversionContext *context, const JsonNode *const *values, int n
 }
 
 static const Conversion conversions[] = {
+	{"base64", BYTEAOID, sophia_convert_base64},
 	{"bigint", INT8OID, sophia_convert_int8},
 	{"boolean", BOOLOID, sophia_convert_boolean},
+	{"cidr", CIDROID, sophia_convert_cidr},
 	{"collection", TEXTOID, convert_collection},
+	{"date", DATEOID, sophia_convert_date},
+	{"double precision", FLOAT8OID, sophia_convert_float8},
 	{"email", TEXTOID, convert_email},
 	{"epoch", TIMESTAMPTZOID, sophia_convert_epoch},
 	{"exists", BOOLOID, convert_exists},
 	{"html", TEXTOID, convert_html},
 	{"hubspot_contact", TEXTOID, sophia_convert_hubspot_contact},
+	{"inet", INETOID, sophia_convert_inet},
+	{SOPHIA_CONVERSION_INPUT, TEXTOID, sophia_convert_text},
 	{"integer", INT4OID, sophia_convert_int4},
+	{"interval", INTERVALOID, sophia_convert_interval},
 	{"is_reply", BOOLOID, convert_is_reply},
 	{"jsonb", JSONBOID, sophia_convert_jsonb},
 	{"list", TEXTARRAYOID, sophia_convert_list},
@@ -138,11 +146,16 @@ static const Conversion conversions[] = {
 	{"party_id", TEXTOID, sophia_convert_party_id},
 	{"phone", TEXTOID, convert_phone},
 	{"published", TIMESTAMPTZOID, convert_published},
+	{"real", FLOAT4OID, sophia_convert_float4},
 	{"sentences", TEXTOID, sophia_convert_sentences},
 	{"sentences_end", INT4OID, sophia_convert_sentences_end},
 	{"sentences_start", INT4OID, sophia_convert_sentences_start},
+	{"smallint", INT2OID, sophia_convert_int2},
 	{"text", TEXTOID, sophia_convert_text},
+	{"time", TIMEOID, sophia_convert_time},
+	{"timestamp", TIMESTAMPOID, sophia_convert_timestamp},
 	{"timestamptz", TIMESTAMPTZOID, sophia_convert_timestamptz},
+	{"uuid", UUIDOID, sophia_convert_uuid},
 };
 
 const Conversion *
@@ -152,6 +165,46 @@ sophia_conversion_find(const char *name)
 		if (strcmp(conversions[i].name, name) == 0)
 			return &conversions[i];
 	return NULL;
+}
+
+const char *
+sophia_conversion_of(Oid type)
+{
+	static const struct
+	{
+		Oid type;
+		const char *conversion;
+	} general[] = {
+		{BOOLOID, "boolean"},
+		{BPCHAROID, "text"},
+		{BYTEAOID, "base64"},
+		{CIDROID, "cidr"},
+		{DATEOID, "date"},
+		{FLOAT4OID, "real"},
+		{FLOAT8OID, "double precision"},
+		{INETOID, "inet"},
+		{INT2OID, "smallint"},
+		{INT4OID, "integer"},
+		{INT8OID, "bigint"},
+		{INTERVALOID, "interval"},
+		{JSONBOID, "jsonb"},
+		{JSONOID, "jsonb"},
+		{NAMEOID, "text"},
+		{NUMERICOID, "numeric"},
+		{TEXTARRAYOID, "list"},
+		{TEXTOID, "text"},
+		{TIMEOID, "time"},
+		{TIMESTAMPOID, "timestamp"},
+		{TIMESTAMPTZOID, "timestamptz"},
+		{UUIDOID, "uuid"},
+		{VARCHAROID, "text"},
+	};
+	Oid base = getBaseType(type);
+
+	for (size_t i = 0; i < lengthof(general); i++)
+		if (general[i].type == base)
+			return general[i].conversion;
+	return get_typtype(base) == TYPTYPE_PSEUDO ? NULL : SOPHIA_CONVERSION_INPUT;
 }
 
 void

@@ -47,6 +47,15 @@ typedef struct Conversion
 /* The conversion of that name, or NULL. */
 extern const Conversion *sophia_conversion_find(const char *name);
 
+/*
+ * The conversion that fills a column of any type: makes a text, which the statement reads by the type's input function.
+ * That may raise an error for what a document holds.
+ */
+#define SOPHIA_CONVERSION_INPUT "input"
+
+/* Name of the conversion that fills a column of that type from any value of a document; NULL for a pseudo-type. */
+extern const char *sophia_conversion_of(Oid type);
+
 /* A text normaliser (email, phone, html): appends to `out`; false when `in` cannot be normalised, then NULL is stored. */
 typedef bool (*TextNormalizer)(const char *in, size_t length, ByteBuffer *out);
 

@@ -16,8 +16,8 @@
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
-static bool
-misfit(ConversionContext *context, int sqlstate, const char *reason)
+bool
+sophia_misfit(ConversionContext *context, int sqlstate, const char *reason)
 {
 	context->misfit_sqlstate = sqlstate;
 	context->misfit_reason = reason;
@@ -72,9 +72,9 @@ sophia_json_to_text(const JsonNode *node, size_t *length)
 	return text;
 }
 
-/* The text of a scalar without copying where that is possible; false for NULL (absent, or blank text). */
-static bool
-scalar_text(const JsonNode *const *values, int n, const char **text, size_t *length)
+/* Does not copy where that is possible. */
+bool
+sophia_scalar_text(const JsonNode *const *values, int n, const char **text, size_t *length)
 {
 	const JsonNode *node = sophia_first_value(values, n);
 
@@ -130,12 +130,12 @@ sophia_convert_timestamptz(ConversionContext *context, const JsonNode *const *va
 	size_t length;
 	TimestampTz result;
 
-	*null = !scalar_text(values, n, &text, &length);
+	*null = !sophia_scalar_text(values, n, &text, &length);
 	if (*null)
 		return true;
 	if (!(all_digits(text, length) ? sophia_timestamp_from_epoch(text, length, true, &result)
 								   : sophia_timestamp_parse(text, length, &result)))
-		return misfit(context, ERRCODE_INVALID_DATETIME_FORMAT, "is no timestamp");
+		return sophia_misfit(context, ERRCODE_INVALID_DATETIME_FORMAT, "is no timestamp");
 	*value = TimestampTzGetDatum(result);
 	return true;
 }
@@ -149,14 +149,14 @@ sophia_convert_epoch(ConversionContext *context, const JsonNode *const *values, 
 	size_t whole;
 	TimestampTz result;
 
-	*null = !scalar_text(values, n, &text, &length) || (length == 1 && *text == '0');
+	*null = !sophia_scalar_text(values, n, &text, &length) || (length == 1 && *text == '0');
 	if (*null)
 		return true;
 	/* 10^11 seconds is the year 5138: as many digits as that are milliseconds */
 	for (whole = 0; whole < length && text[whole] >= '0' && text[whole] <= '9';)
 		whole++;
 	if (!sophia_timestamp_from_epoch(text, length, whole >= 12, &result))
-		return misfit(context, ERRCODE_INVALID_DATETIME_FORMAT, "is no time since the epoch");
+		return sophia_misfit(context, ERRCODE_INVALID_DATETIME_FORMAT, "is no time since the epoch");
 	*value = TimestampTzGetDatum(result);
 	return true;
 }
@@ -169,11 +169,11 @@ sophia_convert_boolean(ConversionContext *context, const JsonNode *const *values
 	size_t length;
 	bool result;
 
-	*null = !scalar_text(values, n, &text, &length);
+	*null = !sophia_scalar_text(values, n, &text, &length);
 	if (*null)
 		return true;
 	if (!parse_bool_with_len(text, length, &result))
-		return misfit(context, ERRCODE_INVALID_TEXT_REPRESENTATION, "is no boolean");
+		return sophia_misfit(context, ERRCODE_INVALID_TEXT_REPRESENTATION, "is no boolean");
 	*value = BoolGetDatum(result);
 	return true;
 }
@@ -211,6 +211,18 @@ is_number(const char *p, size_t length, bool *integral)
 	return n > 0 && p == end;
 }
 
+/* What has no digits and is a value of numeric and double precision all the same. */
+static bool
+is_special_number(const char *text, size_t length)
+{
+	static const char *const special[] = {"NaN", "Infinity", "-Infinity"};
+
+	for (size_t i = 0; i < lengthof(special); i++)
+		if (strlen(special[i]) == length && memcmp(special[i], text, length) == 0)
+			return true;
+	return false;
+}
+
 bool
 sophia_convert_numeric(ConversionContext *context, const JsonNode *const *values, int n,
 					   Datum *value, bool *null)
@@ -219,11 +231,11 @@ sophia_convert_numeric(ConversionContext *context, const JsonNode *const *values
 	size_t length;
 	bool integral;
 
-	*null = !scalar_text(values, n, &text, &length);
+	*null = !sophia_scalar_text(values, n, &text, &length);
 	if (*null)
 		return true;
-	if (!is_number(text, length, &integral))
-		return misfit(context, ERRCODE_INVALID_TEXT_REPRESENTATION, "is no number");
+	if (!is_number(text, length, &integral) && !is_special_number(text, length))
+		return sophia_misfit(context, ERRCODE_INVALID_TEXT_REPRESENTATION, "is no number");
 	*value = DirectFunctionCall3(numeric_in, CStringGetDatum(pnstrdup(text, length)),
 								 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 	return true;
@@ -241,22 +253,34 @@ convert_integer(ConversionContext *context, const JsonNode *const *values, int n
 	uint64 magnitude = 0;
 	bool negative;
 
-	*null = !scalar_text(values, n, &text, &length);
+	*null = !sophia_scalar_text(values, n, &text, &length);
 	if (*null)
 		return true;
 	if (!is_number(text, length, &integral) || !integral)
-		return misfit(context, ERRCODE_INVALID_TEXT_REPRESENTATION, "is no integer");
+		return sophia_misfit(context, ERRCODE_INVALID_TEXT_REPRESENTATION, "is no integer");
 	negative = *text == '-';
 	for (p = text + (negative || *text == '+'); p < text + length && *p != '.'; p++)
 	{
 		if (magnitude > PG_UINT64_MAX / 10 - 1)
-			return misfit(context, ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "is out of range");
+			return sophia_misfit(context, ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "is out of range");
 		magnitude = magnitude * 10 + (*p - '0');
 	}
 	if (magnitude > (negative ? (uint64) maximum + 1 : (uint64) maximum))
-		return misfit(context, ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "is out of range");
+		return sophia_misfit(context, ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "is out of range");
 	*result = negative ? (int64) (0 - magnitude) : (int64) magnitude;
 	Assert(*result >= minimum);
+	return true;
+}
+
+bool
+sophia_convert_int2(ConversionContext *context, const JsonNode *const *values, int n, Datum *value,
+					bool *null)
+{
+	int64 result = 0;
+
+	if (!convert_integer(context, values, n, PG_INT16_MIN, PG_INT16_MAX, &result, null))
+		return false;
+	*value = Int16GetDatum((int16) result);
 	return true;
 }
 
@@ -296,7 +320,7 @@ sophia_convert_jsonb(ConversionContext *context, const JsonNode *const *values, 
 		return true;
 	initStringInfo(&encoded);
 	if (sophia_jsonb_encode(&encoded, node) == NULL)
-		return misfit(context, ERRCODE_PROGRAM_LIMIT_EXCEEDED, "is too large for jsonb");
+		return sophia_misfit(context, ERRCODE_PROGRAM_LIMIT_EXCEEDED, "is too large for jsonb");
 	*value = PointerGetDatum(encoded.data);
 	return true;
 }

@@ -15,11 +15,13 @@
 #include "base/compat.h"
 #include "base/settings.h"
 #include "flow/address.h"
+#include "flow/conversion.h"
 #include "shared/registry.h"
 
 PG_FUNCTION_INFO_V1(sophia_library_version);
 PG_FUNCTION_INFO_V1(sophia_check_address);
 PG_FUNCTION_INFO_V1(sophia_check_secret);
+PG_FUNCTION_INFO_V1(sophia_conversion_of_type);
 PG_FUNCTION_INFO_V1(sophia_worker_missing);
 PG_FUNCTION_INFO_V1(sophia_notify_workers);
 PG_FUNCTION_INFO_V1(sophia_written_here);
@@ -60,6 +62,17 @@ sophia_check_secret(PG_FUNCTION_ARGS)
 {
 	sophia_check_secret_reference(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	PG_RETURN_VOID();
+}
+
+/* conversion_of(column_type regtype): name of the conversion that fills such a column; NULL where none can. */
+Datum
+sophia_conversion_of_type(PG_FUNCTION_ARGS)
+{
+	const char *name = sophia_conversion_of(PG_GETARG_OID(0));
+
+	if (name == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(name));
 }
 
 /* worker_missing(): NULL where this database has workers by configuration, else what to do about it. */

@@ -13,7 +13,7 @@ fill(RowState *row, const Document *document, ReduceStrategy strategy, Arena *ar
 {
 	if (strategy == REDUCE_LAST_WRITE_WINS || document->tombstone || row->deleted)
 		return REDUCE_NOTHING;
-	if (!sophia_json_merge(&row->doc, arena, &document->root, &row->doc, META))
+	if (!sophia_json_merge(&row->doc, arena, &document->root, &row->doc, META, row->plan))
 		return REDUCE_NO_MEMORY;
 	return REDUCE_FILLED;
 }
@@ -27,7 +27,7 @@ reduce_newer(RowState *row, const Document *document, ReduceStrategy strategy, A
 	if (first)
 		row->doc = document->root;
 	else if (strategy == REDUCE_MERGE)
-		return sophia_json_merge(&row->doc, arena, &row->doc, &document->root, META);
+		return sophia_json_merge(&row->doc, arena, &row->doc, &document->root, META, row->plan);
 	else if (document->tombstone)
 		return sophia_json_replace_member(&row->doc, arena, &row->doc, META, &document->root);
 	else

@@ -34,7 +34,8 @@ typedef struct RowState
 	bool same_journal; /* ... and it came from the journal now being applied */
 	uint64_t clock;
 	int64_t offset;
-	JsonNode doc; /* reduced so far */
+	JsonNode doc;		  /* reduced so far */
+	const JsonNode *plan; /* where documents merge: see sophia_json_merge() */
 } RowState;
 
 typedef enum ReduceEffect

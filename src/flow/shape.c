@@ -7,10 +7,12 @@
 
 #include "flow/shape.h"
 
+#include "base/json_parse.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 /* A text column of the current SPI row in the current context, NULL for null. */
@@ -70,6 +72,16 @@ batch_descriptor(const TargetTable *table)
 	return desc;
 }
 
+/* The name of a column's type for use in a statement, in the shape's context. */
+static const char *
+type_name(Shape *shape, const char *name)
+{
+	Oid type = DatumGetObjectId(DirectFunctionCall1(regtypein, CStringGetDatum(name)));
+
+	return MemoryContextStrdup(shape->context,
+							   format_type_extended(type, -1, FORMAT_TYPE_FORCE_QUALIFY));
+}
+
 static void
 read_column(Shape *shape, TargetColumn *column, int row)
 {
@@ -80,6 +92,8 @@ read_column(Shape *shape, TargetColumn *column, int row)
 	column->conversion = sophia_conversion_find(conversion);
 	if (column->conversion == NULL)
 		elog(ERROR, "unknown conversion \"%s\" of column \"%s\"", conversion, column->name);
+	if (strcmp(conversion, SOPHIA_CONVERSION_INPUT) == 0)
+		column->cast = type_name(shape, row_text(row, 4));
 	column->own_id = strcmp(conversion, "party_id") == 0;
 	column->n_pointers = row_texts(shape, row, 2, &pointers);
 	column->pointers =
@@ -92,11 +106,14 @@ static TargetTable *
 load_table(Shape *shape, const char *schema, const char *name)
 {
 	static const char *const sql =
-		"SELECT c.column_name, c.pointers, c.conversion FROM ("
-		"SELECT ordinal, column_name, pointers, conversion FROM sophia.table_columns"
+		"SELECT c.column_name, c.pointers, c.conversion, c.column_type FROM ("
+		"SELECT ordinal, column_name, pointers, conversion, column_type FROM sophia.table_columns"
 		" WHERE table_schema = $1 AND table_name = $2 AND conversion IS NOT NULL UNION ALL"
-		" SELECT 1000, column_name, pointers, conversion FROM sophia.fields"
-		" WHERE table_schema = $1 AND table_name = $2) AS c ORDER BY c.ordinal, c.column_name";
+		" SELECT 1000, column_name, pointers, conversion, column_type FROM sophia.fields AS f"
+		" WHERE table_schema = $1 AND table_name = $2"
+		" AND EXISTS (SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attname = f.column_name"
+		" AND NOT a.attisdropped AND a.attrelid ="
+		" pg_catalog.to_regclass(pg_catalog.format('%I.%I', $1, $2)))) AS c ORDER BY c.ordinal, c.column_name";
 	TargetTable *table = MemoryContextAllocZero(shape->context, sizeof(TargetTable));
 	MemoryContext old;
 
@@ -118,7 +135,50 @@ load_table(Shape *shape, const char *schema, const char *name)
 	return table;
 }
 
-/* Takes the row of sophia.shapes that SPI holds, then reads the tables' columns. */
+/* What SQL says of where documents merge, as a tree in the shape's arena. */
+static const JsonNode *
+read_plan(Shape *shape, const char *text)
+{
+	JsonParser parser = {0};
+	JsonNode *plan = sophia_arena_alloc(&shape->arena, sizeof(JsonNode));
+	char *copy = MemoryContextStrdup(shape->context, text);
+
+	bool read = plan != NULL && sophia_json_parse(&parser, &shape->arena, copy, strlen(copy));
+
+	if (read)
+		*plan = parser.root;
+	sophia_json_parser_free(&parser);
+	if (!read)
+		elog(ERROR, "reduction of shape \"%s\" cannot be read", shape->name);
+	return plan;
+}
+
+/* A key in a column that is no text. */
+static void
+read_key_type(Shape *shape, KeyType *type, const char *name)
+{
+	const TargetTable *table = shape->main;
+	Oid output;
+	bool varlena;
+
+	if (strcmp(name, "source_offset") == 0 && shape->append)
+		type->cast = "pg_catalog.int8";
+	for (int i = 0; i < table->n_columns; i++)
+	{
+		const TargetColumn *column = &table->columns[i];
+
+		if (strcmp(column->name, name) != 0 || column->conversion->type == TEXTOID)
+			continue;
+		type->conversion = column->conversion;
+		type->cast =
+			MemoryContextStrdup(shape->context, format_type_extended(column->conversion->type, -1,
+																	 FORMAT_TYPE_FORCE_QUALIFY));
+		getTypeOutputInfo(column->conversion->type, &output, &varlena);
+		fmgr_info_cxt(output, &type->output, shape->context);
+	}
+}
+
+/* Takes the row of sophia.shape_definition() that SPI holds, then reads the tables' columns. */
 static void
 load_definition(Shape *shape)
 {
@@ -128,6 +188,8 @@ load_definition(Shape *shape)
 	char *target = row_text(0, 2);
 	char *array = row_text(0, 6);
 	char *array_table = row_text(0, 7);
+	char *reduce = row_text(0, 5);
+	char *plan = row_text(0, 11);
 
 	shape->n_keys = row_texts(shape, 0, 3, &keys);
 	if (shape->n_keys < 1 || shape->n_keys > SHAPE_MAX_KEYS)
@@ -138,21 +200,31 @@ load_definition(Shape *shape)
 		read_pointer(shape, &shape->keys[i], keys[i]);
 		shape->key_columns[i] = key_columns[i];
 	}
-	shape->strategy = strcmp(row_text(0, 5), "merge") == 0 ? REDUCE_MERGE : REDUCE_LAST_WRITE_WINS;
+	shape->ignores_tombstones = strcmp(row_text(0, 8), "t") == 0;
+	shape->n_kept = row_texts(shape, 0, 9, &shape->kept);
+	shape->n_kept_while = row_texts(shape, 0, 10, &shape->kept_while);
+	shape->strategy = strcmp(reduce, "merge") == 0 ? REDUCE_MERGE : REDUCE_LAST_WRITE_WINS;
+	shape->append = strcmp(reduce, "none") == 0;
+	if (plan != NULL)
+		shape->plan = read_plan(shape, plan);
 	if (array != NULL)
 		read_pointer(shape, &shape->array, array);
 	if (array_table == NULL || strcmp(array_table, target) != 0)
 		shape->main = load_table(shape, schema, target);
 	if (array_table != NULL)
 		shape->elements = load_table(shape, schema, array_table);
+	for (int i = 0; shape->generic && i < shape->n_keys; i++)
+		read_key_type(shape, &shape->key_types[i], shape->key_columns[i]);
 }
 
 Shape *
-sophia_shape_load(MemoryContext parent, const char *name, const char *collection, bool hard_delete)
+sophia_shape_load(MemoryContext parent, const char *name, const char *options,
+				  const char *collection, bool hard_delete)
 {
 	static const char *const sql =
-		"SELECT target_schema, target_table, key, key_columns, reduce, array_pointer, array_table"
-		" FROM sophia.shapes WHERE shape = $1";
+		"SELECT target_schema, target_table, key, key_columns, reduce, array_pointer, array_table,"
+		" ignores_tombstones, kept_columns, kept_while, plan"
+		" FROM sophia.shape_definition($1, $2::pg_catalog.jsonb)";
 	MemoryContext context =
 		AllocSetContextCreate(parent, "sophia_stack shape", ALLOCSET_SMALL_SIZES);
 	Shape *shape = MemoryContextAllocZero(context, sizeof(Shape));
@@ -160,11 +232,12 @@ sophia_shape_load(MemoryContext parent, const char *name, const char *collection
 	shape->context = context;
 	shape->name = MemoryContextStrdup(context, name);
 	shape->collection = MemoryContextStrdup(context, collection);
+	shape->generic = strcmp(name, "generic") == 0;
 	shape->hard_delete = hard_delete;
-	shape->ignores_tombstones = strcmp(name, "hubspot.owners") == 0;
 	SPI_connect();
-	if (SPI_execute_with_args(sql, 1, (Oid[]){TEXTOID}, (Datum[]){CStringGetTextDatum(name)}, NULL,
-							  true, 0) != SPI_OK_SELECT ||
+	if (SPI_execute_with_args(sql, 2, (Oid[]){TEXTOID, TEXTOID},
+							  (Datum[]){CStringGetTextDatum(name), CStringGetTextDatum(options)},
+							  NULL, true, 0) != SPI_OK_SELECT ||
 		SPI_processed != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("shape \"%s\" does not exist", name)));

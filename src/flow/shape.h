@@ -2,7 +2,7 @@
  * shape.h
  *		How the documents of a stream become rows, and the statements that write them.
  *
- * Read from sophia.shapes and sophia.table_columns when a stream is opened.  A shape writes one row a document (main),
+ * Read by sophia.shape_definition(), from sophia.table_columns and from sophia.fields when a stream is opened.  A shape writes one row a document (main),
  * one row an element of an array in it (elements), or both.
  */
 #ifndef SOPHIA_SHAPE_H
@@ -15,12 +15,13 @@
 #include "flow/conversion.h"
 #include "flow/reduce.h"
 
-#define SHAPE_MAX_KEYS 4
+#define SHAPE_MAX_KEYS 8
 
 typedef struct TargetColumn
 {
 	const char *name;
 	const Conversion *conversion;
+	const char *cast; /* type whose input function reads the converted text; NULL = none needed */
 	int n_pointers;
 	JsonPointer *pointers;
 	bool own_id; /* tells the elements of one array apart */
@@ -56,6 +57,14 @@ enum SourceColumns
 	SOURCE_COLUMNS
 };
 
+/* How the text of a key is made where the column that holds it is no text: equal values must have equal texts. */
+typedef struct KeyType
+{
+	const Conversion *conversion; /* NULL: the text is taken as it stands */
+	FmgrInfo output;
+	const char *cast; /* type of the column, NULL = text */
+} KeyType;
+
 typedef struct Shape
 {
 	MemoryContext context; /* everything here; deleted by sophia_shape_free */
@@ -63,21 +72,32 @@ typedef struct Shape
 	const char *name;
 	const char *collection;
 	ReduceStrategy strategy;
+	const JsonNode *plan;	 /* where documents merge: see RowState */
+	bool generic;			 /* its table is the user's */
+	bool append;			 /* every document has a row, keyed by journal and offset */
 	bool hard_delete;		 /* option delete = hard */
 	bool ignores_tombstones; /* its tombstones are positions of a listing, not rows */
 	int n_keys;
 	JsonPointer keys[SHAPE_MAX_KEYS];
 	const char *key_columns[SHAPE_MAX_KEYS];
+	KeyType key_types[SHAPE_MAX_KEYS];
 	TargetTable *main;	   /* NULL: only elements */
 	TargetTable *elements; /* NULL: only main */
 	JsonPointer array;
+	/* Columns of elements that a new array takes over from rows that agree in those of kept_while. */
+	int n_kept;
+	char **kept;
+	int n_kept_while;
+	char **kept_while;
 } Shape;
 
 /*
- * Reads a shape in the current transaction; the result lives in a child of `parent`.  Raises 42704 for an unknown one.
+ * Reads a shape in the current transaction; the result lives in a child of `parent`.  `options` are those of the stream, a
+ * JSON text: of the shape "generic" they say everything.  Raises 42704 for an unknown shape, and what
+ * sophia.shape_definition() raises.
  */
-extern Shape *sophia_shape_load(MemoryContext parent, const char *name, const char *collection,
-								bool hard_delete);
+extern Shape *sophia_shape_load(MemoryContext parent, const char *name, const char *options,
+								const char *collection, bool hard_delete);
 extern void sophia_shape_free(Shape *shape);
 
 /* The table whose owner, locks and existence matter most: main, else elements. */

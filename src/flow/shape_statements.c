@@ -50,8 +50,13 @@ static void
 append_key_match(StringInfo sql, const Shape *shape)
 {
 	for (int i = 0; i < shape->n_keys; i++)
-		appendStringInfo(sql, "%st.%s = k.k%d", i > 0 ? " AND " : "",
-						 quote_identifier(shape->key_columns[i]), i + 1);
+	{
+		const char *cast = shape->key_types[i].cast;
+
+		appendStringInfo(sql, "%st.%s = k.k%d%s%s", i > 0 ? " AND " : "",
+						 quote_identifier(shape->key_columns[i]), i + 1, cast != NULL ? "::" : "",
+						 cast != NULL ? cast : "");
+	}
 }
 
 /* The column that names the collection of the last document applied, as a text expression. */
@@ -165,32 +170,57 @@ append_columns(StringInfo sql, const TargetTable *table, const char *prefix)
 						 quote_identifier(NameStr(TupleDescAttr(table->desc, i)->attname)));
 }
 
-/* True for a table whose rows keep a sentiment where what was said stayed the same. */
-static bool
-keeps_sentiment(const Shape *shape, const TargetTable *table)
+/* The columns that `table` takes over from its old rows, each behind a comma and `prefix`. */
+static void
+append_kept(StringInfo sql, const Shape *shape, const TargetTable *table, const char *prefix)
 {
-	return table == shape->elements && shape->main == NULL;
+	for (int i = 0; table == shape->elements && i < shape->n_kept; i++)
+		appendStringInfo(sql, ", %s%s", prefix, quote_identifier(shape->kept[i]));
 }
 
-#define SENTIMENT "sentiment, sentiment_score, sentiment_model"
+/* The old row of the same document that agrees with the new one, the one at its own place before others. */
+static void
+append_kept_row(StringInfo sql, const Shape *shape, const TargetTable *table)
+{
+	const char *parent = quote_identifier(table->columns[0].name);
+	const char *own = quote_identifier(table->columns[1].name);
 
-/* Where the batch's rows come from; those of a transcript bring along the sentiment of the same words by the same speaker. */
+	appendStringInfo(sql, " LEFT JOIN LATERAL (SELECT s.* FROM %s AS s WHERE s.%s = b.%s",
+					 qualified(table), parent, parent);
+	for (int i = 0; i < shape->n_kept_while; i++)
+	{
+		const char *column = quote_identifier(shape->kept_while[i]);
+
+		appendStringInfo(sql, " AND s.%s IS NOT DISTINCT FROM b.%s", column, column);
+	}
+	appendStringInfo(sql, " ORDER BY s.%s <> b.%s, s.%s LIMIT 1) AS o ON true", own, own, own);
+}
+
+/* The batch's columns as the table's have them. */
+static void
+append_values(StringInfo sql, const TargetTable *table)
+{
+	for (int i = 0; i < table->desc->natts; i++)
+	{
+		const char *cast = i < table->n_columns ? table->columns[i].cast : NULL;
+
+		appendStringInfo(sql, "%sb.%s%s%s", i > 0 ? ", " : "",
+						 quote_identifier(NameStr(TupleDescAttr(table->desc, i)->attname)),
+						 cast != NULL ? "::" : "", cast != NULL ? cast : "");
+	}
+}
+
+/* Where the batch's rows come from. */
 static void
 append_batch(StringInfo sql, const Shape *shape, const TargetTable *table)
 {
 	appendStringInfoString(sql, " SELECT ");
-	append_columns(sql, table, "b.");
-	appendStringInfo(
-		sql, ", pg_catalog.pg_current_xact_id()%s FROM " BATCH_ROWS " AS b",
-		keeps_sentiment(shape, table) ? ", o.sentiment, o.sentiment_score, o.sentiment_model" : "");
-	if (keeps_sentiment(shape, table))
-		appendStringInfo(sql,
-						 " LEFT JOIN LATERAL (SELECT " SENTIMENT
-						 " FROM %s AS s WHERE s.call_id = b.call_id"
-						 " AND s.speaker_id IS NOT DISTINCT FROM b.speaker_id"
-						 " AND s.text IS NOT DISTINCT FROM b.text"
-						 " ORDER BY s.seq <> b.seq, s.seq LIMIT 1) AS o ON true",
-						 qualified(table));
+	append_values(sql, table);
+	appendStringInfoString(sql, ", pg_catalog.pg_current_xact_id()");
+	append_kept(sql, shape, table, "o.");
+	appendStringInfoString(sql, " FROM " BATCH_ROWS " AS b");
+	if (table == shape->elements && shape->n_kept > 0)
+		append_kept_row(sql, shape, table);
 }
 
 /* Unchanged elements are not written: compares everything but where a row came from. */
@@ -211,7 +241,9 @@ append_insert(StringInfo sql, const Shape *shape, const TargetTable *table)
 {
 	appendStringInfo(sql, "INSERT INTO %s AS t (", qualified(table));
 	append_columns(sql, table, "");
-	appendStringInfo(sql, ", changed_xid%s)", keeps_sentiment(shape, table) ? ", " SENTIMENT : "");
+	appendStringInfoString(sql, ", changed_xid");
+	append_kept(sql, shape, table, "");
+	appendStringInfoChar(sql, ')');
 	append_batch(sql, shape, table);
 }
 
@@ -235,7 +267,6 @@ sophia_shape_upsert(Shape *shape, TargetTable *table)
 {
 	StringInfoData sql;
 	bool elements = table == shape->elements;
-	bool sentiment = keeps_sentiment(shape, table);
 
 	if (table->upsert != NULL)
 		return table->upsert;
@@ -251,11 +282,13 @@ sophia_shape_upsert(Shape *shape, TargetTable *table)
 							 quote_identifier(shape->key_columns[i]));
 	appendStringInfoString(&sql, ") DO UPDATE SET (");
 	append_columns(&sql, table, "");
-	appendStringInfo(&sql, ", changed_xid, ingested_at%s) = ROW(", sentiment ? ", " SENTIMENT : "");
+	appendStringInfoString(&sql, ", changed_xid, ingested_at");
+	append_kept(&sql, shape, table, "");
+	appendStringInfoString(&sql, ") = ROW(");
 	append_columns(&sql, table, "EXCLUDED.");
-	appendStringInfo(
-		&sql, ", EXCLUDED.changed_xid, pg_catalog.now()%s)",
-		sentiment ? ", EXCLUDED.sentiment, EXCLUDED.sentiment_score, EXCLUDED.sentiment_model" : "");
+	appendStringInfoString(&sql, ", EXCLUDED.changed_xid, pg_catalog.now()");
+	append_kept(&sql, shape, table, "EXCLUDED.");
+	appendStringInfoChar(&sql, ')');
 	if (elements)
 		append_changed(&sql, table);
 	table->upsert = prepare(sql.data, 0);

@@ -44,6 +44,7 @@ sophia_stream_open(MemoryContext parent, const StreamDefinition *definition, con
 	stream->definition.token = definition->token != NULL ? pstrdup(definition->token) : NULL;
 	stream->definition.collection = pstrdup(definition->collection);
 	stream->definition.shape = pstrdup(definition->shape);
+	stream->definition.options = pstrdup(definition->options);
 	stream->state = pstrdup(state);
 	stream->last_error = last_error != NULL ? pstrdup(last_error) : NULL;
 	sophia_backoff_init(&stream->backoff, (uint64) (uintptr_t) stream);
@@ -99,6 +100,7 @@ sophia_stream_matches(const Stream *stream, const StreamDefinition *definition)
 		   same_text(mine->token, definition->token) &&
 		   same_text(mine->collection, definition->collection) &&
 		   same_text(mine->shape, definition->shape) &&
+		   same_text(mine->options, definition->options) &&
 		   mine->created_at == definition->created_at &&
 		   mine->hard_delete == definition->hard_delete;
 }
@@ -238,8 +240,8 @@ open_source(void *argument)
 						errmsg("endpoint kind \"%s\" is not supported", definition->kind)));
 	sophia_transaction_begin("opening a stream");
 	stream->any_before = sophia_checkpoint_any(definition->stream);
-	stream->shape = sophia_shape_load(stream->context, definition->shape, definition->collection,
-									  definition->hard_delete);
+	stream->shape = sophia_shape_load(stream->context, definition->shape, definition->options,
+									  definition->collection, definition->hard_delete);
 	sophia_transaction_commit(context);
 	kind->check_address(definition->address);
 	stream->source = sophia_source_open(stream->context, kind, definition->address,

@@ -20,6 +20,7 @@ typedef struct StreamDefinition
 	const char *token; /* NULL: none */
 	const char *collection;
 	const char *shape;
+	const char *options; /* a JSON text */
 	bool hard_delete;
 	bool from_end;
 	TimestampTz created_at; /* tells a stream from an earlier one of its name */

@@ -68,34 +68,58 @@ zone(const char *p, const char *end, int *seconds)
 	return p == end && hours <= 15 && minutes < 60;
 }
 
+/* YYYY-MM-DD as a day number of the server. */
+static bool
+date(const char **p, const char *end, DateADT *result)
+{
+	int year, month, day;
+
+	if (!digits(p, end, 4, &year) || *p >= end || *(*p)++ != '-' || !digits(p, end, 2, &month) ||
+		*p >= end || *(*p)++ != '-' || !digits(p, end, 2, &day))
+		return false;
+	if (year < 1 || month < 1 || month > 12 || day < 1 || day > day_tab[isleap(year)][month - 1])
+		return false;
+	*result = date2j(year, month, day) - POSTGRES_EPOCH_JDATE;
+	return true;
+}
+
+/* hh:mm[:ss[.f]] in microseconds. */
+static bool
+time_of_day(const char **p, const char *end, TimeADT *result)
+{
+	int hour, minute, second = 0, microsecond = 0;
+
+	if (!digits(p, end, 2, &hour) || *p >= end || *(*p)++ != ':' || !digits(p, end, 2, &minute))
+		return false;
+	if (*p < end && **p == ':' && ((*p)++, !digits(p, end, 2, &second)))
+		return false;
+	if (*p < end && **p == '.' && ((*p)++, !fraction(p, end, &microsecond)))
+		return false;
+	if (hour > 23 || minute > 59 || second > 59)
+		return false;
+	*result = ((hour * 60 + minute) * 60 + second) * USECS_PER_SEC + microsecond;
+	return true;
+}
+
 /* The usual form, YYYY-MM-DD[T hh:mm[:ss[.f]][zone]], which is nearly every value; false: something else. */
 static bool
 parse_iso(const char *p, const char *end, TimestampTz *result)
 {
-	int year, month, day;
-	int hour = 0, minute = 0, second = 0, microsecond = 0, east = 0;
+	DateADT day;
+	TimeADT time = 0;
+	int east = 0;
 
-	if (!digits(&p, end, 4, &year) || p >= end || *p++ != '-' || !digits(&p, end, 2, &month) ||
-		p >= end || *p++ != '-' || !digits(&p, end, 2, &day))
-		return false;
-	if (year < 1 || month < 1 || month > 12 || day < 1 || day > day_tab[isleap(year)][month - 1])
+	if (!date(&p, end, &day))
 		return false;
 	if (p < end)
 	{
-		if ((*p != 'T' && *p != 't' && *p != ' ') || (p++, !digits(&p, end, 2, &hour)) ||
-			p >= end || *p++ != ':' || !digits(&p, end, 2, &minute))
+		if (*p != 'T' && *p != 't' && *p != ' ')
 			return false;
-		if (p < end && *p == ':' && (p++, !digits(&p, end, 2, &second)))
-			return false;
-		if (p < end && *p == '.' && (p++, !fraction(&p, end, &microsecond)))
-			return false;
-		if (!zone(p, end, &east))
+		p++;
+		if (!time_of_day(&p, end, &time) || !zone(p, end, &east))
 			return false;
 	}
-	if (hour > 23 || minute > 59 || second > 59)
-		return false;
-	*result = (TimestampTz) (date2j(year, month, day) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY +
-			  ((hour * 60 + minute) * 60 + second - east) * USECS_PER_SEC + microsecond;
+	*result = (TimestampTz) day * USECS_PER_DAY + time - east * USECS_PER_SEC;
 	return true;
 }
 
@@ -146,6 +170,47 @@ sophia_timestamp_parse(const char *text, size_t length, TimestampTz *result)
 	while (length > 0 && text[length - 1] == ' ')
 		length--;
 	return parse_iso(text, text + length, result) || parse_any(text, length, result);
+}
+
+bool
+sophia_date_parse(const char *text, size_t length, DateADT *result)
+{
+	const char *p = text;
+
+	return date(&p, text + length, result) && p == text + length;
+}
+
+bool
+sophia_time_parse(const char *text, size_t length, TimeADT *result)
+{
+	const char *p = text;
+	int east;
+
+	return time_of_day(&p, text + length, result) && zone(p, text + length, &east);
+}
+
+bool
+sophia_interval_parse(const char *text, size_t length, Interval *result)
+{
+	char copy[MAXDATELEN + 1];
+	char work[MAXDATELEN + MAXDATEFIELDS];
+	char *field[MAXDATEFIELDS];
+	int field_type[MAXDATEFIELDS];
+	int fields;
+	int kind;
+	struct pg_itm_in parts = {0};
+	int error;
+
+	if (length > MAXDATELEN)
+		return false;
+	memcpy(copy, text, length);
+	copy[length] = '\0';
+	error = ParseDateTime(copy, work, sizeof(work), field, field_type, MAXDATEFIELDS, &fields);
+	if (error == 0)
+		error = DecodeInterval(field, field_type, fields, INTERVAL_FULL_RANGE, &kind, &parts);
+	if (error == DTERR_BAD_FORMAT)
+		error = DecodeISO8601Interval(copy, &kind, &parts);
+	return error == 0 && kind == DTK_DELTA && itmin2interval(&parts, result) == 0;
 }
 
 bool

@@ -74,9 +74,9 @@ pin_settings(void)
 
 /* True for a stream that this worker follows: all that write one table go to one worker. */
 static bool
-is_mine(const char *shape)
+is_mine(const char *table)
 {
-	uint32 hash = hash_bytes((const unsigned char *) shape, strlen(shape));
+	uint32 hash = hash_bytes((const unsigned char *) table, strlen(table));
 
 	return hash % (uint32) sophia_ingest_workers == (uint32) sophia_registry_worker_index();
 }
@@ -102,7 +102,8 @@ take_configuration(void)
 {
 	static Statement statement = {
 		"SELECT s.stream, e.kind, e.address, e.options ->> 'token', s.collection, s.shape,"
-		" s.options ->> 'delete', s.options ->> 'start_from', s.state, s.last_error, s.created_at"
+		" s.options ->> 'delete', s.options ->> 'start_from', s.state, s.last_error, s.created_at,"
+		" s.options::pg_catalog.text, sophia.stream_table(s.shape, s.options)"
 		" FROM sophia.streams AS s JOIN sophia.endpoints AS e USING (endpoint)"
 		" WHERE s.state IN ('starting', 'running') AND s.system_identifier = $1"
 		" AND s.database_oid = $2 ORDER BY s.stream",
@@ -126,6 +127,7 @@ take_configuration(void)
 			.token = sophia_result_text(i, 4),
 			.collection = sophia_result_text(i, 5),
 			.shape = sophia_result_text(i, 6),
+			.options = sophia_result_text(i, 12),
 			.hard_delete = delete != NULL && strcmp(delete, "hard") == 0,
 			.from_end = start_from != NULL && strcmp(start_from, "end") == 0,
 		};
@@ -134,7 +136,7 @@ take_configuration(void)
 		bool null;
 
 		definition.created_at = DatumGetTimestampTz(sophia_result(i, 11, &null));
-		if (!is_mine(definition.shape))
+		if (!is_mine(sophia_result_text(i, 13)))
 			continue;
 		stream = find_stream(&definition);
 		if (stream != NULL)

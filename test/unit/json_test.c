@@ -335,7 +335,7 @@ test_merging(void)
 		sophia_json_parse(&parser, &arena, merges[i].left, strlen(merges[i].left));
 		left = parser.root;
 		sophia_json_parse(&parser, &arena, merges[i].right, strlen(merges[i].right));
-		ok(sophia_json_merge(&result, &arena, &left, &parser.root, merges[i].whole) &&
+		ok(sophia_json_merge(&result, &arena, &left, &parser.root, merges[i].whole, NULL) &&
 			   strcmp(text_of(&result), merges[i].expected) == 0,
 		   "merges %s with %s", merges[i].left, merges[i].right);
 	}
