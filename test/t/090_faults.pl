@@ -29,8 +29,8 @@ my %faults = (
 	'SIGTERM of the launcher' => [ 1, 10, \&kill_worker, 'launcher', 'TERM' ],
 	'pg_terminate_backend' => [ 2, 20, \&terminate_worker ],
 	'immediate shutdown' => [ 1, 10, \&shut_down ],
-	'kill -9 of a broker' => [ 1, 10, \&end_broker, 'KILL' ],
-	'SIGTERM of a broker' => [ 1, 10, \&end_broker, 'TERM' ],
+	'kill -9 of a broker' => [ 1, 10, \&kill_broker ],
+	'SIGTERM of a broker' => [ 1, 10, \&replace_broker ],
 	'connections cut' => [ 3, 20, \&cut_connections ],
 	'answers that end at random bytes' => [ 3, 30, \&cut_answers ],
 	'a token that expires' => [ 2, 12, \&expire_token ],
@@ -107,14 +107,21 @@ sub shut_down
 	return;
 }
 
-# The member comes back before the other one may go.
-sub end_broker
+# While something is being appended.  Nothing more can be until the broker is back, which it is before another may go.
+sub kill_broker
 {
-	my ($signal) = @_;
-	$pair->end_member($signal);
+	my $killed = 0;
+	local $SIG{ALRM} = sub { $pair->kill_member; $proxy->behind($pair->address); $killed = 1 };
+	Time::HiRes::ualarm(1 + int rand 30_000);
+	append() while !$killed;
+	$pair->start_member if $pair->away;
+	return;
+}
+
+sub replace_broker
+{
+	$pair->replace_member;
 	$proxy->behind($pair->address);
-	append() for 1 .. 20;
-	$pair->start_member;
 	return;
 }
 
@@ -176,7 +183,8 @@ sub random_document
 
 my $appended = 0;
 
-# One append to a journal: documents of its producers, with the ends of some transactions, and one outside any.
+# One append to a journal: documents of its producers, also outside any transaction, then the ends of some.  Of one producer
+# nothing follows the end of a transaction in the same append, since all of it may be appended once more.
 sub append
 {
 	my $number = int rand JOURNALS;
@@ -185,15 +193,17 @@ sub append
 	my $alone = pop @producers;
 	for (1 .. APPEND)
 	{
-		my $producer = $producers[ rand @producers ];
 		if (rand() < 0.1) { $writer->outside($alone, random_document($number)) }
-		else { $writer->document($producer, random_document($number)) }
+		else { $writer->document($producers[ rand @producers ], random_document($number)) }
 		$appended++;
-		my $luck = rand;
-		if ($luck < 0.1) { $writer->ack($producer) }
-		elsif ($luck < 0.11 && $writer->{producers}{$producer}{last_ack}) { $writer->rollback($producer) }
 	}
-	$writer->put_until_told(PATIENCE);
+	for my $producer (@producers)
+	{
+		my $luck = rand;
+		if ($luck < 0.3) { $writer->ack($producer) }
+		elsif ($luck < 0.35 && $writer->{producers}{$producer}{last_ack}) { $writer->rollback($producer) }
+	}
+	$writer->put_until_told(PATIENCE, sub { $pair->start_member if $pair->away });
 	return;
 }
 

@@ -2,29 +2,32 @@
 #
 #   my $pair = Sophia::BrokerPair->new->start;
 #   my $journal = $pair->create_journal('acme/contacts');
-#   $pair->end_member('KILL');                  # one of the two, by chance; the other one takes over
-#   $pair->put($journal, $bytes);               # goes to the one that lives, and may fail while it takes over
-#   $pair->start_member;                        # the one that was ended; returns once everything is kept twice again
+#   $pair->kill_member;                         # one of the two, by chance; the other one goes on serving reads, but
+#                                               # nothing can be appended
+#   $pair->start_member;                        # the one that was killed; returns once everything is kept twice again
+#   $pair->replace_member;                      # one of the two hands over to a new one and ends by SIGTERM
 package Sophia::BrokerPair;
 use strict;
 use warnings;
 use parent 'Sophia::Broker';
 use Carp qw(croak);
 
-use constant MEMBERS => qw(gazette deputy);
-
 # Parameters as Sophia::Broker's; the lease is short, since nothing can be appended until it has ended.
 sub new
 {
 	my ($class, %p) = @_;
-	return $class->SUPER::new(lease => 3, %p);
+	my $self = $class->SUPER::new(lease => 3, %p);
+	($self->{ports}{third}) = Sophia::Broker::_free_ports(1);
+	$self->{members} = [qw(gazette deputy)];
+	$self->{spare} = 'third';
+	return $self;
 }
 
 sub start
 {
 	my ($self) = @_;
 	$self->_start_etcd;
-	$self->_start_broker($_) for MEMBERS;
+	$self->_start_broker($_) for @{ $self->{members} };
 	return $self;
 }
 
@@ -34,22 +37,20 @@ sub create_journal
 	return $self->SUPER::create_journal($collection, %p, spec => { replication => 2, %{ $p{spec} // {} } });
 }
 
-# The name of the member that is away, if one is.
+# The name of the member that was killed, if it is away.
 sub away { return $_[0]{away} }
 
-# Ends one member by a signal and returns its name; the address becomes that of the other one.
-sub end_member
+# Kills one member; the address becomes that of the other one.
+sub kill_member
 {
-	my ($self, $signal) = @_;
+	my ($self) = @_;
 	croak "$self->{away} is away already" if defined $self->{away};
-	my @members = rand() < 0.5 ? (MEMBERS) : reverse MEMBERS;
-	$self->{away} = $members[0];
-	$self->{address} = "http://127.0.0.1:$self->{ports}{$members[1]}";
-	$self->_end($members[0], $signal);
-	return $members[0];
+	$self->{away} = $self->_choose;
+	$self->_end($self->{away}, 'KILL');
+	return;
 }
 
-# Starts the member that is away.
+# Starts the member that was killed.
 sub start_member
 {
 	my ($self) = @_;
@@ -57,7 +58,30 @@ sub start_member
 	$self->_wait($self->{lease} + 30, "the lease of $name to end", sub { $self->_members == 1 });
 	$self->_start_broker($name);
 	$self->wait_until_replicated;
-	return $name;
+	return;
+}
+
+# A third one joins, and one of the two hands over and ends; the address becomes that of the one that stays.
+sub replace_member
+{
+	my ($self) = @_;
+	my $old = $self->_choose;
+	my $new = $self->{spare};
+	$self->_start_broker($new);
+	$self->_end($old, 'TERM');
+	$self->{members} = [ $new, grep { $_ ne $old } @{ $self->{members} } ];
+	$self->{spare} = $old;
+	$self->wait_until_replicated;
+	return;
+}
+
+# One of the two members, by chance; the other one is addressed from now on.
+sub _choose
+{
+	my ($self) = @_;
+	my ($one, $other) = rand() < 0.5 ? @{ $self->{members} } : reverse @{ $self->{members} };
+	$self->{address} = "http://127.0.0.1:$self->{ports}{$other}";
+	return $one;
 }
 
 # Waits until both members keep every journal, also what was appended last.
