@@ -47,6 +47,7 @@ sub new
 		auth_key => $p{auth_key},
 		args => $p{args} // [],
 		lease => $p{lease} // 10,
+		label => $ports[0],
 		address => "http://127.0.0.1:$ports[0]",
 		ports => { gazette => $ports[0], deputy => $ports[3] },
 		etcd => "http://127.0.0.1:$ports[1]",
@@ -337,7 +338,7 @@ sub _log_path
 	return "$self->{folder}/$name.log" if !$ENV{TESTDIR};
 	my $test = (File::Spec->splitpath($0))[2] =~ s/\.\w+$//r;
 	make_path("$ENV{TESTDIR}/tmp_check/log");
-	return "$ENV{TESTDIR}/tmp_check/log/${test}_${name}_$self->{ports}{gazette}.log";
+	return "$ENV{TESTDIR}/tmp_check/log/${test}_${name}_$self->{label}.log";
 }
 
 sub _spawn

@@ -4,7 +4,7 @@
 #   my $journal = $pair->create_journal('acme/contacts');
 #   $pair->kill_member;                         # one of the two, by chance; the other one goes on serving reads, but
 #                                               # nothing can be appended
-#   $pair->start_member;                        # the one that was killed; returns once everything is kept twice again
+#   $pair->start_member;                        # one in its place; returns once everything is kept twice again
 #   $pair->replace_member;                      # one of the two hands over to a new one and ends by SIGTERM
 package Sophia::BrokerPair;
 use strict;
@@ -17,9 +17,7 @@ sub new
 {
 	my ($class, %p) = @_;
 	my $self = $class->SUPER::new(lease => 3, %p);
-	($self->{ports}{third}) = Sophia::Broker::_free_ports(1);
-	$self->{members} = [qw(gazette deputy)];
-	$self->{spare} = 'third';
+	$self->{members} = [];
 	return $self;
 }
 
@@ -27,7 +25,8 @@ sub start
 {
 	my ($self) = @_;
 	$self->_start_etcd;
-	$self->_start_broker($_) for @{ $self->{members} };
+	$self->_add_member for 1 .. 2;
+	$self->{address} = "http://127.0.0.1:$self->{ports}{ $self->{members}[0] }";
 	return $self;
 }
 
@@ -35,6 +34,17 @@ sub create_journal
 {
 	my ($self, $collection, %p) = @_;
 	return $self->SUPER::create_journal($collection, %p, spec => { replication => 2, %{ $p{spec} // {} } });
+}
+
+# Each member has a name and a port of its own: the others try those of one that went less and less often.
+sub _add_member
+{
+	my ($self) = @_;
+	my $name = 'member' . ++$self->{numbered};
+	($self->{ports}{$name}) = Sophia::Broker::_free_ports(1);
+	$self->_start_broker($name);
+	push @{ $self->{members} }, $name;
+	return;
 }
 
 # The name of the member that was killed, if it is away.
@@ -50,13 +60,13 @@ sub kill_member
 	return;
 }
 
-# Starts the member that was killed.
+# Starts a member in the place of the one that was killed.
 sub start_member
 {
 	my ($self) = @_;
 	my $name = delete $self->{away} // croak 'no member is away';
 	$self->_wait($self->{lease} + 30, "the lease of $name to end", sub { $self->_members == 1 });
-	$self->_start_broker($name);
+	$self->_add_member;
 	$self->wait_until_replicated;
 	return;
 }
@@ -66,21 +76,18 @@ sub replace_member
 {
 	my ($self) = @_;
 	my $old = $self->_choose;
-	my $new = $self->{spare};
-	$self->_start_broker($new);
+	$self->_add_member;
 	$self->_end($old, 'TERM');
-	$self->{members} = [ $new, grep { $_ ne $old } @{ $self->{members} } ];
-	$self->{spare} = $old;
 	$self->wait_until_replicated;
 	return;
 }
 
-# One of the two members, by chance; the other one is addressed from now on.
+# Takes one of the two members out, by chance, and returns its name; the other one is addressed from now on.
 sub _choose
 {
 	my ($self) = @_;
-	my ($one, $other) = rand() < 0.5 ? @{ $self->{members} } : reverse @{ $self->{members} };
-	$self->{address} = "http://127.0.0.1:$self->{ports}{$other}";
+	my $one = splice @{ $self->{members} }, int rand 2, 1;
+	$self->{address} = "http://127.0.0.1:$self->{ports}{ $self->{members}[0] }";
 	return $one;
 }
 
