@@ -24,7 +24,7 @@ PG_CPPFLAGS = -Isrc -DSOPHIA_STACK_VERSION='"$(EXTVERSION)"' -fvisibility=hidden
 SHLIB_LINK = -lcurl -ljson-c -lz -lcrypto
 EXTRA_CLEAN = test/unit/bin test/fuzz/bin tmp_check
 
-STANDALONE = check check-sanitized format fuzz lint unit quickstart quickstart-stop
+STANDALONE = check check-faults check-sanitized format fuzz lint unit quickstart quickstart-stop
 ifneq ($(filter $(STANDALONE),$(MAKECMDGOALS)),)
 
 # Goals that need no pg_config.  test/run and the quickstart install what they lack themselves.
@@ -35,8 +35,10 @@ endif
 
 check:
 	test/run
+check-faults:
+	test/run faults
 check-sanitized:
-	SANITIZE=1 test/run
+	test/run sanitized
 format:
 	clang-format-14 -i $(C_FILES)
 fuzz:

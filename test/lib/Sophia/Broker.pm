@@ -27,7 +27,6 @@ use MIME::Base64 qw(encode_base64 decode_base64);
 use POSIX ();
 use Time::HiRes qw(time);
 
-use constant LEASE => 10;             # seconds that etcd keeps the place of a broker that was killed
 use constant PREFIX => '/gazette/test';
 
 my $json = JSON::PP->new->canonical->utf8;
@@ -35,6 +34,7 @@ my @brokers;
 
 # Makes a broker and starts nothing yet.  Parameters:
 #   auth_key  secret bytes; the broker then verifies tokens (Sophia::Jwt) on its JSON endpoints
+#   lease     seconds that etcd keeps the place of a broker that was killed (default 10)
 #   args      more arguments for `gazette serve`
 sub new
 {
@@ -46,6 +46,8 @@ sub new
 		bin => _binaries(),
 		auth_key => $p{auth_key},
 		args => $p{args} // [],
+		lease => $p{lease} // 10,
+		label => $ports[0],
 		address => "http://127.0.0.1:$ports[0]",
 		ports => { gazette => $ports[0], deputy => $ports[3] },
 		etcd => "http://127.0.0.1:$ports[1]",
@@ -78,7 +80,7 @@ sub start
 	my ($self) = @_;
 	$self->_start_etcd if !$self->{pid}{etcd};
 	my $others = $self->{pid}{deputy} ? 1 : 0;
-	$self->_wait(LEASE + 30, 'the lease of the last broker to end', sub { $self->_members == $others });
+	$self->_wait($self->{lease} + 30, 'the lease of the last broker to end', sub { $self->_members == $others });
 	$self->_start_broker('gazette');
 	$self->_end('deputy', 'TERM') if $others;
 	$self->_reset_heads if delete $self->{killed};
@@ -308,7 +310,7 @@ sub _start_broker
 	my $before = $self->_members;
 	$self->_spawn($name, 'gazette', 'serve', '--broker.host=127.0.0.1', "--broker.port=$self->{ports}{$name}",
 		"--broker.id=$name", '--broker.file-root=' . $self->file_root, '--broker.file-only',
-		"--etcd.address=$self->{etcd}", '--etcd.prefix=' . PREFIX, '--etcd.lease=' . LEASE . 's', '--log.level=info',
+		"--etcd.address=$self->{etcd}", '--etcd.prefix=' . PREFIX, "--etcd.lease=$self->{lease}s", '--log.level=info',
 		$self->_key_argument, @{ $self->{args} });
 	$self->_wait(60, "$name to serve", sub {
 		$self->{http}->get("http://127.0.0.1:$self->{ports}{$name}/debug/ready")->{success} && $self->_members > $before;
@@ -336,7 +338,7 @@ sub _log_path
 	return "$self->{folder}/$name.log" if !$ENV{TESTDIR};
 	my $test = (File::Spec->splitpath($0))[2] =~ s/\.\w+$//r;
 	make_path("$ENV{TESTDIR}/tmp_check/log");
-	return "$ENV{TESTDIR}/tmp_check/log/${test}_${name}_$self->{ports}{gazette}.log";
+	return "$ENV{TESTDIR}/tmp_check/log/${test}_${name}_$self->{label}.log";
 }
 
 sub _spawn

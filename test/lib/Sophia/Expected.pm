@@ -4,7 +4,7 @@
 #   $expected->commit($journal, $offset, $clock, $document);           # in the order of their commits
 #   is($expected->differences($node, 'hubspot_raw.contacts'), '', 'the rows are those');
 #
-# Keys are /id; a key belongs to one journal.
+# Keys are /id; a key belongs to one journal.  With (offsets => 0) offsets are not compared.
 package Sophia::Expected;
 use strict;
 use warnings;
@@ -14,8 +14,8 @@ my $json = JSON::PP->new->canonical->utf8;
 
 sub new
 {
-	my ($class, $reduce) = @_;
-	return bless { merge => $reduce eq 'merge', rows => {}, committed => 0 }, $class;
+	my ($class, $reduce, %p) = @_;
+	return bless { offsets => $p{offsets} // 1, merge => $reduce eq 'merge', rows => {}, committed => 0 }, $class;
 }
 
 # How many documents were committed.
@@ -60,6 +60,7 @@ sub differences
 		join("\t", $_, $json->encode($row->{doc}) =~ s/([\\\t])/\\$1/gr, $row->{journal}, $row->{offset},
 			unpack('q', pack('Q', $row->{clock})), $row->{deleted} ? 't' : 'f') . "\n"
 	} sort keys %$rows;
+	my $offset = $self->{offsets} ? 't.source_offset' : 'e."offset"';
 	my $script = <<"SQL";
 CREATE TEMP TABLE expected (id text, doc jsonb, journal text, "offset" bigint, clock bigint, deleted boolean);
 COPY expected FROM STDIN;
@@ -67,7 +68,7 @@ $input\\.
 SELECT coalesce(e.id, t.id), e.journal, e."offset", t.source_journal, t.source_offset, e.clock, t.source_clock, e.doc, t.doc
 FROM expected e FULL JOIN $table t USING (id)
 WHERE (e.doc, e.journal, e."offset", e.clock, e.deleted)
-  IS DISTINCT FROM (t.doc, t.source_journal, t.source_offset, t.source_clock, t.is_deleted)
+  IS DISTINCT FROM (t.doc, t.source_journal, $offset, t.source_clock, t.is_deleted)
 ORDER BY 1 LIMIT 5;
 SQL
 	return $node->safe_psql($database // 'postgres', $script);

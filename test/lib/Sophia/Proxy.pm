@@ -10,6 +10,7 @@
 #   $proxy->clear;                                                   # no faults any more
 #   $proxy->cut;                                                     # breaks what is open, now; returns how many
 #   $proxy->refuse; $proxy->allow;                                   # closes its port; opens it again
+#   $proxy->behind($address);                                        # requests go to another server from now on
 #   $proxy->serve_fragments;                                         # fragmentUrl file:///... becomes http://...
 #
 # A fault strikes the first `times` requests that it fits (default 1; 0 = every one until clear), after letting `skip`
@@ -148,6 +149,14 @@ sub serve_fragments
 	return;
 }
 
+# Lets the requests that come from now on go to another server.
+sub behind
+{
+	my ($self, $address) = @_;
+	$self->_change(sub { my ($s) = @_; $s->{upstream} = $address =~ s{^http://|/$}{}gr; $s });
+	return;
+}
+
 # Ends the proxy.
 sub stop
 {
@@ -202,6 +211,7 @@ sub _judge
 		print $log $json->encode({ %$request, fault => $fault ? $fault->{number} : undef }), "\n";
 		close $log or die "close: $!\n";
 		$serve = $state->{serve};
+		$self->{upstream} = $state->{upstream} // $self->{upstream};
 		return $state;
 	});
 	return ($fault // {}, $serve);

@@ -87,6 +87,25 @@ sub put
 	return $bytes;
 }
 
+# The same where appends may fail: a producer that is told nothing appends the same bytes again, so that they may stand
+# in the journal more than once.  Offsets are not known any more.  After so many seconds it gives up; after each failure
+# it calls a function.
+sub put_until_told
+{
+	my ($self, $seconds, $meanwhile) = @_;
+	my $until = time + $seconds;
+	my $end;
+	while (!defined($end = eval { $self->{broker}->put($self->{journal}, $self->{bytes}) }))
+	{
+		die "nothing could be appended for $seconds s: $@" if time > $until;
+		$meanwhile->() if $meanwhile;
+		select undef, undef, undef, 0.1;
+	}
+	$self->{offset} = $end;
+	$self->{bytes} = '';
+	return;
+}
+
 sub put_again
 {
 	my ($self, $bytes) = @_;
