@@ -166,9 +166,8 @@ BEGIN
     RAISE EXCEPTION 'stream "%" has begun, so option "start_from" cannot be changed', alter_stream.stream USING ERRCODE = '55000',
       HINT = 'Use sophia.rewind_stream().';
   END IF;
-  -- The right to have the table written is asked for only by who changes what is written.
-  IF EXISTS (SELECT FROM unnest(sophia.generic_options() || CASE WHEN known.shape = 'generic' THEN '{delete}'::text[] END) o
-             WHERE changed -> o IS DISTINCT FROM known.options -> o) THEN
+  -- The right to have the table written is asked only of who changes what is written.
+  IF known.shape = 'generic' AND changed -> 'delete' IS DISTINCT FROM known.options -> 'delete' THEN
     PERFORM sophia.require_shape(known.shape, alter_stream.stream, changed);
   END IF;
   UPDATE sophia.streams s SET options = changed WHERE s.stream = alter_stream.stream AND s.options <> changed;

@@ -449,8 +449,8 @@ take_line(Batch *batch, const char *line, size_t length, int64 offset)
 
 	if (is_blank(line, length))
 		return true;
-	fine = batch->skims ? skim_document(&given)
-						: sophia_document_parse(&parser, &line_arena, &given);
+	fine =
+		batch->skims ? skim_document(&given) : sophia_document_parse(&parser, &line_arena, &given);
 	given.document.offset = offset;
 	if (parser.uuid.kind != JSON_STRING ||
 		!sophia_uuid_parse(parser.uuid.u.text, parser.uuid.length, &uuid))
