@@ -35,6 +35,13 @@
  */
 #define SILENCE_IS_HEALTH_MS 1000
 
+/*
+ * A read that waits for the bytes before its place is asked again after the first of these, then
+ * after twice that, up to the last: they may be gone for good, with only what follows to come.
+ */
+#define FIRST_WAIT_MS	1000
+#define LONGEST_WAIT_MS 32000
+
 /* Tries before a failure is told that ends by itself as a rule. */
 #define QUIET_TRIES 4
 
@@ -77,6 +84,7 @@ typedef struct BrokerReader
 	char overlap[OVERLAP]; /* what stands before, as far as it is read twice */
 	int overlap_size;	   /* 0 = nothing is */
 	int overlap_seen;	   /* how much of it came again */
+	int64 overlap_wait;	   /* how long a silent read waits for it, in milliseconds */
 	uint64 mismatched_at;  /* Broker.snapshots + 1 when other bytes came; 0 = they did not */
 } BrokerReader;
 
@@ -163,7 +171,10 @@ prepare_overlap(Reader *reader)
 
 	state->overlap_size = state->overlap_seen = 0;
 	if (!state->doubted)
+	{
+		state->overlap_wait = FIRST_WAIT_MS;
 		return;
+	}
 	state->doubted = false;
 	if (size > 0)
 		memcpy(state->overlap, content->data + content->end - size, size);
@@ -344,7 +355,10 @@ settle_doubt(Broker *broker, Reader *reader, size_t before)
 	content->end -= n;
 	state->overlap_seen += (int) n;
 	if (state->overlap_seen == state->overlap_size)
+	{
 		state->mismatched_at = 0;
+		state->overlap_wait = FIRST_WAIT_MS;
+	}
 	return true;
 }
 
@@ -690,6 +704,26 @@ take_frames(Broker *broker, Reader *reader)
 	}
 }
 
+/*
+ * A read that waits for the bytes before its place, which a journal that was resumed does not have
+ * any more, asks for metadata again when its time is up.  Returns when that is.
+ */
+static int64
+watch_overlap(Reader *reader)
+{
+	BrokerReader *state = reader->private;
+	int64 now = sophia_clock_ms();
+	int64 late = state->active_at + state->overlap_wait;
+
+	if (reader->paused || state->probing || state->overlap_seen == state->overlap_size)
+		return PG_INT64_MAX;
+	if (now < late)
+		return late;
+	state->overlap_wait = Min(2 * state->overlap_wait, LONGEST_WAIT_MS);
+	send_anew(reader);
+	return now;
+}
+
 /* Judges a request that is silent: well, or to be opened anew.  Returns when to look again. */
 static int64
 watch_silence(Broker *broker, Reader *reader)
@@ -721,6 +755,7 @@ sophia_broker_pump_reader(Reader *reader)
 {
 	Broker *broker = reader->source->private;
 	BrokerReader *state = reader->private;
+	int64 next;
 
 	if (state->fragment != NULL)
 		return pump_fetch(broker, reader);
@@ -742,7 +777,10 @@ sophia_broker_pump_reader(Reader *reader)
 		return sophia_clock_ms();
 	if (sophia_broker_outdated(broker, &state->call) && at_line_end(&reader->content))
 		send_anew(reader);
-	return state->call.request != NULL ? watch_silence(broker, reader) : state->retry_at;
+	if (state->call.request == NULL)
+		return state->retry_at;
+	next = watch_silence(broker, reader);
+	return state->call.request != NULL ? Min(next, watch_overlap(reader)) : next;
 }
 
 void
@@ -754,6 +792,7 @@ sophia_broker_open_reader(Reader *reader)
 	state->jump_to = -1;
 	state->fetched = -1;
 	state->doubted = reader->offset > 0;
+	state->overlap_wait = FIRST_WAIT_MS;
 	sophia_backoff_init(&state->backoff, (uint64) (uintptr_t) state ^ (uint64) MyProcPid << 32);
 	reader->private = state;
 }

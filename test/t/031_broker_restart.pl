@@ -172,7 +172,9 @@ everything_arrived('with a new worker, suspended');
 $suspended->transaction(ANN, map { { id => "resumed $_" } } 1 .. 10);
 wait_for('the journal to be resumed', sub { eval { $suspended->put; 1 } });
 is(level(), 'NONE', 'an append wakes it');
+$started = time;
 everything_arrived('resumed');
+cmp_ok(time - $started, '<', 15, 'its content is not waited for');
 
 # ---- deletion ----
 
