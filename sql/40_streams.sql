@@ -514,5 +514,5 @@ COMMENT ON COLUMN sophia.workers.database IS 'database that it works on';
 COMMENT ON COLUMN sophia.workers.index IS 'number among the workers of its database, from 0';
 COMMENT ON COLUMN sophia.workers.pid IS 'process id while it runs';
 COMMENT ON COLUMN sophia.workers.state IS 'idle: not there, see next_start_at; starting; running';
-COMMENT ON COLUMN sophia.workers.failures IS 'ends in a row, each within a minute of its start';
+COMMENT ON COLUMN sophia.workers.failures IS 'ends by an error in a row, each within a minute of its start';
 COMMENT ON COLUMN sophia.workers.next_start_at IS 'when an idle one is started at the earliest';

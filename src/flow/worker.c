@@ -349,10 +349,18 @@ work_until_told_to_end(void)
 	}
 }
 
+/* Whoever ends a worker by pg_terminate_backend() wants a new one, not a wait. */
+static void
+end_as_told(SIGNAL_ARGS)
+{
+	sophia_registry_told_to_end();
+	die(postgres_signal_arg);
+}
+
 void
 sophia_ingest_main(Datum argument)
 {
-	pqsignal(SIGTERM, die);
+	pqsignal(SIGTERM, end_as_told);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
 	sophia_registry_attach_worker(SOPHIA_WORKER_ARG_SLOT(argument),

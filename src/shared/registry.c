@@ -23,6 +23,7 @@
 #include "shared/registry_state.h"
 
 #define HEALTHY_MS		 60000 /* a worker that ran this long has not failed at its start */
+#define RESTART_DELAY_MS 100   /* after an end that was asked for: until the postmaster has seen it */
 #define FIRST_DELAY_MS	 1000
 #define LONGEST_DELAY_MS 60000
 
@@ -39,6 +40,7 @@ static int my_slot = -1;
 static uint64 my_generation = 0;
 static uint64 my_config_generation = 0;
 static uint64 my_rows_generation = 0;
+static volatile sig_atomic_t told_to_end = false;
 
 static void
 request_shmem(void)
@@ -156,7 +158,7 @@ tell_others(void)
 	}
 }
 
-/* Counts the end of a process; the next start waits exponentially longer, with jitter, while it keeps failing. */
+/* Counts a failure; the next start waits exponentially longer, with jitter, while the worker keeps failing. */
 static void
 count_failure(WorkerSlot *worker, int64 now)
 {
@@ -184,8 +186,8 @@ release_worker(int code, Datum arg)
 		worker->changed = now;
 		if (worker->ending || healthy)
 			worker->failures = 0;
-		if (worker->ending)
-			worker->next_start = now;
+		if (worker->ending || told_to_end)
+			worker->next_start = now + RESTART_DELAY_MS;
 		else
 			count_failure(worker, now);
 		sophia_registry_wake_launcher();
@@ -227,6 +229,12 @@ sophia_registry_attach_worker(int slot, uint64 generation)
 
 	if (!wanted)
 		proc_exit(0);
+}
+
+void
+sophia_registry_told_to_end(void)
+{
+	told_to_end = true;
 }
 
 Oid

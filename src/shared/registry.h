@@ -50,8 +50,8 @@ typedef struct WorkerSlot
 	uint64 generation; /* of the last start; a process of another generation is not the one meant */
 	pid_t pid;		   /* while running, else 0 */
 	int proc_number;   /* of its PGPROC, while running */
-	bool ending;	   /* was told to end, so its end is no failure */
-	int failures;	   /* ends in a row, each within a minute of its start */
+	bool ending;	   /* the launcher told it to end, so its end is no failure */
+	int failures;	   /* ends by an error in a row, each within a minute of its start */
 	int64 next_start;  /* sophia_clock_ms() from which it may start */
 	int64 changed;	   /* sophia_clock_ms() of the last change of state */
 	TimestampTz started_at;
@@ -79,6 +79,12 @@ extern bool sophia_registry_available(void);
  * and before connecting.
  */
 extern void sophia_registry_attach_worker(int slot, uint64 generation);
+
+/*
+ * Somebody told this process to end (SIGTERM), so its end is no failure and another may start at once.  May be called by
+ * a signal handler.
+ */
+extern void sophia_registry_told_to_end(void);
 
 /* The database that this worker works on, to connect by, and its number among the workers of that database. */
 extern Oid sophia_registry_worker_database(void);

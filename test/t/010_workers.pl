@@ -115,9 +115,20 @@ set_and_reload($node, 'sophia_stack.databases' => "postgres");
 # ---- ends of processes ----
 
 my $pid = $node->worker_pid('ingest', 'postgres');
-$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
-isnt($node->wait_for_worker('ingest', $pid), '', 'a worker that ended is started again');
+$node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
+isnt($node->wait_for_worker('ingest', $pid), '', 'a worker that ended by an error is started again');
 is($node->safe_psql('postgres', "SELECT failures FROM sophia.workers WHERE database = 'postgres'"), 1, 'and its end is counted');
+
+# With each of these counted, the last would come after half a minute.
+$started = time;
+for (1 .. 6)
+{
+	$pid = $node->worker_pid('ingest', 'postgres');
+	$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+	$node->wait_for_worker('ingest', $pid);
+}
+cmp_ok(time - $started, '<', 15, 'a worker that was told to end is replaced at once');
+is($node->safe_psql('postgres', "SELECT failures FROM sophia.workers WHERE database = 'postgres'"), 1, 'and that is no failure');
 
 $pid = $node->worker_pid('ingest', 'postgres');
 $launcher = $node->worker_pid('launcher');
