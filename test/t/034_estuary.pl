@@ -128,7 +128,7 @@ my @asked = requests('contacts');
 is(scalar @asked, 1, 'the control plane was asked once');
 is($asked[0]{path}, '/authorize/user/collection', 'for the collection');
 is($asked[0]{user}, 'ann@acme.test', 'with the refresh token');
-cmp_ok(abs($asked[0]{request}{startedUnix} - $asked[0]{time}), '<', 3, 'and told when the question began');
+cmp_ok(abs($asked[0]{request}{startedUnix} - $asked[0]{time}), '<', 10, 'and told when the question began');
 is_deeply([ sort keys %{ $asked[0]{request} } ], [qw(capability collection startedUnix)], 'and nothing else');
 is(sql("SELECT ok, message FROM sophia.check_endpoint('ann')"), 't|endpoint answers: 1 collections, 2 journals', 'an endpoint without a prefix is checked by one of its streams');
 like(scalar $node->error_of("SELECT * FROM sophia.collections('ann')"), qr/^22023: .*needs the options/, 'but lists no collections');
@@ -221,6 +221,7 @@ $plane->collection('acme/narrow', scope => undef);
 my $proxy = Sophia::Proxy->new($broker);
 $writer = collection('renewed', lifetime => 4, broker => $proxy->address);
 follow('renewed');
+$started = time;
 for my $i (2 .. 6)
 {
 	append($writer, "renewed $i");
@@ -230,7 +231,7 @@ for my $i (2 .. 6)
 }
 @asked = requests('renewed');
 cmp_ok(scalar @asked, '>=', 3, 'a token is renewed before it ends: ' . @asked . ' requests');
-cmp_ok(scalar @asked, '<=', 5, 'but not all the time');
+cmp_ok(scalar @asked, '<=', 1 + time - $started, 'but not all the time');
 # one that went on until its token ended would be one for two tokens
 cmp_ok(scalar(my @reads = $proxy->requests(qr/"block":true/)), '>=', scalar @asked, 'and blocking reads are sent anew with it');
 $plane->collection('acme/renewed', lifetime => 3600);
@@ -245,7 +246,7 @@ append($writer, 'expired 2');
 $plane->collection('acme/expired', down => 0, lifetime => 3600);
 $started = time;
 wait_for("SELECT EXISTS (SELECT FROM slack_raw.users WHERE id = 'expired 2')", 'a blocking read that a token ended goes on with the next one');
-cmp_ok(time - $started, '<', 8, sprintf 'after %.1f s', time - $started);
+cmp_ok(time - $started, '<', 20, sprintf 'after %.1f s', time - $started);
 wait_for_no_error('expired');
 is(applied('expired'), 2, 'nothing is read twice');
 

@@ -9,10 +9,7 @@ my $failures = 'SELECT failures FROM sophia.workers WHERE index = 0';
 
 sub crash
 {
-	my $pid = $node->wait_for_worker('ingest');
-	kill 'KILL', $pid;
-	select undef, undef, undef, 0.2;
-	return $node->wait_until_up;
+	return $node->wait_until_up($node->kill_worker('ingest', 'KILL'));
 }
 
 crash() for 1 .. 3;

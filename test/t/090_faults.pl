@@ -40,7 +40,7 @@ my %faults = (
 
 my $seed = int($ENV{SOPHIA_SEED} // time ^ $$);
 srand $seed;
-print {*STDERR} "# SOPHIA_SEED=$seed\n";
+diag("SOPHIA_SEED=$seed");
 
 my $secrets = PostgreSQL::Test::Utils::tempdir();
 chmod 0700, $secrets;
@@ -87,8 +87,8 @@ sub write_token
 sub kill_worker
 {
 	my ($kind, $signal) = @_;
-	$node->kill_worker($kind, $signal);
-	$node->wait_until_up if $signal eq 'KILL';
+	my $pid = $node->kill_worker($kind, $signal);
+	$node->wait_until_up($pid) if $signal eq 'KILL';
 	return;
 }
 
@@ -258,7 +258,7 @@ my $doubled = 0;
 $doubled += $rows{$_} - ($committed{$_} ? 1 : 0) for keys %rows;
 is($lost, 0, 'no committed document is lost');
 is($doubled, 0, 'none is doubled, and none that was rolled back took effect');
-print {*STDERR} "faults: $injected injected, $lost lost, $doubled doubled\n";
+print { Test::More->builder->failure_output } "faults: $injected injected, $lost lost, $doubled doubled\n";
 
 $node->stop;
 $proxy->stop;

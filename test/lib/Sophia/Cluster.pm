@@ -81,11 +81,11 @@ sub processor_seconds
 	return ($fields[11] + $fields[12]) / POSIX::sysconf(POSIX::_SC_CLK_TCK());
 }
 
-# Waits until the server answers, as after a crash restart.
+# Waits until the server answers again after it lost a process, which it may not have noticed yet.
 sub wait_until_up
 {
-	my ($self) = @_;
-	return $self->poll_query_until('postgres', 'SELECT true');
+	my ($self, $killed) = @_;
+	return $self->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $killed)");
 }
 
 # sophia.await_stream: true when the stream is caught up within so many seconds.
