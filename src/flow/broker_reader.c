@@ -23,10 +23,7 @@
 #include "flow/broker.h"
 #include "flow/broker_fragment.h"
 
-/*
- * A read that brings nothing for so long is opened anew: the connection may be dead without a
- * trace.
- */
+/* A read that brings nothing for so long is opened anew: its connection may be dead. */
 #define IDLE_MS (5 * 60 * 1000)
 
 /*
@@ -35,10 +32,7 @@
  */
 #define SILENCE_IS_HEALTH_MS 1000
 
-/*
- * A read that waits for the bytes before its place is asked again after the first of these, then
- * after twice that, up to the last: they may be gone for good, with only what follows to come.
- */
+/* How long a read waits for the bytes before its place, at first and at most. */
 #define FIRST_WAIT_MS	1000
 #define LONGEST_WAIT_MS 32000
 
@@ -84,7 +78,7 @@ typedef struct BrokerReader
 	char overlap[OVERLAP]; /* what stands before, as far as it is read twice */
 	int overlap_size;	   /* 0 = nothing is */
 	int overlap_seen;	   /* how much of it came again */
-	int64 overlap_wait;	   /* how long a silent read waits for it, in milliseconds */
+	int64 overlap_wait;	   /* how long the last silent read waited for it, in milliseconds */
 	uint64 mismatched_at;  /* Broker.snapshots + 1 when other bytes came; 0 = they did not */
 } BrokerReader;
 
@@ -171,10 +165,7 @@ prepare_overlap(Reader *reader)
 
 	state->overlap_size = state->overlap_seen = 0;
 	if (!state->doubted)
-	{
-		state->overlap_wait = FIRST_WAIT_MS;
 		return;
-	}
 	state->doubted = false;
 	if (size > 0)
 		memcpy(state->overlap, content->data + content->end - size, size);
@@ -355,10 +346,7 @@ settle_doubt(Broker *broker, Reader *reader, size_t before)
 	content->end -= n;
 	state->overlap_seen += (int) n;
 	if (state->overlap_seen == state->overlap_size)
-	{
 		state->mismatched_at = 0;
-		state->overlap_wait = FIRST_WAIT_MS;
-	}
 	return true;
 }
 
@@ -388,6 +376,7 @@ take_bytes(Broker *broker, Reader *reader, size_t before)
 	if (position > state->best)
 	{
 		state->best = position;
+		state->overlap_wait = 0;
 		sophia_backoff_reset(&state->backoff);
 		sophia_broker_works(broker, reader);
 	}
@@ -713,13 +702,13 @@ watch_overlap(Reader *reader)
 {
 	BrokerReader *state = reader->private;
 	int64 now = sophia_clock_ms();
-	int64 late = state->active_at + state->overlap_wait;
+	int64 wait = Min(Max(2 * state->overlap_wait, FIRST_WAIT_MS), LONGEST_WAIT_MS);
 
 	if (reader->paused || state->probing || state->overlap_seen == state->overlap_size)
 		return PG_INT64_MAX;
-	if (now < late)
-		return late;
-	state->overlap_wait = Min(2 * state->overlap_wait, LONGEST_WAIT_MS);
+	if (now < state->active_at + wait)
+		return state->active_at + wait;
+	state->overlap_wait = wait;
 	send_anew(reader);
 	return now;
 }
@@ -792,7 +781,6 @@ sophia_broker_open_reader(Reader *reader)
 	state->jump_to = -1;
 	state->fetched = -1;
 	state->doubted = reader->offset > 0;
-	state->overlap_wait = FIRST_WAIT_MS;
 	sophia_backoff_init(&state->backoff, (uint64) (uintptr_t) state ^ (uint64) MyProcPid << 32);
 	reader->private = state;
 }

@@ -23,7 +23,7 @@
 #include "shared/registry_state.h"
 
 #define HEALTHY_MS		 60000 /* a worker that ran this long has not failed at its start */
-#define RESTART_DELAY_MS 100   /* after an end that was asked for: until the postmaster has seen it */
+#define RESTART_DELAY_MS 100 /* after an end that was asked for: until the postmaster has seen it */
 #define FIRST_DELAY_MS	 1000
 #define LONGEST_DELAY_MS 60000
 
