@@ -66,7 +66,7 @@ my $node = Sophia::Cluster->create('documents', fragments => $store);
 $node->safe_psql('postgres', "SELECT sophia.create_schemas();
 	SELECT sophia.create_endpoint('store', 'fragments', '$store');
 	SELECT sophia.create_stream('documents', 'store', 'acme/documents', 'hubspot.contacts')");
-ok($node->await_stream('documents', 60), 'caught up');
+ok($node->await_stream('documents'), 'caught up');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM sophia.dead_letters'), 0, 'no document was refused');
 
 # The same texts by the server's own reader.
@@ -94,7 +94,7 @@ my $second = join '', map { $producer->raw("{\"_meta\":{\"uuid\":\"%s\"},\"id\":
 $second =~ s/\n\n/\n/g;
 my $journal = Sophia::Documents->journal($store, 'acme/documents/pivot=00');
 $journal->write($second, begin => length $bytes);
-ok($node->await_stream('documents', 60), 'caught up again');
+ok($node->await_stream('documents'), 'caught up again');
 is($node->safe_psql('postgres', "SELECT count(*) FROM plain p JOIN hubspot_raw.contacts c USING (id)
 	WHERE (c.doc - 'added' - '_meta')::text = (p.doc - '_meta')::text AND c.doc -> 'added' = '{\"a\": [1]}'"),
 	600, 'a merge keeps every digit of the rest');
