@@ -146,11 +146,12 @@ sub level
 	return $journal->{spec}{suspend}{level} // 'NONE';
 }
 
-# Partial while the store holds content, and full when it has been removed.
+# Partial while the store holds content, and full when it has been removed, also what was about to be persisted.
 sub suspend
 {
 	my ($wanted) = @_;
 	wait_for("level $wanted of suspension", sub {
+		unlink glob $broker->file_root . '/' . $suspended->journal . '/*' if $wanted eq 'FULL';
 		$broker->gazctl('journals', 'suspend', '--selector', 'name=' . $suspended->journal, '--force');
 		level() eq $wanted;
 	});
@@ -161,7 +162,6 @@ suspend('PARTIAL');
 everything_arrived('suspended in part');
 $node->kill_worker('ingest', 'TERM');
 everything_arrived('suspended in part, with a new worker');
-unlink glob $broker->file_root . '/' . $suspended->journal . '/*';
 suspend('FULL');
 everything_arrived('suspended');
 append_to_first();

@@ -256,8 +256,8 @@ sql("SELECT sophia.create_stream('sleeper', 'broker', 'acme/sleeper', 'slack.cha
 seconds_until_row('awake');
 for my $level (qw(PARTIAL FULL))
 {
-	unlink glob $broker->file_root . '/' . $sleeper->journal . '/*' if $level eq 'FULL';
 	wait_for("level $level of suspension", sub {
+		unlink glob $broker->file_root . '/' . $sleeper->journal . '/*' if $level eq 'FULL';
 		usleep(100_000);
 		$broker->gazctl('journals', 'suspend', '--selector', 'name=' . $sleeper->journal, '--force');
 		my ($journal) = $broker->list('acme/sleeper');
