@@ -76,14 +76,14 @@ check_place(const TargetTable *table, const char *column, FieldPlace place, Oid 
 {
 	if (place == FIELD_TAKEN ||
 		(place == FIELD_UNKNOWN && there == type && !sophia_field_empty(table, column)))
-		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_COLUMN),
+		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
 						errmsg("column \"%s\" of table \"%s.%s\" exists already, but not for this"
 							   " field",
 							   column, table->schema, table->name),
 						errhint("Give the field a column of another name.")));
 	if (place != FIELD_FREE && there != type)
 		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_COLUMN),
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("column \"%s\" of table \"%s.%s\" exists already, and has type %s", column,
 						table->schema, table->name, format_type_be(there)),
 				 errhint("A type is never narrowed. Name the type that it has; sophia.schema_changes"

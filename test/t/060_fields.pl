@@ -102,9 +102,9 @@ is(sql("SELECT stream, table_schema, table_name, column_name, change, old_type, 
 
 sql("SELECT sophia.add_field('contacts', '/properties/score', 'score', 'int8')");
 is(sql('SELECT count(*) FROM sophia.schema_changes'), 1, 'the same call again does nothing');
-is(error_of("SELECT sophia.add_field('contacts', '/properties/score', 'score', 'text')"), '42701 hint', 'another type is refused');
-is(error_of("SELECT sophia.add_field('contacts', '/properties/other', 'score', 'bigint')"), '42701 hint', 'another field too');
-is(error_of("SELECT sophia.add_field('contacts', '/properties/email', 'email', 'text')"), '42701 hint', 'and a column of the shape');
+is(error_of("SELECT sophia.add_field('contacts', '/properties/score', 'score', 'text')"), '42710 hint', 'another type is refused');
+is(error_of("SELECT sophia.add_field('contacts', '/properties/other', 'score', 'bigint')"), '42710 hint', 'another field too');
+is(error_of("SELECT sophia.add_field('contacts', '/properties/email', 'email', 'text')"), '42710 hint', 'and a column of the shape');
 is(error_of("SELECT sophia.add_field('nobody', '/a', 'a', 'text')"), '42704', 'an unknown stream');
 is(error_of("SELECT sophia.add_field('contacts', 'a', 'a', 'text')"), '22023 hint', 'no pointer');
 is(error_of("SELECT sophia.add_field('contacts', '/a', '', 'text')"), '22023', 'no name');
@@ -258,7 +258,7 @@ feed('posts', { id => 41, likes => 0.5, author => { name => 'x' } }, { id => 'no
 is(type_of('chat.posts', 'likes') . ' ' . type_of('chat.posts', 'id'), 'numeric bigint', 'a column is widened, a key never');
 is($node->status('posts', 'documents_dead'), 1, 'what does not fit the key is a dead letter');
 sql("UPDATE chat.posts SET mine = 'note' WHERE id = 1");
-is(error_of("SELECT sophia.add_field('posts', '/body', 'mine', 'text')"), '42701 hint', 'a column in which the user keeps something is refused');
+is(error_of("SELECT sophia.add_field('posts', '/body', 'mine', 'text')"), '42710 hint', 'a column in which the user keeps something is refused');
 sql('UPDATE chat.posts SET mine = NULL');
 sql("SELECT sophia.add_field('posts', '/body', 'mine', 'text')");
 ok(filled('chat.posts', 'mine'), 'an empty one is taken over');
@@ -273,7 +273,7 @@ $node->follow('again', 'acme/contacts', 'hubspot.contacts');
 ok($node->await_stream('again'), 'the collection is read again');
 sql("SELECT sophia.add_field('again', '/properties/score', 'score', 'bigint')");
 ok(filled('hubspot_raw.contacts', 'score'), 'a column that is left is taken over');
-is(error_of("SELECT sophia.add_field('again', '/properties/colour', 'score', 'bigint')"), '42701 hint', 'for its own field only');
+is(error_of("SELECT sophia.add_field('again', '/properties/colour', 'score', 'bigint')"), '42710 hint', 'for its own field only');
 
 $node->stop;
 
