@@ -328,6 +328,8 @@ like($error, qr/^22023: unknown shape "slack\.unknown"/, 'unknown shape');
 like($error, qr/^22023: a landing table cannot feed shape "generic"/, 'no landing table for the generic shape');
 ($error) = $node->error_of("SELECT sophia.adopt_table('estuary_slack.users', NULL)");
 like($error, qr/^22004: shape must not be null/, 'no shape');
+($error) = $node->error_of('SELECT sophia.adopt_new_table(NULL)');
+like($error, qr/^22004: shape must not be null/, 'none for a new table either');
 ($error) = $node->error_of("SELECT sophia.adopt_table('estuary_slack.users', 'slack.channels')");
 like($error, qr/^42710: table "estuary_slack\.users" is adopted with shape "slack\.users"/, 'another shape');
 ($error) = $node->error_of("SELECT sophia.adopt_table('hubspot_raw.contacts', 'hubspot.contacts')");

@@ -254,6 +254,7 @@ for (
 	[ "'store', 'http://127.0.0.1:9'", '22023' ],
 	[ "'store', '/nowhere'", '42501' ],
 	[ "'broker', options => '{\"tokens\": 1}'", '22023' ],
+	[ "'broker', options => '{\"tokens\": null}'", '22023' ],
 	[ "'broker', options => '{\"token\": \"secret\"}'", '22023' ])
 {
 	my ($arguments, $error) = @$_;
