@@ -455,7 +455,9 @@ COMMENT ON FUNCTION sophia.release_table(text) IS
 CREATE VIEW sophia.adopted_tables AS
   SELECT format('%I.%I', a.landing_schema, a.landing_table) AS landing, a.shape,
          CASE WHEN a.system_identifier <> h.system_identifier OR a.database_oid <> h.database_oid THEN 'stopped'
-              WHEN a.attached IS NULL OR to_regclass(format('%I.%I', a.landing_schema, a.landing_table)) IS DISTINCT FROM a.attached THEN 'detached'
+              -- Not by to_regclass, which fails for who may not use the schema.
+              WHEN NOT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                               WHERE c.oid = a.attached AND n.nspname = a.landing_schema AND c.relname = a.landing_table) THEN 'detached'
               WHEN a.last_error IS NOT NULL THEN 'failing'
               WHEN a.next_block IS NOT NULL THEN 'loading'
               ELSE 'feeding' END AS state,

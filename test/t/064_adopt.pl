@@ -342,6 +342,10 @@ $node->safe_psql('postgres', 'GRANT USAGE ON SCHEMA estuary_gong TO estuary');
 ($error) = $node->error_of("SET ROLE estuary; SELECT sophia.adopt_table('estuary_gong.calls', 'gong.calls')");
 like($error, qr/^42501: must be owner of table estuary_gong\.calls/, 'a table of somebody else');
 
+$node->safe_psql('postgres', 'CREATE ROLE monitor; GRANT SELECT ON sophia.adopted_tables TO monitor');
+my $seen = 'SELECT landing, state FROM sophia.adopted_tables ORDER BY landing';
+is($node->rows("SET ROLE monitor; $seen"), $node->rows($seen), 'who is granted the view sees the states, without a right to the schemas of the tables');
+
 my ($out, $err);
 $node->run_log([ 'pg_dump', '-d', $node->connstr('postgres'), '-f', $node->basedir . '/dump.sql' ]);
 $node->safe_psql('postgres', 'CREATE DATABASE restored');
