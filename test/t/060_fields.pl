@@ -107,6 +107,9 @@ is(error_of("SELECT sophia.add_field('contacts', '/properties/other', 'score', '
 is(error_of("SELECT sophia.add_field('contacts', '/properties/email', 'email', 'text')"), '42710 hint', 'and a column of the shape');
 is(error_of("SELECT sophia.add_field('nobody', '/a', 'a', 'text')"), '42704', 'an unknown stream');
 is(error_of("SELECT sophia.add_field('contacts', 'a', 'a', 'text')"), '22023 hint', 'no pointer');
+sql('CREATE ROLE stranger; CREATE DOMAIN theirs AS text; ALTER DOMAIN theirs OWNER TO stranger');
+is(error_of("SELECT sophia.add_field('contacts', '/a', 'a', 'theirs')"), '42501 hint', 'a type whose owner could run code as the owner of the table');
+is(error_of("SELECT sophia.add_field('contacts', '/a', 'a', 'theirs[]')"), '42501 hint', 'nor an array of it');
 is(error_of("SELECT sophia.add_field('contacts', '/a', '', 'text')"), '22023', 'no name');
 is(error_of("SELECT sophia.add_field('contacts', '/a', '" . 'x' x 64 . "', 'text')"), '22023', 'a name that would be cut');
 is(error_of("SELECT sophia.add_field('contacts', '/a', 'xmin', 'text')"), '22023 hint', 'the name of a system column');
