@@ -63,10 +63,11 @@ CREATE FUNCTION sophia.land_row() RETURNS trigger
   AS 'MODULE_PATHNAME', 'sophia_land_row' LANGUAGE C;
 COMMENT ON FUNCTION sophia.land_row() IS 'internal: puts a changed row of an adopted table into the queue';
 
-CREATE FUNCTION sophia.landing_document(landing oid, landed record,
+CREATE FUNCTION sophia.landing_rows(landing oid, first bigint, blocks bigint,
     OUT document bytea, OUT clock bigint, OUT problem text)
-  AS 'MODULE_PATHNAME', 'sophia_landing_document_of' LANGUAGE C STABLE STRICT;
-COMMENT ON FUNCTION sophia.landing_document(oid, record) IS 'internal: the document that a row of a landing table holds';
+  RETURNS SETOF record
+  AS 'MODULE_PATHNAME', 'sophia_landing_rows' LANGUAGE C STABLE STRICT;
+COMMENT ON FUNCTION sophia.landing_rows(oid, bigint, bigint) IS 'internal: the documents that the rows of a landing table hold in a range of blocks';
 
 CREATE FUNCTION sophia.landing_has(landing regclass, pointer text) RETURNS boolean
   AS 'MODULE_PATHNAME', 'sophia_landing_has' LANGUAGE C STABLE STRICT;
@@ -135,10 +136,8 @@ BEGIN
   IF NOT FOUND THEN
     RETURN;
   END IF;
-  EXECUTE format('INSERT INTO sophia.landed_rows (adoption, id, clock, document, problem) '
-                 'SELECT $1, 0, d.clock, d.document, d.problem FROM ONLY %s AS t, sophia.landing_document($2, t.*) AS d '
-                 'WHERE t.ctid >= $3 AND t.ctid < $4', known.landing)
-    USING adoption, known.landing::oid, format('(%s,0)', known.next_block)::tid, format('(%s,0)', known.next_block + blocks)::tid;
+  INSERT INTO sophia.landed_rows (adoption, id, clock, document, problem)
+    SELECT read_landing.adoption, 0, r.clock, r.document, r.problem FROM sophia.landing_rows(known.landing, known.next_block, blocks) AS r;
   UPDATE sophia.adoptions a
     SET next_block = CASE WHEN (known.next_block + blocks) * current_setting('block_size')::bigint < pg_relation_size(known.landing)
                           THEN known.next_block + blocks END
