@@ -19,7 +19,7 @@ typedef struct Widening
 {
 	const TargetTable *table;
 	const TargetColumn *column;
-	const char *to; /* name of the conversion, and of the type */
+	const char *to;		 /* name of the conversion, and of the type */
 	const char *journal; /* NULL = a row met while its column is filled */
 	int64 offset;
 	char reason[MISFIT_REASON];
