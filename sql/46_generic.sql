@@ -276,7 +276,9 @@ BEGIN
       INSERT INTO sophia.fields (table_schema, table_name, column_name, column_type, pointers, conversion, origin)
         VALUES (names.target_schema, names.target_table, item.column_name, coalesce(item.present_type, item.column_type), ARRAY[item.pointer],
           sophia.conversion_of(coalesce(item.present_type, item.column_type)::regtype), 'create_table_for')
-        ON CONFLICT (table_schema, table_name, column_name) DO NOTHING;
+        -- Its owner may have given the column another type.
+        ON CONFLICT (table_schema, table_name, column_name) DO UPDATE SET column_type = EXCLUDED.column_type, conversion = EXCLUDED.conversion
+          WHERE to_regtype(fields.column_type) IS DISTINCT FROM to_regtype(EXCLUDED.column_type);
     END IF;
   END LOOP;
   IF relation IS NOT NULL THEN

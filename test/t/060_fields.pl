@@ -225,6 +225,18 @@ is(sql("SELECT amount FROM hubspot_raw.deals WHERE id = 'd8'"), 'many', 'another
 feed('wide', { id => 'w4', properties => { createdate => 'yesterday' } });
 is(sql("SELECT sqlstate FROM sophia.dead_letters WHERE stream = 'wide'"), '22007', 'a column that a transform reads is not widened');
 
+# a row met while its column is filled
+$node->follow('firms', 'acme/firms', 'hubspot.companies', { misfit => 'widen' });
+feed('firms', { id => 'f1', properties => { size => 7 } }, { id => 'f2', properties => { size => 'large' } });
+sql("SELECT sophia.add_field('firms', '/properties/size', 'size', 'bigint')");
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM sophia.schema_changes WHERE change = 'column widened' AND column_name = 'size'"),
+	'a value of a row widens the column that is filled');
+is(evolved('hubspot_raw.companies', 'size'), 'text', 'to a type that holds it');
+is(sql("SELECT size FROM hubspot_raw.companies WHERE id ~ '^f' ORDER BY id"), "7\nlarge", 'in every row');
+is(sql("SELECT reason, journal, begin_offset FROM sophia.schema_changes WHERE change = 'column widened' AND column_name = 'size'"),
+	'value "large" of column "size" is no integer||', 'and is recorded, without a document');
+is(sql("SELECT column_type FROM sophia.fields WHERE column_name = 'size'"), 'text', 'sophia.fields names the type as everywhere');
+
 # a view in the way
 sql('CREATE VIEW public.closing AS SELECT id, closedate FROM hubspot_raw.deals');
 feed('wide', { id => 'w5', properties => { closedate => 'soon' } }, { id => 'w6', properties => {} });
