@@ -355,11 +355,8 @@ add_pending(Batch *batch, Producer *producer, const ApplyDocument *given)
 static void
 take_control(Batch *batch, ApplyDocument *given, const DocumentUuid *uuid, bool committed)
 {
-	ControlDocument control;
+	ControlDocument control = sophia_control_document_read(&given->document.root, uuid->flags);
 
-	if (parser.skim && parser.problem == JSON_FINE)
-		sophia_document_parse(&parser, &line_arena, given);
-	control = sophia_control_document_read(&given->document.root, uuid->flags);
 	if (control.kind == CONTROL_BACKFILL_COMPLETE && committed && batch->journal->truncates)
 	{
 		flush(batch);
@@ -465,6 +462,9 @@ take_line(Batch *batch, const char *line, size_t length, int64 offset)
 		return true;
 	}
 	given.document.clock = uuid.clock;
+	/* what is no data is never staged */
+	if (batch->skims && fine && (uuid.flags & (DOCUMENT_FLAG_ACK | DOCUMENT_FLAG_CONTROL)) != 0)
+		sophia_document_parse(&parser, &line_arena, &given);
 	return sequence_document(batch, &given, &uuid);
 }
 
