@@ -29,7 +29,7 @@ BEGIN
     parts := NULL;
   END;
   IF parts IS NULL OR cardinality(parts) <> 2 THEN
-    RAISE EXCEPTION 'invalid name of a table: %', coalesce('"' || target || '"', 'null') USING ERRCODE = '22023',
+    RAISE EXCEPTION 'invalid name of a table: "%"', target USING ERRCODE = '22023',
       HINT = 'Name the table with its schema, as sales.orders; quote what needs it, as sales."Orders".';
   END IF;
   target_schema := parts[1]::name;
@@ -198,8 +198,8 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
   role constant oid := sophia.caller();
-  names constant record := sophia.parse_target(create_table_for.target);
-  quoted constant text := format('%I.%I', names.target_schema, names.target_table);
+  names record;
+  quoted text;
   relation oid;
   stream text;
   plan jsonb;
@@ -207,6 +207,11 @@ DECLARE
   reasons text;
   item record;
 BEGIN
+  IF create_table_for.target IS NULL THEN
+    RAISE EXCEPTION 'target must not be null' USING ERRCODE = '22004';
+  END IF;
+  names := sophia.parse_target(create_table_for.target);
+  quoted := format('%I.%I', names.target_schema, names.target_table);
   PERFORM sophia.check_key(create_table_for.key, 'key');
   IF collection_schema IS NULL THEN
     RAISE EXCEPTION 'collection_schema must not be null' USING ERRCODE = '22004';
@@ -271,7 +276,9 @@ BEGIN
       INSERT INTO sophia.fields (table_schema, table_name, column_name, column_type, pointers, conversion, origin)
         VALUES (names.target_schema, names.target_table, item.column_name, coalesce(item.present_type, item.column_type), ARRAY[item.pointer],
           sophia.conversion_of(coalesce(item.present_type, item.column_type)::regtype), 'create_table_for')
-        ON CONFLICT (table_schema, table_name, column_name) DO NOTHING;
+        -- Its owner may have given the column another type.
+        ON CONFLICT (table_schema, table_name, column_name) DO UPDATE SET column_type = EXCLUDED.column_type, conversion = EXCLUDED.conversion
+          WHERE to_regtype(fields.column_type) IS DISTINCT FROM to_regtype(EXCLUDED.column_type);
     END IF;
   END LOOP;
   IF relation IS NOT NULL THEN
@@ -314,6 +321,28 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION sophia.map_columns(oid, jsonb) IS 'internal: remembers which member fills which column of a table that the user made';
+
+-- A tombstone may hold no more than its key, and its row is kept.
+CREATE FUNCTION sophia.admit_tombstones(relation oid, options jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  names constant record := sophia.parse_target(options ->> 'table');
+  actions text;
+BEGIN
+  SELECT string_agg(format('ALTER COLUMN %I DROP NOT NULL', a.attname), ', ' ORDER BY a.attnum) INTO actions
+    FROM pg_attribute a
+    JOIN sophia.fields f ON f.table_schema = names.target_schema AND f.table_name = names.target_table AND f.column_name = a.attname
+    WHERE a.attrelid = relation AND a.attnotnull AND NOT a.attisdropped AND f.origin = 'create_table_for'
+      AND a.attnum <> ALL (SELECT unnest(i.indkey) FROM pg_index i WHERE i.indrelid = relation AND i.indisprimary)
+      AND f.pointers[1] NOT IN (SELECT jsonb_array_elements_text(options -> 'key'));
+  IF actions IS NOT NULL THEN
+    PERFORM sophia.execute_as(c.relowner, format('ALTER TABLE %I.%I %s', names.target_schema, names.target_table, actions))
+      FROM pg_class c WHERE c.oid = relation;
+  END IF;
+END;
+$$;
+COMMENT ON FUNCTION sophia.admit_tombstones(oid, jsonb) IS
+  'internal: takes NOT NULL from what create_table_for gave it to, but from keys, where rows of deleted documents are kept';
 
 CREATE FUNCTION sophia.generic_options() RETURNS text[]
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$ SELECT '{table,key,reduce,schema}'::text[] $$;
@@ -466,6 +495,9 @@ BEGIN
   PERFORM sophia.map_columns(relation, options);
   SELECT d.* INTO definition FROM sophia.shape_definition('generic', options) d;
   PERFORM sophia.check_key_columns(relation, definition.key_columns);
+  IF options ->> 'reduce' IS DISTINCT FROM 'none' AND options ->> 'delete' IS DISTINCT FROM 'hard' THEN
+    PERFORM sophia.admit_tombstones(relation, options);
+  END IF;
   FOR other IN SELECT s.stream, s.options FROM sophia.streams s
       WHERE s.shape = 'generic' AND s.stream <> check_generic.stream
         AND sophia.stream_table(s.shape, s.options) = sophia.stream_table('generic', check_generic.options) LOOP

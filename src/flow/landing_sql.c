@@ -12,6 +12,7 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "base/compat.h"
 #include "base/guard.h"
 #include "catalog/indexing.h"
@@ -19,16 +20,19 @@
 #include "catalog/pg_class.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
+#include "executor/tuptable.h"
 #include "flow/landing.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "shared/registry.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/typcache.h"
+#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(sophia_land_row);
-PG_FUNCTION_INFO_V1(sophia_landing_document_of);
+PG_FUNCTION_INFO_V1(sophia_landing_rows);
 PG_FUNCTION_INFO_V1(sophia_landing_has);
 
 /* Columns of sophia.landed_rows, in order. */
@@ -123,30 +127,65 @@ sophia_land_row(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/* landing_document(landing regclass, landed record): one row (document, clock, problem). */
-Datum
-sophia_landing_document_of(PG_FUNCTION_ARGS)
+/* One row (document, clock, problem) of the result for a row of the table. */
+static void
+put_row(ReturnSetInfo *result, Relation relation, TupleTableSlot *slot)
 {
-	Oid relation = PG_GETARG_OID(0);
-	HeapTupleHeader header = PG_GETARG_HEAPTUPLEHEADER(1);
-	HeapTupleData row = {.t_len = HeapTupleHeaderGetDatumLength(header), .t_data = header};
-	TupleDesc result;
-	TupleDesc desc;
-	LandedDocument landed;
-	Datum values[3];
-	bool nulls[3] = {false};
+	bool owned;
+	HeapTuple row = ExecFetchSlotHeapTuple(slot, false, &owned);
+	LandedDocument landed = sophia_landing_document(RelationGetRelid(relation),
+													RelationGetDescr(relation), row, NULL, false);
+	Datum values[3] = {PointerGetDatum(landed.document), Int64GetDatum((int64) landed.clock)};
+	bool nulls[3] = {false, false, landed.problem == NULL};
 
-	if (get_call_result_type(fcinfo, NULL, &result) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	desc =
-		lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
-	landed = sophia_landing_document(relation, desc, &row, NULL, false);
-	ReleaseTupleDesc(desc);
-	values[0] = PointerGetDatum(landed.document);
-	values[1] = Int64GetDatum((int64) landed.clock);
-	values[2] = landed.problem != NULL ? CStringGetTextDatum(landed.problem) : (Datum) 0;
-	nulls[2] = landed.problem == NULL;
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(result), values, nulls)));
+	if (landed.problem != NULL)
+		values[2] = CStringGetTextDatum(landed.problem);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/*
+ * landing_rows(landing oid, first bigint, blocks bigint): the documents of the rows in these blocks.
+ *
+ * Scans the table itself, because planning a query on it may run functions of its owner (constants in expressions of
+ * indexes), with the rights of whoever feeds.
+ */
+Datum
+sophia_landing_rows(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Relation relation = table_open(PG_GETARG_OID(0), AccessShareLock);
+	int64 first = PG_GETARG_INT64(1);
+	MemoryContext row_context;
+	MemoryContext before;
+	ItemPointerData least;
+	ItemPointerData most;
+	TupleTableSlot *slot;
+	TableScanDesc scan;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (relation->rd_rel->relkind != RELKIND_RELATION ||
+		relation->rd_tableam->scan_set_tidrange == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not an ordinary table", RelationGetRelationName(relation))));
+	ItemPointerSet(&least, (BlockNumber) first, FirstOffsetNumber);
+	ItemPointerSet(&most, (BlockNumber) (first + PG_GETARG_INT64(2) - 1), MaxOffsetNumber);
+	slot = table_slot_create(relation, NULL);
+	scan = table_beginscan_tidrange(relation, GetActiveSnapshot(), &least, &most);
+	row_context = AllocSetContextCreate(CurrentMemoryContext, "landed row", ALLOCSET_DEFAULT_SIZES);
+	before = MemoryContextSwitchTo(row_context);
+	while (table_scan_getnextslot_tidrange(scan, ForwardScanDirection, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		put_row(result, relation, slot);
+		MemoryContextReset(row_context);
+	}
+	MemoryContextSwitchTo(before);
+	MemoryContextDelete(row_context);
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(relation, NoLock);
+	return (Datum) 0;
 }
 
 /* landing_has(landing regclass, pointer text): whether rows of that table tell what stands at the pointer. */

@@ -102,11 +102,14 @@ is(sql("SELECT stream, table_schema, table_name, column_name, change, old_type, 
 
 sql("SELECT sophia.add_field('contacts', '/properties/score', 'score', 'int8')");
 is(sql('SELECT count(*) FROM sophia.schema_changes'), 1, 'the same call again does nothing');
-is(error_of("SELECT sophia.add_field('contacts', '/properties/score', 'score', 'text')"), '42701 hint', 'another type is refused');
-is(error_of("SELECT sophia.add_field('contacts', '/properties/other', 'score', 'bigint')"), '42701 hint', 'another field too');
-is(error_of("SELECT sophia.add_field('contacts', '/properties/email', 'email', 'text')"), '42701 hint', 'and a column of the shape');
+is(error_of("SELECT sophia.add_field('contacts', '/properties/score', 'score', 'text')"), '42710 hint', 'another type is refused');
+is(error_of("SELECT sophia.add_field('contacts', '/properties/other', 'score', 'bigint')"), '42710 hint', 'another field too');
+is(error_of("SELECT sophia.add_field('contacts', '/properties/email', 'email', 'text')"), '42710 hint', 'and a column of the shape');
 is(error_of("SELECT sophia.add_field('nobody', '/a', 'a', 'text')"), '42704', 'an unknown stream');
 is(error_of("SELECT sophia.add_field('contacts', 'a', 'a', 'text')"), '22023 hint', 'no pointer');
+sql('CREATE ROLE stranger; CREATE DOMAIN theirs AS text; ALTER DOMAIN theirs OWNER TO stranger');
+is(error_of("SELECT sophia.add_field('contacts', '/a', 'a', 'theirs')"), '42501 hint', 'a type whose owner could run code as the owner of the table');
+is(error_of("SELECT sophia.add_field('contacts', '/a', 'a', 'theirs[]')"), '42501 hint', 'nor an array of it');
 is(error_of("SELECT sophia.add_field('contacts', '/a', '', 'text')"), '22023', 'no name');
 is(error_of("SELECT sophia.add_field('contacts', '/a', '" . 'x' x 64 . "', 'text')"), '22023', 'a name that would be cut');
 is(error_of("SELECT sophia.add_field('contacts', '/a', 'xmin', 'text')"), '22023 hint', 'the name of a system column');
@@ -222,6 +225,18 @@ is(sql("SELECT amount FROM hubspot_raw.deals WHERE id = 'd8'"), 'many', 'another
 feed('wide', { id => 'w4', properties => { createdate => 'yesterday' } });
 is(sql("SELECT sqlstate FROM sophia.dead_letters WHERE stream = 'wide'"), '22007', 'a column that a transform reads is not widened');
 
+# a row met while its column is filled
+$node->follow('firms', 'acme/firms', 'hubspot.companies', { misfit => 'widen' });
+feed('firms', { id => 'f1', properties => { size => 7 } }, { id => 'f2', properties => { size => 'large' } });
+sql("SELECT sophia.add_field('firms', '/properties/size', 'size', 'bigint')");
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM sophia.schema_changes WHERE change = 'column widened' AND column_name = 'size'"),
+	'a value of a row widens the column that is filled');
+is(evolved('hubspot_raw.companies', 'size'), 'text', 'to a type that holds it');
+is(sql("SELECT size FROM hubspot_raw.companies WHERE id ~ '^f' ORDER BY id"), "7\nlarge", 'in every row');
+is(sql("SELECT reason, journal, begin_offset FROM sophia.schema_changes WHERE change = 'column widened' AND column_name = 'size'"),
+	'value "large" of column "size" is no integer||', 'and is recorded, without a document');
+is(sql("SELECT column_type FROM sophia.fields WHERE column_name = 'size'"), 'text', 'sophia.fields names the type as everywhere');
+
 # a view in the way
 sql('CREATE VIEW public.closing AS SELECT id, closedate FROM hubspot_raw.deals');
 feed('wide', { id => 'w5', properties => { closedate => 'soon' } }, { id => 'w6', properties => {} });
@@ -258,7 +273,7 @@ feed('posts', { id => 41, likes => 0.5, author => { name => 'x' } }, { id => 'no
 is(type_of('chat.posts', 'likes') . ' ' . type_of('chat.posts', 'id'), 'numeric bigint', 'a column is widened, a key never');
 is($node->status('posts', 'documents_dead'), 1, 'what does not fit the key is a dead letter');
 sql("UPDATE chat.posts SET mine = 'note' WHERE id = 1");
-is(error_of("SELECT sophia.add_field('posts', '/body', 'mine', 'text')"), '42701 hint', 'a column in which the user keeps something is refused');
+is(error_of("SELECT sophia.add_field('posts', '/body', 'mine', 'text')"), '42710 hint', 'a column in which the user keeps something is refused');
 sql('UPDATE chat.posts SET mine = NULL');
 sql("SELECT sophia.add_field('posts', '/body', 'mine', 'text')");
 ok(filled('chat.posts', 'mine'), 'an empty one is taken over');
@@ -273,7 +288,7 @@ $node->follow('again', 'acme/contacts', 'hubspot.contacts');
 ok($node->await_stream('again'), 'the collection is read again');
 sql("SELECT sophia.add_field('again', '/properties/score', 'score', 'bigint')");
 ok(filled('hubspot_raw.contacts', 'score'), 'a column that is left is taken over');
-is(error_of("SELECT sophia.add_field('again', '/properties/colour', 'score', 'bigint')"), '42701 hint', 'for its own field only');
+is(error_of("SELECT sophia.add_field('again', '/properties/colour', 'score', 'bigint')"), '42710 hint', 'for its own field only');
 
 $node->stop;
 
