@@ -353,13 +353,10 @@ add_pending(Batch *batch, Producer *producer, const ApplyDocument *given)
 
 /* An acknowledgement or a control document is never a row; what it says becomes an event, or truncates. */
 static void
-take_control(Batch *batch, ApplyDocument *given, const DocumentUuid *uuid, bool committed)
+take_control(Batch *batch, const ApplyDocument *given, const DocumentUuid *uuid, bool committed)
 {
-	ControlDocument control;
+	ControlDocument control = sophia_control_document_read(&given->document.root, uuid->flags);
 
-	if (parser.skim && parser.problem == JSON_FINE)
-		sophia_document_parse(&parser, &line_arena, given);
-	control = sophia_control_document_read(&given->document.root, uuid->flags);
 	if (control.kind == CONTROL_BACKFILL_COMPLETE && committed && batch->journal->truncates)
 	{
 		flush(batch);
@@ -392,6 +389,9 @@ sequence_document(Batch *batch, ApplyDocument *given, const DocumentUuid *uuid)
 	producer->state = state;
 	if (result.outcome == SEQUENCE_DUPLICATE)
 		return true;
+	/* now, because the documents that it commits take the parser */
+	if (!data && parser.skim && parser.problem == JSON_FINE)
+		sophia_document_parse(&parser, &line_arena, given);
 	if (uuid->clock != 0)
 		sophia_journal_touch(journal, producer);
 	if (result.discards_pending)
