@@ -58,10 +58,9 @@ CREATE FUNCTION sophia.land_row() RETURNS trigger
   AS 'MODULE_PATHNAME', 'sophia_land_row' LANGUAGE C;
 COMMENT ON FUNCTION sophia.land_row() IS 'internal: puts a changed row of an adopted table into the queue';
 
-CREATE FUNCTION sophia.landing_document(landing oid, landed record,
-    OUT document bytea, OUT clock bigint, OUT problem text)
-  AS 'MODULE_PATHNAME', 'sophia_landing_document_of' LANGUAGE C STABLE STRICT;
-COMMENT ON FUNCTION sophia.landing_document(oid, record) IS 'internal: the document that a row of a landing table holds';
+CREATE FUNCTION sophia.land_rows(adoption integer, landing oid, first bigint, blocks bigint) RETURNS void
+  AS 'MODULE_PATHNAME', 'sophia_land_rows' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION sophia.land_rows(integer, oid, bigint, bigint) IS 'internal: puts the rows in some blocks of a landing table into the queue, with the number 0';
 
 CREATE FUNCTION sophia.landing_has(landing regclass, pointer text) RETURNS boolean
   AS 'MODULE_PATHNAME', 'sophia_landing_has' LANGUAGE C STABLE STRICT;
@@ -125,19 +124,17 @@ DECLARE
   blocks constant bigint := 64;
   known record;
 BEGIN
-  SELECT a.attached::regclass AS landing, a.next_block INTO known
+  SELECT a.attached AS landing, a.next_block INTO known
     FROM sophia.adoptions a WHERE a.adoption = read_landing.adoption AND a.next_block IS NOT NULL;
   IF NOT FOUND THEN
     RETURN;
   END IF;
-  EXECUTE format('INSERT INTO sophia.landed_rows (adoption, id, clock, document, problem) '
-                 'SELECT $1, 0, d.clock, d.document, d.problem FROM ONLY %s AS t, sophia.landing_document($2, t.*) AS d '
-                 'WHERE t.ctid >= $3 AND t.ctid < $4', known.landing)
-    USING adoption, known.landing::oid, format('(%s,0)', known.next_block)::tid, format('(%s,0)', known.next_block + blocks)::tid;
+  PERFORM sophia.land_rows(adoption, known.landing, known.next_block, blocks);
+  -- The table is locked now. If it was rewritten before, its rows stand elsewhere, and all of them are read again.
   UPDATE sophia.adoptions a
     SET next_block = CASE WHEN (known.next_block + blocks) * current_setting('block_size')::bigint < pg_relation_size(known.landing)
                           THEN known.next_block + blocks END
-    WHERE a.adoption = read_landing.adoption;
+    WHERE a.adoption = read_landing.adoption AND a.file = pg_relation_filenode(known.landing);
 END;
 $$;
 COMMENT ON FUNCTION sophia.read_landing(integer) IS 'internal: puts the next rows that an adopted table had before it had the trigger into the queue';

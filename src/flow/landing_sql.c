@@ -12,6 +12,7 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "base/compat.h"
 #include "base/guard.h"
 #include "catalog/indexing.h"
@@ -19,16 +20,18 @@
 #include "catalog/pg_class.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
+#include "executor/tuptable.h"
 #include "flow/landing.h"
-#include "funcapi.h"
+#include "miscadmin.h"
 #include "shared/registry.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/typcache.h"
+#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(sophia_land_row);
-PG_FUNCTION_INFO_V1(sophia_landing_document_of);
+PG_FUNCTION_INFO_V1(sophia_land_rows);
 PG_FUNCTION_INFO_V1(sophia_landing_has);
 
 /* Columns of sophia.landed_rows, in order. */
@@ -42,21 +45,29 @@ enum QueueColumns
 	QUEUE_COLUMNS
 };
 
+/* The next number of the order of changes; 0 where the extension is half gone. */
+static int64
+next_id(void)
+{
+	Oid sequence = get_relname_relid("landed_rows_id_seq", get_namespace_oid("sophia", true));
+
+	return OidIsValid(sequence) ? nextval_internal(sequence, false) : 0;
+}
+
 static void
-enqueue(int32 adoption, const LandedDocument *landed)
+enqueue(int32 adoption, int64 id, const LandedDocument *landed)
 {
 	Oid schema = get_namespace_oid("sophia", true);
 	Oid queue = get_relname_relid("landed_rows", schema);
-	Oid sequence = get_relname_relid("landed_rows_id_seq", schema);
 	Datum values[QUEUE_COLUMNS];
 	bool nulls[QUEUE_COLUMNS] = {false};
 	Relation relation;
 	HeapTuple tuple;
 
-	if (!OidIsValid(queue) || !OidIsValid(sequence))
+	if (!OidIsValid(queue))
 		return;
 	values[QUEUE_ADOPTION] = Int32GetDatum(adoption);
-	values[QUEUE_ID] = Int64GetDatum(nextval_internal(sequence, false));
+	values[QUEUE_ID] = Int64GetDatum(id);
 	values[QUEUE_CLOCK] = Int64GetDatum((int64) landed->clock);
 	values[QUEUE_DOCUMENT] = PointerGetDatum(landed->document);
 	values[QUEUE_PROBLEM] =
@@ -118,35 +129,65 @@ sophia_land_row(PG_FUNCTION_ARGS)
 		if (is_same(&landed, &replaced))
 			return PointerGetDatum(NULL);
 	}
-	enqueue(pg_strtoint32(trigger->tg_trigger->tgargs[0]), &landed);
+	enqueue(pg_strtoint32(trigger->tg_trigger->tgargs[0]), next_id(), &landed);
 	sophia_registry_rows_landed_at_commit();
 	return PointerGetDatum(NULL);
 }
 
-/* landing_document(landing regclass, landed record): one row (document, clock, problem). */
-Datum
-sophia_landing_document_of(PG_FUNCTION_ARGS)
+/* Puts the rows of a scan into the queue, in front of what changes. */
+static void
+enqueue_scan(int32 adoption, TableScanDesc scan, TupleTableSlot *slot)
 {
-	Oid relation = PG_GETARG_OID(0);
-	HeapTupleHeader header = PG_GETARG_HEAPTUPLEHEADER(1);
-	HeapTupleData row = {.t_len = HeapTupleHeaderGetDatumLength(header), .t_data = header};
-	TupleDesc result;
-	TupleDesc desc;
-	LandedDocument landed;
-	Datum values[3];
-	bool nulls[3] = {false};
+	Relation relation = scan->rs_rd;
+	MemoryContext row =
+		AllocSetContextCreate(CurrentMemoryContext, "sophia_stack row", ALLOCSET_DEFAULT_SIZES);
 
-	if (get_call_result_type(fcinfo, NULL, &result) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	desc =
-		lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
-	landed = sophia_landing_document(relation, desc, &row, NULL, false);
-	ReleaseTupleDesc(desc);
-	values[0] = PointerGetDatum(landed.document);
-	values[1] = Int64GetDatum((int64) landed.clock);
-	values[2] = landed.problem != NULL ? CStringGetTextDatum(landed.problem) : (Datum) 0;
-	nulls[2] = landed.problem == NULL;
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(result), values, nulls)));
+	while (table_scan_getnextslot_tidrange(scan, ForwardScanDirection, slot))
+	{
+		MemoryContext old = MemoryContextSwitchTo(row);
+		bool ours;
+		HeapTuple tuple = ExecFetchSlotHeapTuple(slot, false, &ours);
+		LandedDocument landed = sophia_landing_document(
+			RelationGetRelid(relation), RelationGetDescr(relation), tuple, NULL, false);
+
+		CHECK_FOR_INTERRUPTS();
+		enqueue(adoption, 0, &landed);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(row);
+	}
+	MemoryContextDelete(row);
+}
+
+/*
+ * land_rows(adoption integer, landing oid, first bigint, blocks bigint): the same for the rows in these blocks, as they are
+ * once the table is locked.  It is no statement, because that would name the table, and its owner could put a view of that name
+ * in its place, which would run with the rights of whoever reads.
+ */
+Datum
+sophia_land_rows(PG_FUNCTION_ARGS)
+{
+	int64 first = PG_GETARG_INT64(2);
+	Relation relation = table_open(PG_GETARG_OID(1), AccessShareLock);
+	Snapshot snapshot;
+	TupleTableSlot *slot;
+	ItemPointerData from;
+	ItemPointerData to;
+	TableScanDesc scan;
+
+	if (relation->rd_rel->relkind != RELKIND_RELATION)
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("\"%s\" is no table any more", RelationGetRelationName(relation))));
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	slot = table_slot_create(relation, NULL);
+	ItemPointerSet(&from, (BlockNumber) first, 0);
+	ItemPointerSet(&to, (BlockNumber) (first + PG_GETARG_INT64(3) - 1), PG_UINT16_MAX);
+	scan = table_beginscan_tidrange(relation, snapshot, &from, &to);
+	enqueue_scan(PG_GETARG_INT32(0), scan, slot);
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	table_close(relation, NoLock);
+	PG_RETURN_VOID();
 }
 
 /* landing_has(landing regclass, pointer text): whether rows of that table tell what stands at the pointer. */
