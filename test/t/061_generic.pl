@@ -225,6 +225,25 @@ $node->safe_psql('postgres', "SET ROLE member; $follow");
 feed('owned', line('"id":"1"'));
 is($node->rows("SELECT doc ->> 'who' FROM owned.t"), 'owner', 'a member of the owner can, and the worker writes as the owner');
 
+# Code of the owner that runs for somebody else, as in a REINDEX, is not that somebody.
+$node->safe_psql('postgres', <<'SQL');
+SET ROLE owner;
+CREATE TABLE owned.armed ();
+CREATE TABLE owned.bait (a text);
+CREATE FUNCTION owned.sneak(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  IF EXISTS (SELECT FROM owned.armed) THEN
+    PERFORM sophia.create_table_for('{"properties": {"id": {"type": "string"}}}', 'owned.sneaked', '{/id}');
+  END IF;
+  RETURN $1;
+END $$;
+CREATE INDEX ON owned.bait (owned.sneak(a));
+INSERT INTO owned.bait VALUES ('x');
+INSERT INTO owned.armed DEFAULT VALUES;
+SQL
+like($node->error_of('REINDEX TABLE owned.bait'), qr/^42501: cannot tell the caller/, 'whoever has code run in the name of another has not its rights');
+$node->safe_psql('postgres', 'DROP TABLE owned.bait');
+
 like($node->error_of(q(GRANT EXECUTE ON FUNCTION sophia.alter_stream TO stranger; SET ROLE stranger; SELECT sophia.alter_stream('owned', '{"delete": "hard"}'))), qr/^42501: must be owner/,
 	'nor can anybody else change how it is written');
 like($node->error_of(qq(SELECT sophia.alter_stream('owned', '$_'))), qr/^22023: stream option "\w+" cannot be changed/, "$_ says which rows there are, and stays")
