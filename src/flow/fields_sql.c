@@ -4,13 +4,18 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "base/compat.h"
+#include "base/guard.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "flow/field_rules.h"
 #include "flow/fields.h"
 #include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(sophia_add_field);
 
@@ -70,6 +75,30 @@ check_type(Oid type)
 								" jsonb.")));
 }
 
+/*
+ * The type's own code, as the check of a domain, runs with the rights of the table's owner.  So it is one of somebody who has
+ * these rights: of the owner, of a superuser, or whatever the caller likes who has them.
+ */
+static void
+check_trusted(const TargetTable *table, Oid type)
+{
+	HeapTuple tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	Oid owner;
+	Oid maker;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("type with OID %u does not exist", type)));
+	maker = ((Form_pg_type) GETSTRUCT(tuple))->typowner;
+	ReleaseSysCache(tuple);
+	owner = sophia_target_owner(table);
+	if (!superuser_arg(maker) && !has_privs_of_role(maker, owner) &&
+		!has_privs_of_role(sophia_guard_caller(), owner))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("must be owner of table %s", table->name),
+						errdetail("Type %s is of a role that is not.", format_type_be(type))));
+}
+
 /* Raises an error unless the column is free for the field, or its own. */
 static void
 check_place(const TargetTable *table, const char *column, FieldPlace place, Oid there, Oid type)
@@ -123,6 +152,7 @@ sophia_add_field(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	table = table_of_stream(change.stream);
+	check_trusted(table, type);
 	place = sophia_field_place(table, column, change.pointer, &there);
 	if (place != FIELD_REGISTERED)
 	{

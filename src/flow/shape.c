@@ -350,8 +350,8 @@ sophia_target_relation(const TargetTable *table, bool missing_ok)
 	return RangeVarGetRelid(&name, NoLock, missing_ok);
 }
 
-void
-sophia_target_become_owner(const TargetTable *table, GuardState *state)
+Oid
+sophia_target_owner(const TargetTable *table)
 {
 	Oid relid = sophia_target_relation(table, false);
 	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
@@ -362,5 +362,11 @@ sophia_target_become_owner(const TargetTable *table, GuardState *state)
 						errmsg("relation \"%s.%s\" does not exist", table->schema, table->name)));
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
-	sophia_guard_become(owner, state);
+	return owner;
+}
+
+void
+sophia_target_become_owner(const TargetTable *table, GuardState *state)
+{
+	sophia_guard_become(sophia_target_owner(table), state);
 }

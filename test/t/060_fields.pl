@@ -120,6 +120,11 @@ sql("SET ROLE caller; SELECT sophia.add_field('contacts', '/properties/colour', 
 ok(filled('hubspot_raw.contacts', 'Odd "Name"'), 'a caller without other rights, an owner without superuser, a strange name');
 is(sql(qq{SELECT count(*) FROM hubspot_raw.contacts WHERE "Odd ""Name""" = doc #>> '{properties,colour}'}), $many, 'filled');
 is(error_of('SET ROLE keeper; SELECT sophia.add_field(NULL, NULL, NULL, NULL)'), '42501', 'nobody else may call it');
+sql(q(CREATE SCHEMA theirs AUTHORIZATION caller; GRANT USAGE ON SCHEMA theirs TO keeper; SET ROLE caller; CREATE FUNCTION theirs.who() RETURNS boolean LANGUAGE sql AS 'SELECT true';
+	CREATE DOMAIN theirs.trap AS text CHECK (theirs.who())));
+is(error_of("SET ROLE caller; SELECT sophia.add_field('contacts', '/properties/trap', 'trap', '$_')"), '42501', "nor have the table's owner run code of their own: $_")
+  foreach 'theirs.trap', 'theirs.trap[]';
+sql('DROP SCHEMA theirs CASCADE');
 
 # what another session holds is waited for without holding up the stream
 sql("SELECT sophia.stop_stream('contacts')");
