@@ -216,7 +216,7 @@ sophia_evolution_widens(const Shape *shape, const Misfit *misfit, const char *jo
 	widening->table = table_of(shape, column);
 	widening->column = column;
 	widening->to = to;
-	widening->journal = pstrdup(journal);
+	widening->journal = journal != NULL ? pstrdup(journal) : NULL;
 	widening->offset = offset;
 	strlcpy(widening->reason, misfit->reason, MISFIT_REASON);
 	evolution->widenings = lappend(evolution->widenings, widening);

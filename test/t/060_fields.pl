@@ -227,6 +227,14 @@ is(sql("SELECT amount FROM hubspot_raw.deals WHERE id = 'd8'"), 'many', 'another
 feed('wide', { id => 'w4', properties => { createdate => 'yesterday' } });
 is(sql("SELECT sqlstate FROM sophia.dead_letters WHERE stream = 'wide'"), '22007', 'a column that a transform reads is not widened');
 
+# what a fill finds
+$node->follow('firms', 'acme/firms', 'hubspot.companies', { misfit => 'widen' });
+feed('firms', { id => 'f1', properties => { rank => 7 } }, { id => 'f2', properties => { rank => 'seven' } });
+sql("SELECT sophia.add_field('firms', '/properties/rank', 'rank', 'bigint')");
+ok(filled('hubspot_raw.companies', 'rank'), 'a column is filled with a value that does not fit it');
+is(type_of('hubspot_raw.companies', 'rank') . ' ' . sql("SELECT string_agg(rank, ' ' ORDER BY id) FROM hubspot_raw.companies"), 'text 7 seven', 'it is widened');
+is(sql("SELECT old_type, new_type, journal IS NULL FROM sophia.schema_changes WHERE column_name = 'rank' AND change = 'column widened'"), 'bigint|text|t', 'for a row, not for a document');
+
 # a view in the way
 sql('CREATE VIEW public.closing AS SELECT id, closedate FROM hubspot_raw.deals');
 feed('wide', { id => 'w5', properties => { closedate => 'soon' } }, { id => 'w6', properties => {} });
