@@ -275,6 +275,15 @@ is(create_table('{"properties": {"id": {"type": "string"}, "own": {"type": "stri
 feed('second', line('"id":"f","own":"told"'));
 is($node->rows("SELECT own FROM shop.last WHERE id = 'f'"), 'told', 'is filled once a schema names it');
 
+# ---- what a session has set makes no difference to keys ----
+
+$node->safe_psql('postgres', q(CREATE TABLE shop.measures AS SELECT 0.5::float8 AS at, t.* FROM (SELECT * FROM shop.last LIMIT 0) AS t (id);
+	ALTER TABLE shop.measures DROP COLUMN id, ALTER is_deleted SET DEFAULT false, ADD PRIMARY KEY (at);
+	SELECT sophia.create_stream('measures', 'store', 'acme/measures', 'generic', '{"table": "shop.measures", "key": ["/at"], "start": false}')));
+my $twice = q(SELECT rows_inserted, rows_updated FROM sophia.apply_documents('generic', '{"table": "shop.measures", "key": ["/at"]}', NULL,
+	ARRAY['{"at": 0.1}', '{"at": 0.10000000000000003}']::bytea[], ARRAY[16, 32], NULL));
+is($node->safe_psql('postgres', "SET extra_float_digits = -3; $twice; $twice"), "2|0\n0|2", 'keys that differ in the last digit, whatever digits a session shows');
+
 # ---- definitions survive a dump ----
 
 my $copy = 'postgres_copy';
