@@ -147,10 +147,12 @@ close_object(JsonParser *parser, JsonNode *node, size_t from)
 
 	if (members == NULL)
 		return sophia_json_problem(parser, JSON_NO_MEMORY);
-	/* The stack's own part serves as scratch space once its content is copied. */
+	/* The stack's own part serves as scratch space once its content is copied; there may be no stack yet. */
 	if (n > 0)
+	{
 		memcpy(members, parser->stack + from, n * sizeof(JsonMember));
-	sophia_json_sort_members(members, n, parser->stack + from);
+		sophia_json_sort_members(members, n, parser->stack + from);
+	}
 	for (size_t i = 0; i < n; i++)
 	{
 		if (i + 1 < n && sophia_json_compare_names(members[i].name, members[i].length,

@@ -465,6 +465,9 @@ take_line(Batch *batch, const char *line, size_t length, int64 offset)
 		return true;
 	}
 	given.document.clock = uuid.clock;
+	/* what is no data is never staged */
+	if (batch->skims && fine && (uuid.flags & (DOCUMENT_FLAG_ACK | DOCUMENT_FLAG_CONTROL)) != 0)
+		sophia_document_parse(&parser, &line_arena, &given);
 	return sequence_document(batch, &given, &uuid);
 }
 

@@ -212,6 +212,13 @@ is(anomalies('rules'), '3', 'and counted');
 feed('rules', join '', map { line($p, CONTROL, '{"_meta":{"uuid":"%s"},"beat":1}') } 1 .. 150);
 is(anomalies('rules') . '|' . $node->rows("SELECT count(*) FROM sophia.stream_events WHERE stream = 'rules'"), '153|100', 'all are counted, a hundred an hour are recorded');
 
+# An acknowledgement that comes with more of a transaction that is staged in part.
+$p = producer();
+follow('part', before => $p->document(contact('p1', 'x')));
+ok($node->await_stream('part'), 'the first part is staged');
+feed('part', $p->document(contact('p2', 'x')) . $p->ack);
+is(contacts('p') . '|' . events('part') . anomalies('part'), 'p1=x p2=x|0', 'the acknowledgement of what was staged before says nothing but that');
+
 # ---- truncation on opt-in ----
 
 foreach my $case ([ 'soft', 'kept', '' ], [ 'hard', 'gone', ', "delete": "hard"' ])

@@ -416,9 +416,27 @@ test_noise(void)
 	ok(fine > 0, "a document with one changed byte is parsed or refused");
 }
 
+/* A parser that has parsed nothing yet has no memory of its own, and an empty container needs none. */
+static void
+test_fresh_parser(void)
+{
+	Arena memory = {0};
+
+	for (int i = 0; i < 2; i++)
+	{
+		JsonParser fresh = {0};
+
+		ok(sophia_json_parse(&fresh, &memory, i == 0 ? "{}" : "[]", 2) && fresh.root.length == 0,
+		   "an empty %s, first of all", i == 0 ? "object" : "array");
+		sophia_json_parser_free(&fresh);
+	}
+	sophia_arena_free(&memory);
+}
+
 int
 main(void)
 {
+	test_fresh_parser();
 	test_parsing();
 	test_skimming();
 	test_large_array();
