@@ -353,7 +353,7 @@ add_pending(Batch *batch, Producer *producer, const ApplyDocument *given)
 
 /* An acknowledgement or a control document is never a row; what it says becomes an event, or truncates. */
 static void
-take_control(Batch *batch, const ApplyDocument *given, const DocumentUuid *uuid, bool committed)
+take_control(Batch *batch, ApplyDocument *given, const DocumentUuid *uuid, bool committed)
 {
 	ControlDocument control = sophia_control_document_read(&given->document.root, uuid->flags);
 
@@ -389,9 +389,6 @@ sequence_document(Batch *batch, ApplyDocument *given, const DocumentUuid *uuid)
 	producer->state = state;
 	if (result.outcome == SEQUENCE_DUPLICATE)
 		return true;
-	/* now, because the documents that it commits take the parser */
-	if (!data && parser.skim && parser.problem == JSON_FINE)
-		sophia_document_parse(&parser, &line_arena, given);
 	if (uuid->clock != 0)
 		sophia_journal_touch(journal, producer);
 	if (result.discards_pending)

@@ -192,14 +192,6 @@ is((events('l', 'event') =~ s/^(?:.*\n){4}//r), "control\ncontrol\nack_content",
 is(contacts('l') =~ s/.*l6=x //r, 'l9=x', 'l: and the stream goes on');
 is($node->status('l', 'state, documents_dead') . '|' . anomalies('l'), 'running|1|3', 'l: no dead letter but for the line that is no JSON; counted');
 
-$p = producer();
-follow('marker', before => $p->document(contact('k1', 'x')));
-feed('marker', $p->document(contact('k2', 'x')) . $p->ack);
-feed('marker', $p->document(contact('k3', 'x')));
-feed('marker', $p->document(contact('k4', 'x')) . line($p, ACK, '{"_meta":{"uuid":"%s"},"is_ack":true,"backfillBegin":true}'));
-is(contacts('k') . '|' . events('marker') . '|' . anomalies('marker'), 'k1=x k2=x k3=x k4=x|backfill_begin|0',
-	'l: an acknowledgement that commits what was staged is read as what it is');
-
 # Producers that break the rules: as Gazette does, but counted and told.
 $p = producer();
 follow('rules', before => $p->document(contact('r1', 'lost')) . $p->document(contact('r2', 'lost')) . $p->outside(contact('r3', 'x')));
