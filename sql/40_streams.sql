@@ -145,7 +145,7 @@ BEGIN
     CONTINUE WHEN name = ANY (free);
     IF NOT allowed ? name THEN
       RAISE EXCEPTION 'unknown stream option "%"', name USING ERRCODE = '22023',
-        HINT = 'The options are "start", "start_from", "delete", "evolve" and "misfit", "truncate", and of the shape generic "table", "key", "reduce" and "schema".';
+        HINT = 'The options are "start", "start_from", "delete", "evolve", "misfit" and "truncate", and of the shape generic "table", "key", "reduce" and "schema".';
     END IF;
     IF jsonb_typeof(value) IN ('array', 'object') OR NOT allowed -> name @> value THEN
       RAISE EXCEPTION 'invalid value of stream option "%"', name USING ERRCODE = '22023',

@@ -193,6 +193,8 @@ BEGIN
   changed := known.options;
   IF alter_endpoint.options IS NOT NULL THEN
     PERFORM sophia.check_changes(alter_endpoint.options);
+    -- The names first: what takes an option away has no value that could be looked at.
+    PERFORM sophia.check_endpoint_options((SELECT jsonb_object_agg(c.key, 'env:NAME') FROM jsonb_each(alter_endpoint.options) c));
     changed := sophia.change_options(known.options, alter_endpoint.options);
     PERFORM sophia.check_endpoint_options(changed);
     PERFORM sophia.check_endpoint_kind(known.kind, changed);

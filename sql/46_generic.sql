@@ -29,7 +29,7 @@ BEGIN
     parts := NULL;
   END;
   IF parts IS NULL OR cardinality(parts) <> 2 THEN
-    RAISE EXCEPTION 'invalid name of a table: %', coalesce('"' || target || '"', 'null') USING ERRCODE = '22023',
+    RAISE EXCEPTION 'invalid name of a table: "%"', target USING ERRCODE = '22023',
       HINT = 'Name the table with its schema, as sales.orders; quote what needs it, as sales."Orders".';
   END IF;
   target_schema := parts[1]::name;
@@ -198,8 +198,8 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
   role constant oid := sophia.caller();
-  names constant record := sophia.parse_target(create_table_for.target);
-  quoted constant text := format('%I.%I', names.target_schema, names.target_table);
+  names record;
+  quoted text;
   relation oid;
   stream text;
   plan jsonb;
@@ -207,6 +207,11 @@ DECLARE
   reasons text;
   item record;
 BEGIN
+  IF create_table_for.target IS NULL THEN
+    RAISE EXCEPTION 'target must not be null' USING ERRCODE = '22004';
+  END IF;
+  names := sophia.parse_target(create_table_for.target);
+  quoted := format('%I.%I', names.target_schema, names.target_table);
   PERFORM sophia.check_key(create_table_for.key, 'key');
   IF collection_schema IS NULL THEN
     RAISE EXCEPTION 'collection_schema must not be null' USING ERRCODE = '22004';
@@ -271,7 +276,9 @@ BEGIN
       INSERT INTO sophia.fields (table_schema, table_name, column_name, column_type, pointers, conversion, origin)
         VALUES (names.target_schema, names.target_table, item.column_name, coalesce(item.present_type, item.column_type), ARRAY[item.pointer],
           sophia.conversion_of(coalesce(item.present_type, item.column_type)::regtype), 'create_table_for')
-        ON CONFLICT (table_schema, table_name, column_name) DO NOTHING;
+        -- Its owner may have given the column another type.
+        ON CONFLICT (table_schema, table_name, column_name) DO UPDATE SET column_type = EXCLUDED.column_type, conversion = EXCLUDED.conversion
+          WHERE to_regtype(fields.column_type) IS DISTINCT FROM to_regtype(EXCLUDED.column_type);
     END IF;
   END LOOP;
   IF relation IS NOT NULL THEN

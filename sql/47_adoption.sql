@@ -22,6 +22,9 @@ CREATE TABLE sophia.adoptions (
   last_row_at timestamptz,
   last_error text,
   retry_at timestamptz,
+  -- As with a stream: restored elsewhere, it stays stopped until adopt_table is called there.
+  system_identifier bigint NOT NULL,
+  database_oid oid NOT NULL,
   adopted_at timestamptz NOT NULL DEFAULT now(),
   UNIQUE (landing_schema, landing_table)
 );
@@ -32,6 +35,8 @@ COMMENT ON COLUMN sophia.adoptions.attached IS 'relation that had the trigger wh
 COMMENT ON COLUMN sophia.adoptions.file IS 'file of the relation that the range of blocks counts in';
 COMMENT ON COLUMN sophia.adoptions.next_block IS 'first block of which the rows are not in the queue yet; NULL = all of them are';
 COMMENT ON COLUMN sophia.adoptions.retry_at IS 'not before this after an error';
+COMMENT ON COLUMN sophia.adoptions.system_identifier IS 'the cluster where the table was adopted';
+COMMENT ON COLUMN sophia.adoptions.database_oid IS 'the database where the table was adopted';
 
 -- Written by the trigger without a statement: src/flow/landing_sql.c knows these columns.
 CREATE SEQUENCE sophia.landed_rows_id_seq;
@@ -58,9 +63,11 @@ CREATE FUNCTION sophia.land_row() RETURNS trigger
   AS 'MODULE_PATHNAME', 'sophia_land_row' LANGUAGE C;
 COMMENT ON FUNCTION sophia.land_row() IS 'internal: puts a changed row of an adopted table into the queue';
 
-CREATE FUNCTION sophia.land_rows(adoption integer, landing oid, first bigint, blocks bigint) RETURNS void
-  AS 'MODULE_PATHNAME', 'sophia_land_rows' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION sophia.land_rows(integer, oid, bigint, bigint) IS 'internal: puts the rows in some blocks of a landing table into the queue, with the number 0';
+CREATE FUNCTION sophia.landing_rows(landing oid, first bigint, blocks bigint,
+    OUT document bytea, OUT clock bigint, OUT problem text)
+  RETURNS SETOF record
+  AS 'MODULE_PATHNAME', 'sophia_landing_rows' LANGUAGE C STABLE STRICT;
+COMMENT ON FUNCTION sophia.landing_rows(oid, bigint, bigint) IS 'internal: the documents that the rows of a landing table hold in a range of blocks';
 
 CREATE FUNCTION sophia.landing_has(landing regclass, pointer text) RETURNS boolean
   AS 'MODULE_PATHNAME', 'sophia_landing_has' LANGUAGE C STABLE STRICT;
@@ -124,16 +131,17 @@ DECLARE
   blocks constant bigint := 64;
   known record;
 BEGIN
-  SELECT a.attached AS landing, a.next_block INTO known
+  SELECT a.attached::regclass AS landing, a.next_block INTO known
     FROM sophia.adoptions a WHERE a.adoption = read_landing.adoption AND a.next_block IS NOT NULL;
   IF NOT FOUND THEN
     RETURN;
   END IF;
-  PERFORM sophia.land_rows(adoption, known.landing, known.next_block, blocks);
-  -- The table is locked now. If it was rewritten before, its rows stand elsewhere, and all of them are read again.
+  INSERT INTO sophia.landed_rows (adoption, id, clock, document, problem)
+    SELECT read_landing.adoption, 0, r.clock, r.document, r.problem FROM sophia.landing_rows(known.landing, known.next_block, blocks) AS r;
   UPDATE sophia.adoptions a
     SET next_block = CASE WHEN (known.next_block + blocks) * current_setting('block_size')::bigint < pg_relation_size(known.landing)
                           THEN known.next_block + blocks END
+    -- The table is locked now. If it was rewritten before, all of its rows are read again.
     WHERE a.adoption = read_landing.adoption AND a.file = pg_relation_filenode(known.landing);
 END;
 $$;
@@ -230,8 +238,10 @@ BEGIN
   IF wait THEN
     PERFORM FROM sophia.adoptions a WHERE a.adoption = feed_adoption.adoption FOR NO KEY UPDATE;
   ELSE
-    PERFORM FROM sophia.adoptions a
-      WHERE a.adoption = feed_adoption.adoption AND (a.retry_at IS NULL OR a.retry_at <= clock_timestamp()) FOR NO KEY UPDATE SKIP LOCKED;
+    -- A worker writes nothing into what may still be in the middle of a restore.
+    PERFORM FROM sophia.adoptions a JOIN sophia.here h USING (system_identifier, database_oid)
+      WHERE a.adoption = feed_adoption.adoption AND (a.retry_at IS NULL OR a.retry_at <= clock_timestamp())
+      FOR NO KEY UPDATE OF a SKIP LOCKED;
   END IF;
   IF NOT FOUND THEN
     RETURN false;
@@ -341,10 +351,11 @@ BEGIN
   END IF;
   PERFORM sophia.require_landing_shape(adopt_table.shape);
   PERFORM sophia.check_landing(adopt_table.landing, adopt_table.shape);
-  INSERT INTO sophia.adoptions (landing_schema, landing_table, shape, owner)
-    SELECT n.nspname, c.relname, adopt_table.shape, pg_get_userbyid(c.relowner)
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = adopt_table.landing
-    ON CONFLICT (landing_schema, landing_table) DO UPDATE SET owner = excluded.owner, retry_at = NULL
+  INSERT INTO sophia.adoptions (landing_schema, landing_table, shape, owner, system_identifier, database_oid)
+    SELECT n.nspname, c.relname, adopt_table.shape, pg_get_userbyid(c.relowner), h.system_identifier, h.database_oid
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN sophia.here h WHERE c.oid = adopt_table.landing
+    ON CONFLICT (landing_schema, landing_table) DO UPDATE
+      SET owner = excluded.owner, retry_at = NULL, system_identifier = excluded.system_identifier, database_oid = excluded.database_oid
     RETURNING * INTO known;
   IF known.shape <> adopt_table.shape THEN
     RAISE EXCEPTION 'table "%" is adopted with shape "%"', adopt_table.landing, known.shape USING ERRCODE = '42710',
@@ -372,6 +383,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   found regclass[];
 BEGIN
+  PERFORM sophia.require_landing_shape(shape);
   SELECT array_agg(c.oid::regclass) INTO found
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_attribute f ON f.attrelid = c.oid AND f.attname = 'flow_published_at' AND NOT f.attisdropped
@@ -442,17 +454,20 @@ COMMENT ON FUNCTION sophia.release_table(text) IS
 
 CREATE VIEW sophia.adopted_tables AS
   SELECT format('%I.%I', a.landing_schema, a.landing_table) AS landing, a.shape,
-         CASE WHEN a.attached IS NULL OR to_regclass(format('%I.%I', a.landing_schema, a.landing_table)) IS DISTINCT FROM a.attached THEN 'detached'
+         CASE WHEN a.system_identifier <> h.system_identifier OR a.database_oid <> h.database_oid THEN 'stopped'
+              -- Not by to_regclass, which fails for who may not use the schema.
+              WHEN NOT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                               WHERE c.oid = a.attached AND n.nspname = a.landing_schema AND c.relname = a.landing_table) THEN 'detached'
               WHEN a.last_error IS NOT NULL THEN 'failing'
               WHEN a.next_block IS NOT NULL THEN 'loading'
               ELSE 'feeding' END AS state,
          a.rows_fed, (SELECT count(*) FROM sophia.landed_rows l WHERE l.adoption = a.adoption) AS rows_waiting, a.rows_dead,
          a.last_row_at, a.last_error, a.adopted_at
-  FROM sophia.adoptions a;
+  FROM sophia.adoptions a CROSS JOIN sophia.here h;
 COMMENT ON VIEW sophia.adopted_tables IS 'tables that Estuary writes and that feed raw tables';
 COMMENT ON COLUMN sophia.adopted_tables.landing IS 'name of the table; its dead letters have it as their stream';
 COMMENT ON COLUMN sophia.adopted_tables.state IS
-  'feeding; loading: rows that were there before are being read; failing: see last_error, it is tried again; detached: there is no such table, or another one, which is attached soon';
+  'feeding; loading: rows that were there before are being read; failing: see last_error, it is tried again; detached: there is no such table, or another one, which is attached soon; stopped: restored, until adopt_table is called';
 COMMENT ON COLUMN sophia.adopted_tables.rows_fed IS 'documents that were applied; a row counts each time it changes';
 COMMENT ON COLUMN sophia.adopted_tables.rows_waiting IS 'documents that landed and are not applied yet';
 COMMENT ON COLUMN sophia.adopted_tables.rows_dead IS 'documents that became dead letters';

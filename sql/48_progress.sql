@@ -30,7 +30,8 @@ CREATE VIEW sophia.stream_progress AS
          coalesce(s.bytes_left, 0) AS bytes_left,
          coalesce(round(s.rate), 0)::bigint AS rate,
          coalesce(round(s.document_rate), 0)::bigint AS documents_per_second,
-         CASE WHEN coalesce(s.bytes_left, 0) = 0 THEN interval '0'
+         CASE WHEN t.state = 'starting' THEN NULL
+              WHEN coalesce(s.bytes_left, 0) = 0 THEN interval '0'
               WHEN t.state IN ('starting', 'running') AND s.rate >= 1
                 THEN date_trunc('second', make_interval(secs => least(s.bytes_left / s.rate, 1e9)) + interval '1 s') END AS time_left,
          s.started_at, s.updated_at
@@ -59,6 +60,6 @@ COMMENT ON COLUMN sophia.stream_progress.bytes_total IS 'bytes, with those that 
 COMMENT ON COLUMN sophia.stream_progress.bytes_left IS 'bytes that the endpoint held when it was last asked and that are not applied yet';
 COMMENT ON COLUMN sophia.stream_progress.rate IS 'bytes per second, average over about the last ten seconds';
 COMMENT ON COLUMN sophia.stream_progress.documents_per_second IS 'the same in documents';
-COMMENT ON COLUMN sophia.stream_progress.time_left IS 'bytes_left at that rate; NULL = not known, because nothing moves';
+COMMENT ON COLUMN sophia.stream_progress.time_left IS 'bytes_left at that rate; NULL = not known, because the stream has not begun or nothing moves';
 COMMENT ON COLUMN sophia.stream_progress.started_at IS 'when the stream began, or was last rewound';
 COMMENT ON COLUMN sophia.stream_progress.updated_at IS 'when a checkpoint was last stored';

@@ -19,8 +19,8 @@ typedef struct Widening
 {
 	const TargetTable *table;
 	const TargetColumn *column;
-	const char *to; /* name of the conversion, and of the type */
-	const char *journal;
+	const char *to;		 /* name of the conversion, and of the type */
+	const char *journal; /* NULL = a row met while its column is filled */
 	int64 offset;
 	char reason[MISFIT_REASON];
 } Widening;
@@ -47,7 +47,10 @@ extern void sophia_evolution_look(Evolution *evolution, const char *journal,
 extern void sophia_evolution_save(Evolution *evolution);
 extern void sophia_evolution_committed(Evolution *evolution);
 
-/* Notes a value that does not fit; false when nothing can be widened for it, so that its document is a dead letter. */
+/*
+ * Notes a value that does not fit; false when nothing can be widened for it, so that its document is a dead letter.
+ * `journal` is NULL for a value of a row.
+ */
 extern bool sophia_evolution_widens(const Shape *shape, const Misfit *misfit, const char *journal,
 									int64 offset);
 

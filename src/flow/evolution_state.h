@@ -14,7 +14,7 @@ typedef struct NewField
 {
 	const char *pointer;
 	const char *conversion; /* that holds the values seen so far */
-	const char *journal;	/* NULL: a row that is filled asked for it */
+	const char *journal;
 	int64 offset;
 } NewField;
 

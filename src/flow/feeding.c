@@ -50,7 +50,7 @@ until_retry(void)
 {
 	static Statement statement = {
 		"SELECT (extract(epoch FROM min(retry_at) - pg_catalog.clock_timestamp()) * 1000)::bigint"
-		" FROM sophia.adoptions"};
+		" FROM sophia.adoptions JOIN sophia.here USING (system_identifier, database_oid)"};
 	bool null;
 	Datum result;
 

@@ -233,8 +233,7 @@ sophia_field_add(const TargetTable *table, Oid relid, const char *column, Oid ty
 								format_type_be_qualified(type)));
 	run_ddl(table, psprintf("COMMENT ON COLUMN %s.%s IS %s", relation, name,
 							quote_literal_cstr(psprintf(FIELD_COMMENT, change->pointer))));
-	register_field(table, column, format_type_be_qualified(type), sophia_conversion_of(type),
-				   change);
+	register_field(table, column, type_name(type), sophia_conversion_of(type), change);
 	start_fill(table, relid, column, change->stream);
 	record(table, column, "column added", NULL, type_name(type), change, NULL);
 	announce(relid);
@@ -253,7 +252,7 @@ sophia_field_widen(const TargetTable *table, const TargetColumn *column, const C
 	run_ddl(table, psprintf("ALTER TABLE %s ALTER COLUMN %s TYPE %s USING CAST(%s AS %s)",
 							quote_qualified_identifier(table->schema, table->name), name, type,
 							name, type));
-	register_field(table, column->name, type, to->name, change);
+	register_field(table, column->name, type_name(to->type), to->name, change);
 	if (to->type == TEXTOID)
 		start_fill(table, relid, column->name, change->stream);
 	record(table, column->name, "column widened", type_name(old), type_name(to->type), change, NULL);

@@ -4,15 +4,13 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "base/compat.h"
-#include "base/guard.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "flow/field_rules.h"
 #include "flow/fields.h"
 #include "funcapi.h"
-#include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/syscache.h"
@@ -75,28 +73,24 @@ check_type(Oid type)
 								" jsonb.")));
 }
 
-/*
- * The type's own code, as the check of a domain, runs with the rights of the table's owner.  So it is one of somebody who has
- * these rights: of the owner, of a superuser, or whatever the caller likes who has them.
- */
+/* A type may run what its owner wrote (the check of a domain), and does so with the rights of the table's owner. */
 static void
-check_trusted(const TargetTable *table, Oid type)
+check_type_owner(Oid type, Oid relid)
 {
-	HeapTuple tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
-	Oid owner;
-	Oid maker;
+	HeapTuple type_row = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	HeapTuple class_row = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	bool trusted = HeapTupleIsValid(type_row) && HeapTupleIsValid(class_row) &&
+				   has_privs_of_role(((Form_pg_type) GETSTRUCT(type_row))->typowner,
+									 ((Form_pg_class) GETSTRUCT(class_row))->relowner);
 
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-						errmsg("type with OID %u does not exist", type)));
-	maker = ((Form_pg_type) GETSTRUCT(tuple))->typowner;
-	ReleaseSysCache(tuple);
-	owner = sophia_target_owner(table);
-	if (!superuser_arg(maker) && !has_privs_of_role(maker, owner) &&
-		!has_privs_of_role(sophia_guard_caller(), owner))
+	if (!trusted)
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("must be owner of table %s", table->name),
-						errdetail("Type %s is of a role that is not.", format_type_be(type))));
+						errmsg("type %s belongs to a role that has not the rights of the table's"
+							   " owner",
+							   format_type_be(type)),
+						errhint("Use a built-in type, or one of the table's owner.")));
+	ReleaseSysCache(type_row);
+	ReleaseSysCache(class_row);
 }
 
 /* Raises an error unless the column is free for the field, or its own. */
@@ -105,14 +99,14 @@ check_place(const TargetTable *table, const char *column, FieldPlace place, Oid 
 {
 	if (place == FIELD_TAKEN ||
 		(place == FIELD_UNKNOWN && there == type && !sophia_field_empty(table, column)))
-		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_COLUMN),
+		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
 						errmsg("column \"%s\" of table \"%s.%s\" exists already, but not for this"
 							   " field",
 							   column, table->schema, table->name),
 						errhint("Give the field a column of another name.")));
 	if (place != FIELD_FREE && there != type)
 		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_COLUMN),
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("column \"%s\" of table \"%s.%s\" exists already, and has type %s", column,
 						table->schema, table->name, format_type_be(there)),
 				 errhint("A type is never narrowed. Name the type that it has; sophia.schema_changes"
@@ -152,7 +146,6 @@ sophia_add_field(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	table = table_of_stream(change.stream);
-	check_trusted(table, type);
 	place = sophia_field_place(table, column, change.pointer, &there);
 	if (place != FIELD_REGISTERED)
 	{
@@ -162,7 +155,10 @@ sophia_add_field(PG_FUNCTION_ARGS)
 	}
 	check_place(table, column, place, there, type);
 	if (place != FIELD_REGISTERED)
+	{
+		check_type_owner(type, relid);
 		sophia_field_add(table, relid, column, type, place, &change);
+	}
 	SPI_finish();
 	PG_RETURN_VOID();
 }

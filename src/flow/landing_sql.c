@@ -22,6 +22,7 @@
 #include "commands/trigger.h"
 #include "executor/tuptable.h"
 #include "flow/landing.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "shared/registry.h"
 #include "utils/builtins.h"
@@ -31,7 +32,7 @@
 #include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(sophia_land_row);
-PG_FUNCTION_INFO_V1(sophia_land_rows);
+PG_FUNCTION_INFO_V1(sophia_landing_rows);
 PG_FUNCTION_INFO_V1(sophia_landing_has);
 
 /* Columns of sophia.landed_rows, in order. */
@@ -45,29 +46,21 @@ enum QueueColumns
 	QUEUE_COLUMNS
 };
 
-/* The next number of the order of changes; 0 where the extension is half gone. */
-static int64
-next_id(void)
-{
-	Oid sequence = get_relname_relid("landed_rows_id_seq", get_namespace_oid("sophia", true));
-
-	return OidIsValid(sequence) ? nextval_internal(sequence, false) : 0;
-}
-
 static void
-enqueue(int32 adoption, int64 id, const LandedDocument *landed)
+enqueue(int32 adoption, const LandedDocument *landed)
 {
 	Oid schema = get_namespace_oid("sophia", true);
 	Oid queue = get_relname_relid("landed_rows", schema);
+	Oid sequence = get_relname_relid("landed_rows_id_seq", schema);
 	Datum values[QUEUE_COLUMNS];
 	bool nulls[QUEUE_COLUMNS] = {false};
 	Relation relation;
 	HeapTuple tuple;
 
-	if (!OidIsValid(queue))
+	if (!OidIsValid(queue) || !OidIsValid(sequence))
 		return;
 	values[QUEUE_ADOPTION] = Int32GetDatum(adoption);
-	values[QUEUE_ID] = Int64GetDatum(id);
+	values[QUEUE_ID] = Int64GetDatum(nextval_internal(sequence, false));
 	values[QUEUE_CLOCK] = Int64GetDatum((int64) landed->clock);
 	values[QUEUE_DOCUMENT] = PointerGetDatum(landed->document);
 	values[QUEUE_PROBLEM] =
@@ -129,65 +122,70 @@ sophia_land_row(PG_FUNCTION_ARGS)
 		if (is_same(&landed, &replaced))
 			return PointerGetDatum(NULL);
 	}
-	enqueue(pg_strtoint32(trigger->tg_trigger->tgargs[0]), next_id(), &landed);
+	enqueue(pg_strtoint32(trigger->tg_trigger->tgargs[0]), &landed);
 	sophia_registry_rows_landed_at_commit();
 	return PointerGetDatum(NULL);
 }
 
-/* Puts the rows of a scan into the queue, in front of what changes. */
+/* One row (document, clock, problem) of the result for a row of the table. */
 static void
-enqueue_scan(int32 adoption, TableScanDesc scan, TupleTableSlot *slot)
+put_row(ReturnSetInfo *result, Relation relation, TupleTableSlot *slot)
 {
-	Relation relation = scan->rs_rd;
-	MemoryContext row =
-		AllocSetContextCreate(CurrentMemoryContext, "sophia_stack row", ALLOCSET_DEFAULT_SIZES);
+	bool owned;
+	HeapTuple row = ExecFetchSlotHeapTuple(slot, false, &owned);
+	LandedDocument landed = sophia_landing_document(RelationGetRelid(relation),
+													RelationGetDescr(relation), row, NULL, false);
+	Datum values[3] = {PointerGetDatum(landed.document), Int64GetDatum((int64) landed.clock)};
+	bool nulls[3] = {false, false, landed.problem == NULL};
 
-	while (table_scan_getnextslot_tidrange(scan, ForwardScanDirection, slot))
-	{
-		MemoryContext old = MemoryContextSwitchTo(row);
-		bool ours;
-		HeapTuple tuple = ExecFetchSlotHeapTuple(slot, false, &ours);
-		LandedDocument landed = sophia_landing_document(
-			RelationGetRelid(relation), RelationGetDescr(relation), tuple, NULL, false);
-
-		CHECK_FOR_INTERRUPTS();
-		enqueue(adoption, 0, &landed);
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(row);
-	}
-	MemoryContextDelete(row);
+	if (landed.problem != NULL)
+		values[2] = CStringGetTextDatum(landed.problem);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
 /*
- * land_rows(adoption integer, landing oid, first bigint, blocks bigint): the same for the rows in these blocks, as they are
- * once the table is locked.  It is no statement, because that would name the table, and its owner could put a view of that name
- * in its place, which would run with the rights of whoever reads.
+ * landing_rows(landing oid, first bigint, blocks bigint): the documents of the rows in these blocks.
+ *
+ * Scans the table itself, because planning a query on it may run functions of its owner (constants in expressions of
+ * indexes), with the rights of whoever feeds.
  */
 Datum
-sophia_land_rows(PG_FUNCTION_ARGS)
+sophia_landing_rows(PG_FUNCTION_ARGS)
 {
-	int64 first = PG_GETARG_INT64(2);
-	Relation relation = table_open(PG_GETARG_OID(1), AccessShareLock);
-	Snapshot snapshot;
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Relation relation = table_open(PG_GETARG_OID(0), AccessShareLock);
+	int64 first = PG_GETARG_INT64(1);
+	MemoryContext row_context;
+	MemoryContext before;
+	ItemPointerData least;
+	ItemPointerData most;
 	TupleTableSlot *slot;
-	ItemPointerData from;
-	ItemPointerData to;
 	TableScanDesc scan;
 
-	if (relation->rd_rel->relkind != RELKIND_RELATION)
-		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
-						errmsg("\"%s\" is no table any more", RelationGetRelationName(relation))));
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	InitMaterializedSRF(fcinfo, 0);
+	if (relation->rd_rel->relkind != RELKIND_RELATION ||
+		relation->rd_tableam->scan_set_tidrange == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not an ordinary table", RelationGetRelationName(relation))));
+	ItemPointerSet(&least, (BlockNumber) first, FirstOffsetNumber);
+	ItemPointerSet(&most, (BlockNumber) (first + PG_GETARG_INT64(2) - 1), MaxOffsetNumber);
 	slot = table_slot_create(relation, NULL);
-	ItemPointerSet(&from, (BlockNumber) first, 0);
-	ItemPointerSet(&to, (BlockNumber) (first + PG_GETARG_INT64(3) - 1), PG_UINT16_MAX);
-	scan = table_beginscan_tidrange(relation, snapshot, &from, &to);
-	enqueue_scan(PG_GETARG_INT32(0), scan, slot);
+	scan = table_beginscan_tidrange(relation, GetActiveSnapshot(), &least, &most);
+	row_context = AllocSetContextCreate(CurrentMemoryContext, "landed row", ALLOCSET_DEFAULT_SIZES);
+	before = MemoryContextSwitchTo(row_context);
+	while (table_scan_getnextslot_tidrange(scan, ForwardScanDirection, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		put_row(result, relation, slot);
+		MemoryContextReset(row_context);
+	}
+	MemoryContextSwitchTo(before);
+	MemoryContextDelete(row_context);
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
-	UnregisterSnapshot(snapshot);
 	table_close(relation, NoLock);
-	PG_RETURN_VOID();
+	return (Datum) 0;
 }
 
 /* landing_has(landing regclass, pointer text): whether rows of that table tell what stands at the pointer. */

@@ -350,8 +350,8 @@ sophia_target_relation(const TargetTable *table, bool missing_ok)
 	return RangeVarGetRelid(&name, NoLock, missing_ok);
 }
 
-Oid
-sophia_target_owner(const TargetTable *table)
+void
+sophia_target_become_owner(const TargetTable *table, GuardState *state)
 {
 	Oid relid = sophia_target_relation(table, false);
 	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
@@ -362,11 +362,5 @@ sophia_target_owner(const TargetTable *table)
 						errmsg("relation \"%s.%s\" does not exist", table->schema, table->name)));
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
-	return owner;
-}
-
-void
-sophia_target_become_owner(const TargetTable *table, GuardState *state)
-{
-	sophia_guard_become(sophia_target_owner(table), state);
+	sophia_guard_become(owner, state);
 }

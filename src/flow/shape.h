@@ -121,9 +121,6 @@ extern TargetTable *sophia_shape_target(const Shape *shape);
 /* The relation of that name now; when there is none, InvalidOid if `missing_ok`, else an error. */
 extern Oid sophia_target_relation(const TargetTable *table, bool missing_ok);
 
-/* The role that owns the table. */
-extern Oid sophia_target_owner(const TargetTable *table);
-
 /* Acts as the owner of the table until sophia_guard_restore(). */
 extern void sophia_target_become_owner(const TargetTable *table, GuardState *state);
 

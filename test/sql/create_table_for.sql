@@ -140,6 +140,7 @@ BEGIN
     (NULL, 'regress_collections.refused', '{/id}'),
     ('{"properties": {"id": {"type": "string"}}}', 'refused', '{/id}'),
     ('{"properties": {"id": {"type": "string"}}}', 'a.b.c', '{/id}'),
+    ('{"properties": {"id": {"type": "string"}}}', NULL, '{/id}'),
     ('{"properties": {"id": {"type": "string"}}}', 'sophia.refused', '{/id}'),
     ('{"properties": {"id": {"type": "string"}}}', 'hubspot_raw.contacts', '{/id}'),
     ('{"properties": {"id": {"type": "integer"}}}', 'regress_collections.a_view', '{/id}')) AS c (collection_schema, target, key)

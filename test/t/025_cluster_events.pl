@@ -28,6 +28,10 @@ $journal->write($p->transaction(map { owner("a$_") } 1 .. 3) . $p->document(owne
 $journal->write($p->document(owner('a4')));
 $node->follow('owners', 'acme/owners', 'hubspot.owners');
 ok($node->await_stream('owners'), 'caught up');
+my @companies = map { sprintf q(INSERT INTO estuary.companies VALUES ('%s', now(), '{"id": "%s"}')), $_, $_ } 'd1', 'd2';
+$node->safe_psql('postgres', "CREATE SCHEMA estuary;
+	CREATE TABLE estuary.companies (id text PRIMARY KEY, flow_published_at timestamptz NOT NULL, flow_document json NOT NULL);
+	SELECT sophia.adopt_table('estuary.companies', 'hubspot.companies'); $companies[0]; SELECT sophia.feed_adopted()");
 my $state = $node->rows('SELECT c::text FROM sophia.checkpoints c UNION ALL SELECT d::text FROM sophia.staged_documents d UNION ALL SELECT e::text FROM sophia.stream_events e');
 my $dump = $node->basedir . '/dump.sql';
 $node->command_ok([ 'pg_dump', '-d', $node->connstr('postgres'), '-f', $dump ], 'a database is dumped while its stream runs');
@@ -37,6 +41,7 @@ $node->safe_psql('postgres', 'CREATE DATABASE other');
 $node->poll_query_until('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'sophia_stack ingest' AND datname = 'other'", 1);
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('other'), '-f', $dump ], 'it is restored where a worker runs');
 is($node->safe_psql('other', 'SELECT stream, state, worker_pid FROM sophia.stream_status'), 'owners|stopped|', 'the restored stream is stopped');
+$node->safe_psql('other', $companies[1]);
 # The worker proves to have seen it by following another stream.
 $node->safe_psql('other', "SELECT sophia.create_stream('proof', 'store', 'acme/owners', 'hubspot.owners', '{\"start_from\": \"end\"}')");
 ok($node->await_stream('proof', 30, 'other'), 'the worker of the restored database works');
@@ -48,6 +53,11 @@ like($error, qr/^55000: stream "owners" is stopped/, 'it cannot be waited for');
 $node->safe_psql('other', "SELECT sophia.drop_stream('proof'); SELECT sophia.start_stream('owners')");
 ok($node->await_stream('owners', 30, 'other'), 'until it is started');
 is(ids('hubspot_raw.owners', 'a', 'other'), 'a1 a2 a3 a4 a5', 'then it goes on, with what was staged');
+is($node->safe_psql('other', 'SELECT state, rows_waiting FROM sophia.adopted_tables'), 'stopped|1', 'so is an adopted table');
+is(ids('hubspot_raw.companies', 'd', 'other'), 'd1', 'which the worker has not fed');
+$node->safe_psql('other', "SELECT sophia.adopt_table('estuary.companies', 'hubspot.companies')");
+$node->poll_query_until('other', "SELECT state || rows_waiting FROM sophia.adopted_tables", 'feeding0');
+is(ids('hubspot_raw.companies', 'd', 'other'), 'd1 d2', 'until it is adopted again');
 is($node->safe_psql('other', 'SELECT documents_applied, documents_dead FROM sophia.stream_status'), '5|1', 'and applies nothing twice');
 
 # ---- DROP DATABASE ----

@@ -102,11 +102,14 @@ is(sql("SELECT stream, table_schema, table_name, column_name, change, old_type, 
 
 sql("SELECT sophia.add_field('contacts', '/properties/score', 'score', 'int8')");
 is(sql('SELECT count(*) FROM sophia.schema_changes'), 1, 'the same call again does nothing');
-is(error_of("SELECT sophia.add_field('contacts', '/properties/score', 'score', 'text')"), '42701 hint', 'another type is refused');
-is(error_of("SELECT sophia.add_field('contacts', '/properties/other', 'score', 'bigint')"), '42701 hint', 'another field too');
-is(error_of("SELECT sophia.add_field('contacts', '/properties/email', 'email', 'text')"), '42701 hint', 'and a column of the shape');
+is(error_of("SELECT sophia.add_field('contacts', '/properties/score', 'score', 'text')"), '42710 hint', 'another type is refused');
+is(error_of("SELECT sophia.add_field('contacts', '/properties/other', 'score', 'bigint')"), '42710 hint', 'another field too');
+is(error_of("SELECT sophia.add_field('contacts', '/properties/email', 'email', 'text')"), '42710 hint', 'and a column of the shape');
 is(error_of("SELECT sophia.add_field('nobody', '/a', 'a', 'text')"), '42704', 'an unknown stream');
 is(error_of("SELECT sophia.add_field('contacts', 'a', 'a', 'text')"), '22023 hint', 'no pointer');
+sql('CREATE ROLE stranger; CREATE DOMAIN theirs AS text; ALTER DOMAIN theirs OWNER TO stranger');
+is(error_of("SELECT sophia.add_field('contacts', '/a', 'a', 'theirs')"), '42501 hint', 'a type whose owner could run code as the owner of the table');
+is(error_of("SELECT sophia.add_field('contacts', '/a', 'a', 'theirs[]')"), '42501 hint', 'nor an array of it');
 is(error_of("SELECT sophia.add_field('contacts', '/a', '', 'text')"), '22023', 'no name');
 is(error_of("SELECT sophia.add_field('contacts', '/a', '" . 'x' x 64 . "', 'text')"), '22023', 'a name that would be cut');
 is(error_of("SELECT sophia.add_field('contacts', '/a', 'xmin', 'text')"), '22023 hint', 'the name of a system column');
@@ -120,11 +123,6 @@ sql("SET ROLE caller; SELECT sophia.add_field('contacts', '/properties/colour', 
 ok(filled('hubspot_raw.contacts', 'Odd "Name"'), 'a caller without other rights, an owner without superuser, a strange name');
 is(sql(qq{SELECT count(*) FROM hubspot_raw.contacts WHERE "Odd ""Name""" = doc #>> '{properties,colour}'}), $many, 'filled');
 is(error_of('SET ROLE keeper; SELECT sophia.add_field(NULL, NULL, NULL, NULL)'), '42501', 'nobody else may call it');
-sql(q(CREATE SCHEMA theirs AUTHORIZATION caller; GRANT USAGE ON SCHEMA theirs TO keeper; SET ROLE caller; CREATE FUNCTION theirs.who() RETURNS boolean LANGUAGE sql AS 'SELECT true';
-	CREATE DOMAIN theirs.trap AS text CHECK (theirs.who())));
-is(error_of("SET ROLE caller; SELECT sophia.add_field('contacts', '/properties/trap', 'trap', '$_')"), '42501', "nor have the table's owner run code of their own: $_")
-  foreach 'theirs.trap', 'theirs.trap[]';
-sql('DROP SCHEMA theirs CASCADE');
 
 # what another session holds is waited for without holding up the stream
 sql("SELECT sophia.stop_stream('contacts')");
@@ -227,13 +225,17 @@ is(sql("SELECT amount FROM hubspot_raw.deals WHERE id = 'd8'"), 'many', 'another
 feed('wide', { id => 'w4', properties => { createdate => 'yesterday' } });
 is(sql("SELECT sqlstate FROM sophia.dead_letters WHERE stream = 'wide'"), '22007', 'a column that a transform reads is not widened');
 
-# what a fill finds
+# a row met while its column is filled
 $node->follow('firms', 'acme/firms', 'hubspot.companies', { misfit => 'widen' });
-feed('firms', { id => 'f1', properties => { rank => 7 } }, { id => 'f2', properties => { rank => 'seven' } });
-sql("SELECT sophia.add_field('firms', '/properties/rank', 'rank', 'bigint')");
-ok(filled('hubspot_raw.companies', 'rank'), 'a column is filled with a value that does not fit it');
-is(type_of('hubspot_raw.companies', 'rank') . ' ' . sql("SELECT string_agg(rank, ' ' ORDER BY id) FROM hubspot_raw.companies"), 'text 7 seven', 'it is widened');
-is(sql("SELECT old_type, new_type, journal IS NULL FROM sophia.schema_changes WHERE column_name = 'rank' AND change = 'column widened'"), 'bigint|text|t', 'for a row, not for a document');
+feed('firms', { id => 'f1', properties => { size => 7 } }, { id => 'f2', properties => { size => 'large' } });
+sql("SELECT sophia.add_field('firms', '/properties/size', 'size', 'bigint')");
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM sophia.schema_changes WHERE change = 'column widened' AND column_name = 'size'"),
+	'a value of a row widens the column that is filled');
+is(evolved('hubspot_raw.companies', 'size'), 'text', 'to a type that holds it');
+is(sql("SELECT size FROM hubspot_raw.companies WHERE id ~ '^f' ORDER BY id"), "7\nlarge", 'in every row');
+is(sql("SELECT reason, journal, begin_offset FROM sophia.schema_changes WHERE change = 'column widened' AND column_name = 'size'"),
+	'value "large" of column "size" is no integer||', 'and is recorded, without a document');
+is(sql("SELECT column_type FROM sophia.fields WHERE column_name = 'size'"), 'text', 'sophia.fields names the type as everywhere');
 
 # a view in the way
 sql('CREATE VIEW public.closing AS SELECT id, closedate FROM hubspot_raw.deals');
@@ -271,7 +273,7 @@ feed('posts', { id => 41, likes => 0.5, author => { name => 'x' } }, { id => 'no
 is(type_of('chat.posts', 'likes') . ' ' . type_of('chat.posts', 'id'), 'numeric bigint', 'a column is widened, a key never');
 is($node->status('posts', 'documents_dead'), 1, 'what does not fit the key is a dead letter');
 sql("UPDATE chat.posts SET mine = 'note' WHERE id = 1");
-is(error_of("SELECT sophia.add_field('posts', '/body', 'mine', 'text')"), '42701 hint', 'a column in which the user keeps something is refused');
+is(error_of("SELECT sophia.add_field('posts', '/body', 'mine', 'text')"), '42710 hint', 'a column in which the user keeps something is refused');
 sql('UPDATE chat.posts SET mine = NULL');
 sql("SELECT sophia.add_field('posts', '/body', 'mine', 'text')");
 ok(filled('chat.posts', 'mine'), 'an empty one is taken over');
@@ -286,7 +288,7 @@ $node->follow('again', 'acme/contacts', 'hubspot.contacts');
 ok($node->await_stream('again'), 'the collection is read again');
 sql("SELECT sophia.add_field('again', '/properties/score', 'score', 'bigint')");
 ok(filled('hubspot_raw.contacts', 'score'), 'a column that is left is taken over');
-is(error_of("SELECT sophia.add_field('again', '/properties/colour', 'score', 'bigint')"), '42701 hint', 'for its own field only');
+is(error_of("SELECT sophia.add_field('again', '/properties/colour', 'score', 'bigint')"), '42710 hint', 'for its own field only');
 
 $node->stop;
 

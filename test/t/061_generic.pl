@@ -134,6 +134,19 @@ is($node->rows("SELECT string_agg(sqlstate, ' ' ORDER BY begin_offset) FROM soph
 feed('by_hand', tombstone('"id":"b"'));
 is($node->rows('SELECT string_agg(id, \' \') FROM shop.by_hand'), 'a', 'hard deletion removes the row');
 
+# ---- a type that the owner changed ----
+
+my %altered = (properties => { id => { type => 'string' }, n => { type => 'integer' } });
+is(create_table(\%altered, 'shop.altered', '{/id}'), 'created', 'a table with a column of numbers');
+$node->follow('altered', 'acme/altered', 'generic', { table => 'shop.altered', key => ['/id'] });
+feed('altered', line('"id":"a","n":"x"'));
+$node->safe_psql('postgres', 'ALTER TABLE shop.altered ALTER COLUMN n TYPE text');
+is(create_table(\%altered, 'shop.altered', '{/id}'), 'exists', 'its owner gave it another type, and calls create_table_for');
+is($node->rows("SELECT column_type, conversion FROM sophia.fields WHERE table_name = 'altered' AND column_name = 'n'"), 'text|text', 'which takes note of it');
+is($node->rows("SELECT * FROM sophia.replay_dead_letters('altered')"), '1|0', 'what did not fit is replayed');
+feed('altered', line('"id":"b","n":"y"'));
+is($node->rows('SELECT id, n FROM shop.altered ORDER BY id'), "a|x\nb|y", 'and what comes fits');
+
 # ---- reduction ----
 
 $node->safe_psql('postgres', "SELECT sophia.create_table_for('{\"properties\": {\"id\": {\"type\": \"string\"}}}', 'shop.' || t, '{/id}') FROM unnest('{last,deep,annotated}'::text[]) t");

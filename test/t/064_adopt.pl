@@ -348,6 +348,8 @@ like($error, qr/^22023: unknown shape "slack\.unknown"/, 'unknown shape');
 like($error, qr/^22023: a landing table cannot feed shape "generic"/, 'no landing table for the generic shape');
 ($error) = $node->error_of("SELECT sophia.adopt_table('estuary_slack.users', NULL)");
 like($error, qr/^22004: shape must not be null/, 'no shape');
+($error) = $node->error_of('SELECT sophia.adopt_new_table(NULL)');
+like($error, qr/^22004: shape must not be null/, 'none for a new table either');
 ($error) = $node->error_of("SELECT sophia.adopt_table('estuary_slack.users', 'slack.channels')");
 like($error, qr/^42710: table "estuary_slack\.users" is adopted with shape "slack\.users"/, 'another shape');
 ($error) = $node->error_of("SELECT sophia.adopt_table('hubspot_raw.contacts', 'hubspot.contacts')");
@@ -359,6 +361,23 @@ like($error, qr/^42704: table "estuary_slack\.nothing" is not adopted/, 'a table
 $node->safe_psql('postgres', 'GRANT USAGE ON SCHEMA estuary_gong TO estuary');
 ($error) = $node->error_of("SET ROLE estuary; SELECT sophia.adopt_table('estuary_gong.calls', 'gong.calls')");
 like($error, qr/^42501: must be owner of table estuary_gong\.calls/, 'a table of somebody else');
+
+# Planning a query on a table runs what its owner wrote into an expression of an index.
+$node->safe_psql('postgres', q(SET ROLE estuary; CREATE SCHEMA estuary_own;
+	CREATE TABLE estuary_own.users (id text PRIMARY KEY, flow_published_at timestamptz, flow_document json);
+	CREATE TABLE estuary_own.seen (who text); GRANT INSERT ON estuary_own.seen TO PUBLIC;
+	INSERT INTO estuary_own.users VALUES ('U8', now(), '{"id": "U8", "name": "eve"}');
+	CREATE FUNCTION estuary_own.constant(n int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+	CREATE INDEX ON estuary_own.users ((estuary_own.constant(1)));
+	CREATE FUNCTION estuary_own.note() RETURNS void LANGUAGE sql AS 'INSERT INTO estuary_own.seen VALUES (current_user)';
+	CREATE OR REPLACE FUNCTION estuary_own.constant(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM estuary_own.note(); RETURN 1; END';
+	SELECT sophia.adopt_table('estuary_own.users', 'slack.users')));
+becomes("SELECT name FROM slack_raw.users WHERE id = 'U8'", 'eve', 'a table is adopted by its owner');
+is($node->rows('SELECT count(*) FROM estuary_own.seen'), 0, 'whose code does not run with the rights of whoever feeds it');
+
+$node->safe_psql('postgres', 'CREATE ROLE monitor; GRANT SELECT ON sophia.adopted_tables TO monitor');
+my $seen = 'SELECT landing, state FROM sophia.adopted_tables ORDER BY landing';
+is($node->rows("SET ROLE monitor; $seen"), $node->rows($seen), 'who is granted the view sees the states, without a right to the schemas of the tables');
 
 my ($out, $err);
 $node->run_log([ 'pg_dump', '-d', $node->connstr('postgres'), '-f', $node->basedir . '/dump.sql' ]);

@@ -254,6 +254,7 @@ for (
 	[ "'store', 'http://127.0.0.1:9'", '22023' ],
 	[ "'store', '/nowhere'", '42501' ],
 	[ "'broker', options => '{\"tokens\": 1}'", '22023' ],
+	[ "'broker', options => '{\"tokens\": null}'", '22023' ],
 	[ "'broker', options => '{\"token\": \"secret\"}'", '22023' ])
 {
 	my ($arguments, $error) = @$_;
@@ -264,6 +265,9 @@ for (
 
 is(sql("SELECT phase, documents > 0, bytes = bytes_total, bytes_left, time_left, started_at < updated_at FROM sophia.stream_progress WHERE stream = 'contacts'"),
 	'live|t|t|0|00:00:00|t', 'a stream that has caught up is live');
+sql("SELECT sophia.create_stream('nothing', 'store', 'acme/nothing', 'hubspot.companies')");
+ok($node->poll_query_until('postgres', "SELECT last_error IS NOT NULL FROM sophia.stream_status WHERE stream = 'nothing'"), 'a stream whose collection is not there');
+is(sql("SELECT phase, bytes_left, time_left IS NULL FROM sophia.stream_progress WHERE stream = 'nothing'"), 'starting|0|t', 'has no end in sight');
 my $much = $node->journal('acme/much');
 $much = Sophia::Documents->journal("$store/moved", 'acme/much/pivot=00');
 $much->write(join('', map { $ann->outside({ id => "m$_", name => 'x' x 500 }) } 1 .. 2000)) for 1 .. 20;
