@@ -10,6 +10,8 @@ BEGIN
                         sophia.gong_entries(p.part, page, own, loader) WITH ORDINALITY AS e (entry, n) ORDER BY p.n, e.n;
   ELSIF jsonb_typeof(payload -> page) = 'array' THEN
     RETURN QUERY SELECT jsonb_array_elements(payload -> page);
+  ELSIF page = 'calls' AND jsonb_typeof(payload -> 'call') = 'object' THEN
+    RETURN NEXT payload -> 'call';
   ELSIF jsonb_typeof(payload) = 'object' AND payload ?| own THEN
     RETURN NEXT payload;
   ELSE
@@ -29,17 +31,20 @@ DECLARE
   meta constant jsonb := jsonb_build_object('_meta', jsonb_build_object('loaded_at', clock_timestamp()));
   ids text[];
   documents bytea[];
+  clocks bigint[];
   result record;
 BEGIN
-  SELECT array_agg(coalesce(e.entry #>> '{metaData,id}', e.entry ->> 'id', e.entry ->> 'callId', '') ORDER BY e.n),
+  -- Pages may overlap: of two entries of a call, the later one says how it is.
+  SELECT array_agg(clock + e.n ORDER BY e.n),
+         array_agg(coalesce(e.entry #>> '{metaData,id}', e.entry ->> 'id', e.entry ->> 'callId', '') ORDER BY e.n),
          array_agg(convert_to((e.entry || meta)::text, 'UTF8') ORDER BY e.n)
-    INTO ids, documents FROM unnest(entries) WITH ORDINALITY AS e (entry, n);
+    INTO clocks, ids, documents FROM unnest(entries) WITH ORDINALITY AS e (entry, n);
   IF array_position(ids, '') IS NOT NULL THEN
     RAISE EXCEPTION 'entry % of the payload has no id of a call', array_position(ids, '') USING ERRCODE = '22023',
       HINT = 'Nothing of the payload was loaded.';
   END IF;
   SELECT * INTO result FROM sophia.apply_documents(shape, '{"unchanged": "skip"}', NULL, coalesce(documents, '{}'),
-                                                   array_fill(clock, ARRAY[cardinality(entries)]), NULL);
+                                                   coalesce(clocks, '{}'), NULL);
   IF cardinality(result.failed) > 0 THEN
     RAISE EXCEPTION '% "%" cannot be loaded: %', what, ids[result.failed[1]], result.reasons[1]
       USING ERRCODE = result.sqlstates[1], HINT = 'Nothing of the payload was loaded.';
@@ -64,9 +69,7 @@ BEGIN
   SELECT coalesce(array_agg(CASE WHEN jsonb_typeof(e.entry -> 'media') = 'object' THEN e.entry - 'media' ELSE e.entry END
                             ORDER BY e.n), '{}')
     INTO entries
-    FROM sophia.gong_entries(CASE WHEN jsonb_typeof(load_gong_calls.payload -> 'call') = 'object'
-                                  THEN load_gong_calls.payload -> 'call' ELSE load_gong_calls.payload END,
-                             'calls', '{id,metaData}', 'load_gong_calls') WITH ORDINALITY AS e (entry, n);
+    FROM sophia.gong_entries(load_gong_calls.payload, 'calls', '{id,metaData}', 'load_gong_calls') WITH ORDINALITY AS e (entry, n);
   RETURN QUERY
     SELECT g.given, a.inserted, a.updated, g.given - a.inserted - a.updated, a.elements_written, a.elements_removed
     FROM (SELECT cardinality(entries)::bigint AS given) AS g, sophia.apply_gong_entries(entries, 'gong.calls', 'call') AS a;

@@ -322,6 +322,28 @@ END;
 $$;
 COMMENT ON FUNCTION sophia.map_columns(oid, jsonb) IS 'internal: remembers which member fills which column of a table that the user made';
 
+-- A tombstone may hold no more than its key, and its row is kept.
+CREATE FUNCTION sophia.admit_tombstones(relation oid, options jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  names constant record := sophia.parse_target(options ->> 'table');
+  actions text;
+BEGIN
+  SELECT string_agg(format('ALTER COLUMN %I DROP NOT NULL', a.attname), ', ' ORDER BY a.attnum) INTO actions
+    FROM pg_attribute a
+    JOIN sophia.fields f ON f.table_schema = names.target_schema AND f.table_name = names.target_table AND f.column_name = a.attname
+    WHERE a.attrelid = relation AND a.attnotnull AND NOT a.attisdropped AND f.origin = 'create_table_for'
+      AND a.attnum <> ALL (SELECT unnest(i.indkey) FROM pg_index i WHERE i.indrelid = relation AND i.indisprimary)
+      AND f.pointers[1] NOT IN (SELECT jsonb_array_elements_text(options -> 'key'));
+  IF actions IS NOT NULL THEN
+    PERFORM sophia.execute_as(c.relowner, format('ALTER TABLE %I.%I %s', names.target_schema, names.target_table, actions))
+      FROM pg_class c WHERE c.oid = relation;
+  END IF;
+END;
+$$;
+COMMENT ON FUNCTION sophia.admit_tombstones(oid, jsonb) IS
+  'internal: takes NOT NULL from what create_table_for gave it to, but from keys, where rows of deleted documents are kept';
+
 CREATE FUNCTION sophia.generic_options() RETURNS text[]
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$ SELECT '{table,key,reduce,schema}'::text[] $$;
 COMMENT ON FUNCTION sophia.generic_options() IS 'internal: the stream options that only the shape generic has';
@@ -473,6 +495,9 @@ BEGIN
   PERFORM sophia.map_columns(relation, options);
   SELECT d.* INTO definition FROM sophia.shape_definition('generic', options) d;
   PERFORM sophia.check_key_columns(relation, definition.key_columns);
+  IF options ->> 'reduce' IS DISTINCT FROM 'none' AND options ->> 'delete' IS DISTINCT FROM 'hard' THEN
+    PERFORM sophia.admit_tombstones(relation, options);
+  END IF;
   FOR other IN SELECT s.stream, s.options FROM sophia.streams s
       WHERE s.shape = 'generic' AND s.stream <> check_generic.stream
         AND sophia.stream_table(s.shape, s.options) = sophia.stream_table('generic', check_generic.options) LOOP

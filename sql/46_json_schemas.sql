@@ -22,29 +22,81 @@ END;
 $$;
 COMMENT ON FUNCTION sophia.check_pointer(text) IS 'internal: raises an error where that is no JSON pointer to a member';
 
-CREATE FUNCTION sophia.resolve_reference(root jsonb, base jsonb, reference text) RETURNS jsonb
+-- The part of RFC 3986 that schemas use: a path that counts from the folder of its base.
+CREATE FUNCTION sophia.absolute_reference(base text, reference text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT CASE
+    WHEN base IS NULL OR reference ~ '^[A-Za-z][A-Za-z0-9+.-]*:' THEN reference
+    WHEN reference LIKE '/%' THEN coalesce(substring(base FROM '^[A-Za-z][A-Za-z0-9+.-]*:(?://[^/?#]*)?'), '') || reference
+    ELSE regexp_replace(regexp_replace(base, '[?#].*$', ''), '[^/]*$', '') || regexp_replace(reference, '^(\./)+', '') END
+$$;
+COMMENT ON FUNCTION sophia.absolute_reference(text, text) IS 'internal: the address that a reference means in a schema with that "$id"';
+
+-- A schema with an "$id" is where the references in it count from; its own may count from the one around it.
+CREATE FUNCTION sophia.schema_base(base jsonb, schema jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT CASE WHEN jsonb_typeof(schema -> '$id') = 'string'
+    THEN schema || jsonb_build_object('$id', sophia.absolute_reference(base ->> '$id', schema ->> '$id')) ELSE base END
+$$;
+COMMENT ON FUNCTION sophia.schema_base(jsonb, jsonb) IS 'internal: the schema that references in a schema count from';
+
+CREATE FUNCTION sophia.refuse_reference(reference text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RAISE EXCEPTION 'the schema refers to "%", which it does not hold', reference USING ERRCODE = '22023',
+    HINT = 'Pass a schema that holds all that it refers to, such as the bundled one of a built collection.';
+END;
+$$;
+COMMENT ON FUNCTION sophia.refuse_reference(text) IS 'internal: raises the error of a reference to what a schema does not hold';
+
+-- The schema that the part of a reference before its # names, with its full "$id"; what follows counts from it.
+CREATE FUNCTION sophia.referred_base(root jsonb, base jsonb, reference text) RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+  named constant text := split_part(reference, '#', 1);
+  full_name constant text := sophia.absolute_reference(base ->> '$id', named);
   found_schema jsonb;
 BEGIN
-  IF reference = '#' THEN
+  IF named = '' THEN
     RETURN base;
-  ELSIF reference LIKE '#/%' THEN
-    found_schema := base #> sophia.pointer_steps(substr(reference, 2));
-  ELSE
-    found_schema := coalesce(
-      jsonb_path_query_first(base, 'lax $.** ? (@."$anchor" == $name)', jsonb_build_object('name', ltrim(reference, '#'))),
-      jsonb_path_query_first(root, 'lax $.** ? (@."$id" == $name)', jsonb_build_object('name', reference)),
-      root -> '$defs' -> reference, root -> 'definitions' -> reference);
+  END IF;
+  SELECT s.schema INTO found_schema
+    FROM jsonb_path_query(root, 'strict $.** ? (@."$id".type() == "string")') AS s (schema)
+    WHERE full_name IN (s.schema ->> '$id', sophia.absolute_reference(root ->> '$id', s.schema ->> '$id'))
+      OR s.schema ->> '$id' = named LIMIT 1;
+  found_schema := coalesce(found_schema, root -> '$defs' -> full_name, root -> '$defs' -> named, root -> 'definitions' -> named);
+  IF found_schema IS NULL THEN
+    PERFORM sophia.refuse_reference(reference);
+  END IF;
+  RETURN CASE jsonb_typeof(found_schema) WHEN 'object' THEN found_schema || jsonb_build_object('$id', full_name) ELSE found_schema END;
+END;
+$$;
+COMMENT ON FUNCTION sophia.referred_base(jsonb, jsonb, text) IS 'internal: the schema with an "$id" that a "$ref" names or stands in';
+
+-- A pointer in an address has its odd bytes as %XX.
+CREATE FUNCTION sophia.resolve_reference(base jsonb, reference text) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  place text := substr(reference, nullif(strpos(reference, '#'), 0) + 1);
+  found_schema jsonb := base;
+BEGIN
+  IF place LIKE '/%' THEN
+    IF place ~ '%[0-9A-Fa-f]{2}' THEN
+      SELECT convert_from(string_agg(CASE WHEN p.part[1] ~ '^%..$' THEN decode(substr(p.part[1], 2), 'hex') ELSE convert_to(p.part[1], 'UTF8') END,
+                                     ''::bytea ORDER BY p.n), 'UTF8') INTO place
+        FROM regexp_matches(place, '(%[0-9A-Fa-f]{2}|.)', 'g') WITH ORDINALITY AS p (part, n);
+    END IF;
+    found_schema := base #> sophia.pointer_steps(place);
+  ELSIF place <> '' THEN
+    found_schema := jsonb_path_query_first(base, 'lax $.** ? (@."$anchor" == $name)', jsonb_build_object('name', place));
   END IF;
   IF found_schema IS NULL THEN
-    RAISE EXCEPTION 'the schema refers to "%", which it does not hold', reference USING ERRCODE = '22023',
-      HINT = 'Pass a schema that holds all that it refers to, such as the bundled one of a built collection.';
+    PERFORM sophia.refuse_reference(reference);
   END IF;
   RETURN found_schema;
 END;
 $$;
-COMMENT ON FUNCTION sophia.resolve_reference(jsonb, jsonb, text) IS 'internal: the schema that a "$ref" names';
+COMMENT ON FUNCTION sophia.resolve_reference(jsonb, text) IS 'internal: the schema that a "$ref" names, in what it counts from';
 
 CREATE FUNCTION sophia.common_types(a jsonb, b jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -120,9 +172,7 @@ BEGIN
   ELSIF jsonb_typeof(schema) IS DISTINCT FROM 'object' THEN
     RAISE EXCEPTION 'a JSON schema must be an object or a boolean' USING ERRCODE = '22023';
   END IF;
-  IF schema ? '$id' THEN
-    base := schema;
-  END IF;
+  base := sophia.schema_base(base, schema);
   IF schema ? 'type' THEN
     types := CASE jsonb_typeof(schema -> 'type') WHEN 'array' THEN schema -> 'type' ELSE jsonb_build_array(schema -> 'type') END;
     IF NOT types <@ '["array", "boolean", "integer", "null", "number", "object", "string"]' THEN
@@ -147,8 +197,9 @@ BEGIN
         sophia.schema_form(root, base, p.value, depth - 1)), '{}') FROM jsonb_each(schema -> 'properties') AS p));
   END IF;
   IF schema ? '$ref' THEN
+    part := sophia.referred_base(root, base, schema ->> '$ref');
     form := sophia.combine_forms(form,
-      sophia.schema_form(root, base, sophia.resolve_reference(root, base, schema ->> '$ref'), depth, hops + 1), true);
+      sophia.schema_form(root, part, sophia.resolve_reference(part, schema ->> '$ref'), depth, hops + 1), true);
   END IF;
   IF jsonb_typeof(schema -> 'allOf') = 'array' THEN
     FOR part IN SELECT jsonb_array_elements(schema -> 'allOf') LOOP
@@ -191,7 +242,7 @@ BEGIN
     RETURN 'double precision';
   ELSIF types = '{boolean}' THEN
     RETURN 'boolean';
-  ELSIF types IN ('{string}', '{integer,string}', '{number,string}') AND format IN ('integer', 'number') AND NOT is_key
+  ELSIF types IN ('{string}', '{integer,string}', '{number,string}') AND format IN ('integer', 'number', 'uint32', 'uint64') AND NOT is_key
         AND (types <> '{number,string}' OR format = 'number') THEN
     RETURN 'numeric';
   ELSIF types = '{string}' AND form ->> 'encoding' = 'base64' THEN
@@ -290,7 +341,8 @@ $$;
 COMMENT ON FUNCTION sophia.combine_reductions(jsonb, jsonb) IS 'internal: two reductions of one location of a schema as one';
 
 -- {"strategy", "members": {name: reduction or false}, "others": reduction} of a schema; NULL where nothing in it is annotated.
-CREATE FUNCTION sophia.reduction_of(root jsonb, base jsonb, schema jsonb, refs text[] DEFAULT '{}') RETURNS jsonb
+-- What is said of /_meta is passed over: a row always has that of the last document.
+CREATE FUNCTION sophia.reduction_of(root jsonb, base jsonb, schema jsonb, refs text[] DEFAULT '{}', whole boolean DEFAULT true) RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   result jsonb;
@@ -298,13 +350,13 @@ DECLARE
   branch jsonb;
   branches jsonb;
   target jsonb;
+  place text;
   name text;
 BEGIN
   IF jsonb_typeof(schema) IS DISTINCT FROM 'object' THEN
     RETURN NULL;
-  ELSIF schema ? '$id' THEN
-    base := schema;
   END IF;
+  base := sophia.schema_base(base, schema);
   IF schema ? 'reduce' THEN
     part := schema -> 'reduce';
     IF jsonb_typeof(part) <> 'object' OR jsonb_typeof(part -> 'strategy') IS DISTINCT FROM 'string' THEN
@@ -320,40 +372,43 @@ BEGIN
   END IF;
   -- Items are replaced with their array, but what cannot be reduced is told.
   FOR part IN SELECT jsonb_path_query(schema, 'lax $."items"') UNION ALL SELECT jsonb_path_query(schema, 'lax $."prefixItems"[*]') LOOP
-    PERFORM sophia.reduction_of(root, base, part, refs);
+    PERFORM sophia.reduction_of(root, base, part, refs, false);
   END LOOP;
-  SELECT jsonb_object_agg(p.key, coalesce(sophia.reduction_of(root, base, p.value, refs), 'false')) INTO branches
+  SELECT jsonb_object_agg(p.key, CASE WHEN whole AND p.key = '_meta' THEN 'false'
+      ELSE coalesce(sophia.reduction_of(root, base, p.value, refs, false), 'false') END) INTO branches
     FROM jsonb_each(CASE jsonb_typeof(schema -> 'properties') WHEN 'object' THEN schema -> 'properties' ELSE '{}' END) AS p;
-  part := sophia.reduction_of(root, base, schema -> 'additionalProperties', refs);
+  part := sophia.reduction_of(root, base, schema -> 'additionalProperties', refs, false);
   IF part IS NOT NULL OR EXISTS (SELECT FROM jsonb_each(branches) AS b WHERE b.value <> 'false') THEN
     result := sophia.combine_reductions(result, jsonb_strip_nulls(jsonb_build_object('others', part))
       || jsonb_build_object('members', coalesce(branches, '{}')));
   END IF;
   FOR part IN SELECT p.value FROM jsonb_each(CASE jsonb_typeof(schema -> 'patternProperties') WHEN 'object' THEN schema -> 'patternProperties' ELSE '{}' END) AS p LOOP
-    IF sophia.reduction_of(root, base, part, refs) IS NOT NULL THEN
+    IF sophia.reduction_of(root, base, part, refs, false) IS NOT NULL THEN
       PERFORM sophia.refuse_reduction('a reduction of members whose names follow a pattern');
     END IF;
   END LOOP;
   IF schema ? '$ref' THEN
-    target := sophia.resolve_reference(root, base, schema ->> '$ref');
-    IF schema ->> '$ref' = ANY (refs) THEN
+    part := sophia.referred_base(root, base, schema ->> '$ref');
+    target := sophia.resolve_reference(part, schema ->> '$ref');
+    place := concat(part ->> '$id', substring(schema ->> '$ref' FROM '#.*'));
+    IF place = ANY (refs) THEN
       IF jsonb_path_exists(target, 'lax $.**."reduce"') THEN
         PERFORM sophia.refuse_reduction('a reduction of a schema that refers to itself');
       END IF;
     ELSE
-      result := sophia.combine_reductions(result, sophia.reduction_of(root, base, target, refs || (schema ->> '$ref')));
+      result := sophia.combine_reductions(result, sophia.reduction_of(root, part, target, refs || place, whole));
     END IF;
   END IF;
   FOR part IN SELECT jsonb_path_query(schema, 'lax $."allOf"[*]') LOOP
-    result := sophia.combine_reductions(result, sophia.reduction_of(root, base, part, refs));
+    result := sophia.combine_reductions(result, sophia.reduction_of(root, base, part, refs, whole));
   END LOOP;
   IF schema ? 'if' AND sophia.asks_for_tombstone(schema -> 'if') THEN
     -- The ingest takes every such document as a tombstone, whatever is said here.
     part := schema -> 'then';
     IF jsonb_typeof(part) = 'object' THEN
-      PERFORM sophia.reduction_of(root, base, part #- '{reduce,delete}', refs);
+      PERFORM sophia.reduction_of(root, base, part #- '{reduce,delete}', refs, whole);
     END IF;
-    result := sophia.combine_reductions(result, sophia.reduction_of(root, base, schema -> 'else', refs));
+    result := sophia.combine_reductions(result, sophia.reduction_of(root, base, schema -> 'else', refs, whole));
   ELSIF schema ? 'if' THEN
     schema := schema || jsonb_build_object('?', jsonb_build_array(coalesce(schema -> 'then', 'true'), coalesce(schema -> 'else', 'true')));
   END IF;
@@ -361,7 +416,7 @@ BEGIN
     branches := NULL;
     FOR branch IN SELECT b FROM jsonb_array_elements(CASE jsonb_typeof(schema -> name) WHEN 'array' THEN schema -> name ELSE '[]' END) AS b LOOP
       -- Only objects merge, so what becomes of other values is no alternative.
-      part := coalesce(sophia.reduction_of(root, base, branch, refs), 'null');
+      part := coalesce(sophia.reduction_of(root, base, branch, refs, whole), 'null');
       IF sophia.schema_form(root, base, branch, 0) -> 'types' ? 'object' THEN
         branches := CASE WHEN branches IS NULL THEN jsonb_build_array(part) WHEN branches @> jsonb_build_array(part) THEN branches
                          ELSE branches || jsonb_build_array(part) END;
@@ -375,7 +430,7 @@ BEGIN
   RETURN result;
 END;
 $$;
-COMMENT ON FUNCTION sophia.reduction_of(jsonb, jsonb, jsonb, text[]) IS
+COMMENT ON FUNCTION sophia.reduction_of(jsonb, jsonb, jsonb, text[], boolean) IS
   'internal: the reduction that a schema asks for at each location; NULL = none; raises 0A000 for what the ingest does not reduce';
 
 CREATE FUNCTION sophia.merge_plan(reduction jsonb) RETURNS jsonb

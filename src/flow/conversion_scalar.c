@@ -140,6 +140,7 @@ sophia_convert_timestamptz(ConversionContext *context, const JsonNode *const *va
 	return true;
 }
 
+/* Seconds or milliseconds since the epoch, or a timestamp. */
 bool
 sophia_convert_epoch(ConversionContext *context, const JsonNode *const *values, int n, Datum *value,
 					 bool *null)
@@ -155,6 +156,8 @@ sophia_convert_epoch(ConversionContext *context, const JsonNode *const *values, 
 	/* 10^11 seconds is the year 5138: as many digits as that are milliseconds */
 	for (whole = 0; whole < length && text[whole] >= '0' && text[whole] <= '9';)
 		whole++;
+	if (whole < length && text[whole] != '.' && *text != '-')
+		return sophia_convert_timestamptz(context, values, n, value, null);
 	if (!sophia_timestamp_from_epoch(text, length, whole >= 12, &result))
 		return sophia_misfit(context, ERRCODE_INVALID_DATETIME_FORMAT, "is no time since the epoch");
 	*value = TimestampTzGetDatum(result);

@@ -43,7 +43,8 @@ sophia_reduce(RowState *row, const Document *document, ReduceStrategy strategy, 
 	{
 		if (row->same_journal && row->offset == document->offset && row->clock == document->clock)
 			return REDUCE_NOTHING;
-		if (row->same_journal && row->offset < document->rewound_from)
+		/* an offset below zero is none: the document came by no journal */
+		if (row->same_journal && row->offset >= 0 && row->offset < document->rewound_from)
 			return REDUCE_NOTHING;
 		if ((!row->same_journal || row->by_clock) && document->clock < row->clock)
 			return fill(row, document, strategy, arena);

@@ -44,6 +44,8 @@ SELECT * FROM sophia.create_table_for('{
     "f_number": {"type": "string", "format": "number"},
     "f_integer_union": {"type": ["integer", "string"], "format": "integer"},
     "f_number_union": {"type": ["number", "string", "null"], "format": "number"},
+    "f_uint32": {"type": "string", "format": "uint32"},
+    "f_uint64": {"type": "string", "format": "uint64"},
     "f_date": {"type": "string", "format": "date"},
     "f_date_time": {"type": "string", "format": "date-time"},
     "f_time": {"type": "string", "format": "time"},
@@ -82,6 +84,20 @@ SELECT * FROM sophia.create_table_for('{
       "$defs": {"node": {"type": "boolean"}}}
   }}', 'regress_collections.bundled', '{/id}');
 SELECT column_name, type, "null" FROM pg_temp.columns('regress_collections.bundled');
+
+-- References to a place in another schema: by its address, by one that counts from where the reference stands, with odd bytes, to an anchor
+SELECT count(*) FROM sophia.create_table_for('{
+  "$id": "files://shop/catalog.yaml?ptr=/collections/orders/schema", "$ref": "files://shop/parts/row#/$defs/row",
+  "$defs": {
+    "__inline1": {"$id": "files://shop/parts/row", "$defs": {"row": {"type": "object", "required": ["id"],
+      "properties": {"id": {"$ref": "scalars#/$defs/a%20key"}, "at": {"$ref": "./scalars#when"}, "self": {"$ref": "#/$defs/flag"}, "up": {"$ref": "/flags"}}},
+      "flag": {"type": "boolean"}}},
+    "__inline2": {"$id": "files://shop/parts/scalars", "$defs": {"a key": {"$ref": "#/$defs/number"}, "number": {"type": "integer"},
+      "when": {"$anchor": "when", "type": "string", "format": "date"}}},
+    "outer": {"$id": "files://shop/", "$defs": {"flags": {"$id": "flags", "type": ["boolean", "null"]}}}
+  }}', 'regress_collections.referred', '{/id}');
+SELECT column_name, type, "null" FROM pg_temp.columns('regress_collections.referred');
+SELECT sophia.create_table_for('{"$ref": "files://shop/elsewhere#/$defs/row"}', 'regress_collections.nowhere', '{/id}');
 
 -- Keys: several, below the top level, of one or several scalar types, none
 SELECT count(*) FROM sophia.create_table_for('{"properties": {"a": {"type": "integer"}, "b": {"properties": {"c/d": {"type": "string", "format": "uuid"}}},

@@ -63,6 +63,19 @@ SELECT array_agg(s ORDER BY t, id)::text = :'before' AS unchanged FROM pg_temp.s
 SELECT * FROM sophia.load_gong_transcripts(jsonb_set(:'transcripts', '{callTranscripts,0,transcript}', '[{"speakerId": "s2", "sentences": [{"start": 1, "end": 2, "text": "Hello."}]}]'));
 SELECT call_id, seq, speaker_id, text, sentiment FROM gong_raw.call_transcripts ORDER BY call_id, seq;
 
+-- Pages that overlap: the later entry of a call says how it is; a response with one call, also among others.
+BEGIN;
+SELECT * FROM sophia.load_gong_calls('[{"calls": [{"id": "8", "title": "first", "parties": [{"id": "1", "name": "Ann"}]}, {"id": "8", "title": "second"}]},
+  {"requestId": "2", "call": {"id": "8", "purpose": "third"}}]');
+SELECT id, title, purpose FROM gong_raw.calls WHERE id = '8';
+-- Times as ISO 8601, and in seconds as in the examples of Gong's documentation.
+SELECT updated FROM sophia.load_gong_calls('{"calls": [{"metaData": {"id": "8", "started": 1518863400, "scheduled": "2018-02-17T02:30:00-08:00"}}]}');
+SELECT started = scheduled AS equal, started AT TIME ZONE 'UTC' AS started FROM gong_raw.calls WHERE id = '8';
+SELECT * FROM sophia.load_gong_transcripts('[{"callId": "8", "transcript": [{"speakerId": "1", "sentences": [{"start": 1, "end": 2, "text": "early"}]}]},
+  {"callId": "8", "transcript": [{"speakerId": "1", "sentences": [{"start": 1, "end": 2, "text": "late"}]}]}]');
+SELECT seq, text FROM gong_raw.call_transcripts WHERE call_id = '8';
+ROLLBACK;
+
 -- What is no such response, or holds something bad, is refused whole.
 SELECT sophia.load_gong_calls(NULL);
 \echo :LAST_ERROR_SQLSTATE

@@ -166,6 +166,23 @@ is($node->rows("SELECT is_deleted, doc ? 'q' FROM shop.annotated"), 't|t', 'a to
 feed('annotated', line('"id":"a","s":1'));
 is($node->rows("SELECT is_deleted, doc - '_meta' FROM shop.annotated"), 'f|{"s": 1, "id": "a"}', 'and the next document starts anew');
 
+# ---- what a database capture says of its collections ----
+
+my $order = { '$anchor' => 'Order', type => 'object', required => [ 'id', 'n' ],
+	properties => { id => { type => 'integer' }, n => { type => 'string' } } };
+my $change = { type => 'object', properties => { op => { enum => [qw(c u d)] },
+	before => { '$ref' => '#Order', reduce => { strategy => 'firstWriteWins' } } }, reduce => { strategy => 'merge' } };
+my $captured = { '$defs' => { Order => $order }, allOf => [
+	{ required => ['_meta'], properties => { _meta => $change }, reduce => { strategy => 'merge' } }, { '$ref' => '#Order' } ] };
+is(create_table($captured, 'shop.captured', '{/id}'), 'created', 'a table for it');
+is($node->rows(q(SELECT attnotnull FROM pg_attribute WHERE attrelid = 'shop.captured'::regclass AND attname = 'n')), 't', 'what is required is NOT NULL');
+$node->follow('captured', 'acme/captured', 'generic', { table => 'shop.captured', key => ['/id'], schema => $captured });
+feed('captured', line('"id":1,"n":"one","more":1') . line('"id":1,"n":"uno"') . tombstone('"id":2') . line('"id":3,"n":"three"') . tombstone('"id":3'));
+is($node->rows('SELECT id, n, is_deleted, doc -> \'more\' FROM shop.captured ORDER BY id'), "1|uno|f|1\n2||t|\n3|three|t|",
+	'what a schema says of /_meta is no matter; a tombstone of its key alone is a row');
+is($node->dead_letters('captured'), '', 'and no dead letter');
+is($node->rows(q(SELECT attname FROM pg_attribute WHERE attrelid = 'shop.captured'::regclass AND attname IN ('id', 'n') AND attnotnull)), 'id', 'only the key stays NOT NULL');
+
 # ---- appending ----
 
 is(create_table('{"properties": {"id": {"type": "string"}, "n": {"type": "integer"}}, "required": ["id", "n"]}', 'shop.log', '{}'), 'created', 'a table to append to');
@@ -213,6 +230,7 @@ for my $strategy (qw(sum append minimize maximize set firstWriteWins jsonSchemaM
 	refused('0A000', "reduction $strategy", { %good, schema => { reduce => { strategy => 'merge' }, properties => { n => { reduce => { strategy => $strategy } } } } },
 		qr/"$strategy".*reduce = none/s);
 }
+refused('0A000', 'a reduction of a member called _meta', { %good, schema => { properties => { o => { properties => { _meta => { reduce => { strategy => 'sum' } } } } } } });
 refused('0A000', 'a reduction by the value', { %good, schema => { oneOf => [ { properties => { a => { const => 1 } }, reduce => { strategy => 'merge' } }, { reduce => { strategy => 'lastWriteWins' } } ] } });
 refused('0A000', 'a merge of arrays', { %good, schema => { properties => { a => { type => 'array', reduce => { strategy => 'merge', key => ['/k'] } } } } });
 refused('0A000', 'a deletion by another member', { %good, schema => { if => { properties => { archived => { const => JSON::PP::true } } }, then => { reduce => { strategy => 'merge', delete => JSON::PP::true } } } });

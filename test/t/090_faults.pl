@@ -40,7 +40,7 @@ my %faults = (
 
 my $seed = int($ENV{SOPHIA_SEED} // time ^ $$);
 srand $seed;
-print {*STDERR} "# SOPHIA_SEED=$seed\n";
+diag "SOPHIA_SEED=$seed";
 
 my $secrets = PostgreSQL::Test::Utils::tempdir();
 chmod 0700, $secrets;
@@ -258,7 +258,7 @@ my $doubled = 0;
 $doubled += $rows{$_} - ($committed{$_} ? 1 : 0) for keys %rows;
 is($lost, 0, 'no committed document is lost');
 is($doubled, 0, 'none is doubled, and none that was rolled back took effect');
-print {*STDERR} "faults: $injected injected, $lost lost, $doubled doubled\n";
+diag "faults: $injected injected, $lost lost, $doubled doubled";
 
 $node->stop;
 $proxy->stop;

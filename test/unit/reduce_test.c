@@ -181,6 +181,20 @@ test_replay(void)
 	   "it does change a row of a document behind it");
 }
 
+static void
+test_no_journal(void)
+{
+	RowState state = {0};
+	Document first = document("{\"id\":1,\"a\":1}", 10, -1);
+	Document second = document("{\"id\":1,\"a\":2}", 11, -1);
+
+	state.by_clock = true;
+	ok(sophia_reduce(&state, &first, REDUCE_MERGE, &arena) == REDUCE_APPLIED &&
+		   sophia_reduce(&state, &second, REDUCE_MERGE, &arena) == REDUCE_APPLIED &&
+		   number(&state.doc, "a") == 2,
+	   "of two documents that have no offset, the later one counts");
+}
+
 int
 main(void)
 {
@@ -189,6 +203,7 @@ main(void)
 	test_out_of_turn();
 	test_tombstones();
 	test_replay();
+	test_no_journal();
 	sophia_json_parser_free(&parser);
 	sophia_arena_free(&arena);
 	done_testing();
