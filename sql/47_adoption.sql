@@ -141,7 +141,8 @@ BEGIN
   UPDATE sophia.adoptions a
     SET next_block = CASE WHEN (known.next_block + blocks) * current_setting('block_size')::bigint < pg_relation_size(known.landing)
                           THEN known.next_block + blocks END
-    WHERE a.adoption = read_landing.adoption;
+    -- The table is locked now. If it was rewritten before, all of its rows are read again.
+    WHERE a.adoption = read_landing.adoption AND a.file = pg_relation_filenode(known.landing);
 END;
 $$;
 COMMENT ON FUNCTION sophia.read_landing(integer) IS 'internal: puts the next rows that an adopted table had before it had the trigger into the queue';

@@ -46,3 +46,12 @@ sophia_guard_restore(const GuardState *state)
 	AtEOXact_GUC(false, state->guc_nest_level);
 	SetUserIdAndSecContext(state->user, state->security_context);
 }
+
+Oid
+sophia_guard_caller(void)
+{
+	if (InSecurityRestrictedOperation())
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("cannot tell the caller within a security-restricted operation")));
+	return GetOuterUserId();
+}

@@ -31,4 +31,10 @@ extern bool sophia_guard_extension(void);
 extern void sophia_guard_become(Oid owner, GuardState *state);
 extern void sophia_guard_restore(const GuardState *state);
 
+/*
+ * The role of the session, as SET ROLE left it, whoever's function runs.  An error where somebody else's code runs on its
+ * behalf (an expression of an index, say, in the ANALYZE of a superuser), which must not pass for it.
+ */
+extern Oid sophia_guard_caller(void);
+
 #endif /* SOPHIA_GUARD_H */

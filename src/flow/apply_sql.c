@@ -21,6 +21,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "store/statement.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -42,26 +43,6 @@ typedef struct Call
 	ApplyDocument *documents; /* those that can be applied, in the order of their clocks */
 	int n_documents;
 } Call;
-
-/* The settings of a worker that plans and conversions of its statements rely on. */
-static void
-pin_settings(void)
-{
-	static const char *const settings[][2] = {
-		{"search_path", "pg_catalog, pg_temp"},
-		{"TimeZone", "UTC"},
-		{"DateStyle", "ISO, YMD"},
-		{"jit", "off"},
-		{"max_parallel_workers_per_gather", "0"},
-		{"enable_seqscan", "off"},
-		{"enable_hashjoin", "off"},
-		{"enable_mergejoin", "off"},
-	};
-
-	for (size_t i = 0; i < lengthof(settings); i++)
-		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-}
 
 static bool
 option_is(Jsonb *options, const char *name, const char *wanted)
@@ -270,7 +251,7 @@ sophia_apply_documents(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	options = PG_GETARG_JSONB_P(1);
 
-	pin_settings();
+	sophia_statement_pin_settings(false);
 	call->apply.shape =
 		sophia_shape_load(CurrentMemoryContext, text_to_cstring(PG_GETARG_TEXT_PP(0)),
 						  JsonbToCString(NULL, &options->root, VARSIZE(options)),

@@ -14,7 +14,7 @@ sophia_fence(const char *stream, const Journal *journal)
 {
 	if (!sophia_guard_extension())
 		return BATCH_AGAIN;
-	if (!sophia_checkpoint_stream_active(stream))
+	if (!sophia_checkpoint_stream_active(stream, journal->stream_since))
 		return BATCH_STOPPED;
 	if (sophia_checkpoint_lock(stream, journal->name) != journal->next_offset)
 		return BATCH_OUTDATED;

@@ -36,6 +36,8 @@ typedef struct Journal
 	Producer *wanted; /* its documents must be read again before the batch can go on; NULL = nobody's */
 	struct Replay *replay; /* reads them; NULL = nobody does */
 	bool truncates;		   /* option truncate = apply */
+	TimestampTz
+		stream_since;	/* created_at of its stream, which tells it from a later one of that name */
 	int64 told_since;	/* sophia_clock_ms() from which the events that are limited are counted */
 	int told;			/* and how many were recorded since */
 	int64 next_offset;	/* committed */

@@ -123,7 +123,7 @@ sophia_stream_refresh(Stream *stream)
 /* Arguments of store_state(). */
 typedef struct StateChange
 {
-	const char *stream;
+	const StreamDefinition *definition;
 	const char *state;
 	const char *error;
 	bool stored;
@@ -138,7 +138,8 @@ store_state(void *argument)
 	sophia_transaction_begin("recording the state of a stream");
 	change->stored = sophia_guard_extension();
 	if (change->stored)
-		sophia_checkpoint_stream_state(change->stream, change->state, change->error);
+		sophia_checkpoint_stream_state(change->definition->stream, change->definition->created_at,
+									   change->state, change->error);
 	sophia_transaction_commit(context);
 }
 
@@ -146,7 +147,7 @@ store_state(void *argument)
 static void
 set_state(Stream *stream, const char *state, const char *error)
 {
-	StateChange change = {stream->definition.stream, state, error, false};
+	StateChange change = {&stream->definition, state, error, false};
 	Failure ignored;
 
 	if (strcmp(stream->state, state) == 0 && same_text(stream->last_error, error))

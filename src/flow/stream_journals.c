@@ -88,7 +88,8 @@ open_listed(Stream *stream)
 {
 	ListCell *cell;
 
-	if (!sophia_guard_extension() || !sophia_checkpoint_stream_active(stream->definition.stream))
+	if (!sophia_guard_extension() ||
+		!sophia_checkpoint_stream_active(stream->definition.stream, stream->definition.created_at))
 		return false;
 	if (stream->definition.rewinds && !rewind_journals(stream))
 		return false;
@@ -108,6 +109,7 @@ open_listed(Stream *stream)
 		journal = sophia_journal_open(stream->context, stream->source, listed,
 									  stream->definition.stream, start);
 		journal->truncates = stream->definition.truncates;
+		journal->stream_since = stream->definition.created_at;
 		/* SPI has left its own context current, which ends with the transaction */
 		old = MemoryContextSwitchTo(stream->context);
 		stream->opening = lappend(stream->opening, journal);

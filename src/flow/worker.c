@@ -54,25 +54,17 @@ pin_settings(void)
 		const char *name;
 		const char *value;
 	} settings[] = {
-		{"search_path", "pg_catalog, pg_temp"},
 		{"lock_timeout", "250"},
 		{"statement_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_read_only", "off"},
-		{"TimeZone", "UTC"},
-		{"DateStyle", "ISO, YMD"},
-		{"jit", "off"},
-		{"max_parallel_workers_per_gather", "0"},
-		/* every statement finds its rows by key: see flow/shape_statements.c */
-		{"enable_seqscan", "off"},
-		{"enable_hashjoin", "off"},
-		{"enable_mergejoin", "off"},
 		{"plan_cache_mode", "force_generic_plan"},
 	};
 
 	for (size_t i = 0; i < lengthof(settings); i++)
 		SetConfigOption(settings[i].name, settings[i].value, PGC_SUSET, PGC_S_OVERRIDE);
+	sophia_statement_pin_settings(true);
 	pgstat_report_appname("sophia_stack ingest");
 }
 

@@ -20,19 +20,19 @@ bytes_datum(const char *bytes, size_t length)
 }
 
 bool
-sophia_checkpoint_stream_active(const char *stream)
+sophia_checkpoint_stream_active(const char *stream, TimestampTz created_at)
 {
 	static Statement statement = {
 		"SELECT FROM sophia.streams WHERE stream = $1 AND state IN ('starting', 'running')"
-		" AND system_identifier = $2 AND database_oid = $3 FOR KEY SHARE NOWAIT",
-		3,
-		{TEXTOID, INT8OID, OIDOID}};
+		" AND system_identifier = $2 AND database_oid = $3 AND created_at = $4 FOR KEY SHARE NOWAIT",
+		4,
+		{TEXTOID, INT8OID, OIDOID, TIMESTAMPTZOID}};
 
-	return sophia_statement_run(&statement,
-								(Datum[]){CStringGetTextDatum(stream),
-										  Int64GetDatum((int64) GetSystemIdentifier()),
-										  ObjectIdGetDatum(MyDatabaseId)},
-								NULL) > 0;
+	return sophia_statement_run(
+			   &statement,
+			   (Datum[]){CStringGetTextDatum(stream), Int64GetDatum((int64) GetSystemIdentifier()),
+						 ObjectIdGetDatum(MyDatabaseId), TimestampTzGetDatum(created_at)},
+			   NULL) > 0;
 }
 
 bool
@@ -273,15 +273,18 @@ sophia_checkpoint_many_dead_letters(const char *stream, int64 limit)
 }
 
 void
-sophia_checkpoint_stream_state(const char *stream, const char *state, const char *error)
+sophia_checkpoint_stream_state(const char *stream, TimestampTz created_at, const char *state,
+							   const char *error)
 {
 	static Statement statement = {"UPDATE sophia.streams SET state = $2, last_error = $3"
 								  " WHERE stream = $1 AND state IN ('starting', 'running')"
+								  " AND created_at = $4"
 								  " AND (state, last_error) IS DISTINCT FROM ($2, $3)",
-								  3,
-								  {TEXTOID, TEXTOID, TEXTOID}};
+								  4,
+								  {TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}};
 	Datum values[] = {CStringGetTextDatum(stream), CStringGetTextDatum(state),
-					  error != NULL ? CStringGetTextDatum(error) : (Datum) 0};
+					  error != NULL ? CStringGetTextDatum(error) : (Datum) 0,
+					  TimestampTzGetDatum(created_at)};
 
-	sophia_statement_run(&statement, values, error != NULL ? NULL : "  n");
+	sophia_statement_run(&statement, values, error != NULL ? NULL : "  n ");
 }

@@ -25,10 +25,10 @@ typedef struct CheckpointChange
 } CheckpointChange;
 
 /*
- * True when the stream is wanted: started, and in this database of this cluster.  Then it can be neither stopped nor
+ * True when the stream that was created then is wanted: started, and in this database of this cluster.  Then it can be neither stopped nor
  * dropped until the end of the transaction.  Raises 55P03 at once when somebody is about to.
  */
-extern bool sophia_checkpoint_stream_active(const char *stream);
+extern bool sophia_checkpoint_stream_active(const char *stream, TimestampTz created_at);
 
 /* True when some journal of the stream has a checkpoint. */
 extern bool sophia_checkpoint_any(const char *stream);
@@ -72,6 +72,7 @@ extern bool sophia_checkpoint_dead_letter(const char *stream, const char *journa
 extern bool sophia_checkpoint_many_dead_letters(const char *stream, int64 limit);
 
 /* Records state and error of a stream that is still wanted; `error` NULL clears it. */
-extern void sophia_checkpoint_stream_state(const char *stream, const char *state, const char *error);
+extern void sophia_checkpoint_stream_state(const char *stream, TimestampTz created_at,
+										   const char *state, const char *error);
 
 #endif /* SOPHIA_CHECKPOINT_H */

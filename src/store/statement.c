@@ -8,7 +8,38 @@
 
 #include "access/xact.h"
 #include "pgstat.h"
+#include "utils/guc.h"
 #include "utils/snapmgr.h"
+
+void
+sophia_statement_pin_settings(bool for_process)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"TimeZone", "UTC"},
+		{"DateStyle", "ISO, YMD"},
+		{"IntervalStyle", "postgres"},
+		{"extra_float_digits", "1"},
+		{"jit", "off"},
+		{"max_parallel_workers_per_gather", "0"},
+		/* every statement finds its rows by key: see flow/shape_statements.c */
+		{"enable_seqscan", "off"},
+		{"enable_hashjoin", "off"},
+		{"enable_mergejoin", "off"},
+	};
+
+	for (size_t i = 0; i < lengthof(settings); i++)
+	{
+		const char *name = settings[i][0];
+		const char *value = settings[i][1];
+
+		if (for_process)
+			SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE);
+		else
+			(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
+									 0, false);
+	}
+}
 
 uint64
 sophia_statement_run(Statement *statement, Datum *values, const char *nulls)

@@ -38,4 +38,10 @@ extern void sophia_transaction_begin(const char *activity);
 /* Ends it; the memory context is then the one given. */
 extern void sophia_transaction_commit(MemoryContext context);
 
+/*
+ * Whatever the database, the role or the session has set: what the plans of the ingest and the texts of keys rely on.  For the
+ * process, or else until the GUC nest level ends.
+ */
+extern void sophia_statement_pin_settings(bool for_process);
+
 #endif /* SOPHIA_STATEMENT_H */

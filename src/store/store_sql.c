@@ -22,7 +22,7 @@ PG_FUNCTION_INFO_V1(sophia_announce_table);
 Datum
 sophia_caller(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_OID(GetOuterUserId());
+	PG_RETURN_OID(sophia_guard_caller());
 }
 
 /* execute_as(role regrole, statement text): one statement, in a security-restricted context. */

@@ -152,6 +152,20 @@ $node->safe_psql('postgres', "SELECT sophia.start_stream('late')");
 ok($node->await_stream('late'), 'stopped and started');
 is($node->rows("SELECT count(*) FROM hubspot_raw.owners WHERE id = 'stopped'"), '1', 'it goes on from its checkpoint, not from the end');
 
+# A worker that has not heard yet does nothing any more for the stream of that name that was there before.
+$node->safe_psql('postgres', <<'SQL');
+CREATE FUNCTION public.hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(3); RETURN NEW; END $$;
+CREATE TRIGGER hold BEFORE INSERT ON hubspot_raw.companies FOR EACH ROW EXECUTE FUNCTION public.hold();
+SQL
+$node->journal('acme/first')->write($producer->outside({ id => 'first' }));
+$node->follow('first', 'acme/first', 'hubspot.companies');
+ok($node->poll_query_until('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'sophia_stack ingest' AND wait_event = 'PgSleep'", 1), 'a worker is busy with another stream');
+$owners->write($producer->outside({ id => 'unread', email => 'e' }));
+$node->safe_psql('postgres', q(BEGIN; SELECT sophia.drop_stream('late'), sophia.create_stream('late', 'store', 'acme/late', 'hubspot.owners', '{"start_from": "end"}'); COMMIT));
+ok($node->await_stream('late'), 'one of the same name is caught up');
+is($node->status('late', 'applied_offset, documents_applied'), ($owners->offset + $second->offset) . '|0', 'from where it was to begin');
+$node->safe_psql('postgres', 'DROP TRIGGER hold ON hubspot_raw.companies; TRUNCATE hubspot_raw.companies');
+
 # ---- the sample company ----
 
 $node->safe_psql('postgres', 'TRUNCATE hubspot_raw.contacts, hubspot_raw.owners, sophia.dead_letters');

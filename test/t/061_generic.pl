@@ -256,6 +256,25 @@ $node->safe_psql('postgres', "SET ROLE member; $follow");
 feed('owned', line('"id":"1"'));
 is($node->rows("SELECT doc ->> 'who' FROM owned.t"), 'owner', 'a member of the owner can, and the worker writes as the owner');
 
+# Code of the owner that runs for somebody else, as in a REINDEX, is not that somebody.
+$node->safe_psql('postgres', <<'SQL');
+SET ROLE owner;
+CREATE TABLE owned.armed ();
+CREATE TABLE owned.bait (a text);
+CREATE FUNCTION owned.sneak(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  IF EXISTS (SELECT FROM owned.armed) THEN
+    PERFORM sophia.create_table_for('{"properties": {"id": {"type": "string"}}}', 'owned.sneaked', '{/id}');
+  END IF;
+  RETURN $1;
+END $$;
+CREATE INDEX ON owned.bait (owned.sneak(a));
+INSERT INTO owned.bait VALUES ('x');
+INSERT INTO owned.armed DEFAULT VALUES;
+SQL
+like($node->error_of('REINDEX TABLE owned.bait'), qr/^42501: cannot tell the caller/, 'whoever has code run in the name of another has not its rights');
+$node->safe_psql('postgres', 'DROP TABLE owned.bait');
+
 like($node->error_of(q(GRANT EXECUTE ON FUNCTION sophia.alter_stream TO stranger; SET ROLE stranger; SELECT sophia.alter_stream('owned', '{"delete": "hard"}'))), qr/^42501: must be owner/,
 	'nor can anybody else change how it is written');
 like($node->error_of(qq(SELECT sophia.alter_stream('owned', '$_'))), qr/^22023: stream option "\w+" cannot be changed/, "$_ says which rows there are, and stays")
@@ -286,6 +305,15 @@ $node->safe_psql('postgres', 'ALTER TABLE shop.last ADD COLUMN own text');
 is(create_table('{"properties": {"id": {"type": "string"}, "own": {"type": "string"}}}', 'shop.last', '{/id}'), 'exists', 'a column that the user added');
 feed('second', line('"id":"f","own":"told"'));
 is($node->rows("SELECT own FROM shop.last WHERE id = 'f'"), 'told', 'is filled once a schema names it');
+
+# ---- what a session has set makes no difference to keys ----
+
+$node->safe_psql('postgres', q(CREATE TABLE shop.measures AS SELECT 0.5::float8 AS at, t.* FROM (SELECT * FROM shop.last LIMIT 0) AS t (id);
+	ALTER TABLE shop.measures DROP COLUMN id, ALTER is_deleted SET DEFAULT false, ADD PRIMARY KEY (at);
+	SELECT sophia.create_stream('measures', 'store', 'acme/measures', 'generic', '{"table": "shop.measures", "key": ["/at"], "start": false}')));
+my $twice = q(SELECT rows_inserted, rows_updated FROM sophia.apply_documents('generic', '{"table": "shop.measures", "key": ["/at"]}', NULL,
+	ARRAY['{"at": 0.1}', '{"at": 0.10000000000000003}']::bytea[], ARRAY[16, 32], NULL));
+is($node->safe_psql('postgres', "SET extra_float_digits = -3; $twice; $twice"), "2|0\n0|2", 'keys that differ in the last digit, whatever digits a session shows');
 
 # ---- definitions survive a dump ----
 

@@ -320,6 +320,26 @@ becomes("SELECT state, rows_waiting FROM sophia.adopted_tables WHERE landing = '
 is($node->rows("SELECT count(*) FROM estuary_hubspot.companies AS e FULL JOIN (SELECT * FROM hubspot_raw.companies WHERE NOT is_deleted) AS r ON r.id = e.id::text
 	WHERE r.name IS DISTINCT FROM e.flow_document #>> '{properties,name}'"), 0, 'and each row is what the table says');
 
+# ---- what takes the table's place while its rows are being read ----
+
+$node->safe_psql('postgres', q(CREATE SCHEMA swap AUTHORIZATION estuary; SET ROLE estuary;
+	CREATE TABLE swap.companies (id bigint PRIMARY KEY, flow_published_at timestamptz NOT NULL, flow_document json NOT NULL);
+	CREATE SEQUENCE swap.calls; SELECT sophia.adopt_table('swap.companies', 'hubspot.companies')));
+my $swapper = $node->background_psql('postgres', on_error_stop => 1);
+$swapper->query_safe(q(SET ROLE estuary; BEGIN; ALTER TABLE swap.companies RENAME TO away;
+	CREATE VIEW swap.companies AS SELECT nextval('swap.calls') AS id, now() AS flow_published_at, '{"id": 1}'::json AS flow_document, '(0,1)'::tid AS ctid));
+$writer = $node->beside(q(DO $$ BEGIN FOR i IN 1 .. 20 LOOP
+	UPDATE sophia.adoptions SET next_block = 0, retry_at = NULL WHERE landing_schema = 'swap' AND attached IS NOT NULL;
+	PERFORM sophia.feed_adopted(); END LOOP; END $$));
+ok($node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'swap.companies'::regclass"), 'reading waits for who alters the table');
+$swapper->query_safe('COMMIT');
+$swapper->quit;
+$writer->{run}->finish;
+is(${ $writer->{err} }, '', 'it ends without an error');
+is($node->rows('SELECT is_called FROM swap.calls'), 'f', 'a view that took its place is not read');
+is(state_of('swap.companies', 'state'), 'detached', 'the table is gone');
+$node->safe_psql('postgres', "SELECT sophia.release_table('swap.companies'); DROP SCHEMA swap CASCADE");
+
 # ---- errors; dump; the extension goes ----
 
 my ($error) = $node->error_of("SELECT sophia.adopt_table('estuary_slack.users', 'slack.unknown')");
