@@ -114,7 +114,7 @@ is(sql("SELECT count(*) FROM sophia.staged_documents WHERE stream = 'contacts'")
 my $pid = $node->kill_worker('ingest', 'KILL');
 $first->document(ANN, { id => "c$_", properties => { firstname => "open $_" } }) for 15 .. 30;
 $first->put;
-$node->wait_until_up;
+$node->wait_until_up($pid);
 ok($node->await_stream('contacts'), 'the stream is followed again after a crash');
 is(sql("SELECT count(*) FROM sophia.staged_documents WHERE stream = 'contacts'"), 36, 'the rest of the transaction joins');
 $node->stop('immediate');

@@ -95,7 +95,7 @@ for my $i (0 .. $appends)
 	{
 		$kills += kill 'KILL', $pid;
 		append(rand @writers);
-		$node->wait_until_up;
+		$node->wait_until_up($pid);
 	}
 	elsif ($what eq 'shutdown')
 	{

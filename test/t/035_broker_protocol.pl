@@ -10,6 +10,7 @@ use Sophia::Cluster;
 use Sophia::Documents;
 use Sophia::Expected;
 use Sophia::Proxy;
+use Sophia::Wait qw(wait_for);
 use Sophia::Writer;
 use Test::More;
 use Time::HiRes qw(time usleep);
@@ -22,44 +23,10 @@ my $node = Sophia::Cluster->create('main');
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
 
-sub wait_for
-{
-	my ($what, $condition) = @_;
-	my $until = time + 60;
-	until ($condition->())
-	{
-		die "waited in vain for $what" if time > $until;
-		usleep(50_000);
-	}
-	return;
-}
-
-# What there is in the log since the last time.
-my $logged = 0;
-
-sub news
-{
-	my $text = substr slurp_file($node->logfile), $logged;
-	$logged += length $text;
-	return $text;
-}
-
 sub writer
 {
 	my ($collection, $expected, %p) = @_;
 	return Sophia::Writer->new($broker, $broker->create_journal($collection, %p), [ $expected // () ]);
-}
-
-# Waits until the broker knows the fragment that ends at an offset as persisted, and so looks for it in the store.
-sub wait_until_persisted
-{
-	my ($journal, $end) = @_;
-	wait_for("the fragment of $journal that ends at $end", sub {
-		$broker->put($journal, '');
-		my ($answer) = $broker->post('read', { journal => $journal, offset => $end - 1, metadataOnly => JSON::PP::true });
-		$answer->{fragmentUrl};
-	});
-	return;
 }
 
 # Waits until a stream is caught up, and compares.
@@ -135,7 +102,7 @@ for my $ending (@endings)
 }
 is($proxy->requests(qr/a%252F/), 0, 'a percent sign in the name of a journal is sent as it is');
 cmp_ok(scalar $proxy->requests(qr{"journal":"acme/contacts/region=a%2Fb/pivot=00"}), '>', 20, 'in JSON');
-unlike(news(), qr/PANIC|TRAP|was terminated by signal/, 'nothing of that ends the worker');
+unlike($node->news, qr/PANIC|TRAP|was terminated by signal/, 'nothing of that ends the worker');
 
 $proxy->refuse;
 $proxy->cut;
@@ -228,13 +195,13 @@ cmp_ok(seconds_until_row('left'), '<', $noticed, 'a journal that is split goes o
 cmp_ok(seconds_until_row('right'), '<', $noticed, 'and its other half is read at once');
 is(sql("SELECT journals, documents_applied FROM sophia.stream_status WHERE stream = 'split'"), '2|3', 'each document once');
 
-news();
+$node->news;
 $broker->delete_journal($right->journal);
 unlink glob $broker->file_root . '/' . $right->journal . '/*';
 $right = writer('acme/split', undef, pivot => '80000000');
 put_line($right->journal, 'again');
 cmp_ok(seconds_until_row('again'), '<', $noticed, 'a journal that was deleted and made again is read from its beginning');
-like(news(), qr/LOG:  stream "split" reads journal "\S+pivot=80000000" from its beginning\n.*DETAIL:  It was deleted and made again; of the earlier one it had read \d+ bytes/, 'which the log tells');
+like($node->news, qr/LOG:  stream "split" reads journal "\S+pivot=80000000" from its beginning\n.*DETAIL:  It was deleted and made again; of the earlier one it had read \d+ bytes/, 'which the log tells');
 is(sql("SELECT state, documents_applied, last_error FROM sophia.stream_status WHERE stream = 'split'"), 'running|4|', 'and is no error');
 
 # The same while nobody looks, and with more content than there was.
@@ -251,7 +218,7 @@ is(sql("SELECT length(doc ->> 'name') FROM slack_raw.channels WHERE id = 'unseen
 my $sleeper = writer('acme/sleeper', undef, fragment => { length => FRAGMENT });
 my $ann = Sophia::Documents->producer(ANN);
 my $head = $broker->put($sleeper->journal, join '', map { $ann->outside({ id => $_, name => 'z' x FRAGMENT }) } qw(asleep awake));
-wait_until_persisted($sleeper->journal, $head);
+$broker->wait_until_persisted($sleeper->journal, $head);
 sql("SELECT sophia.create_stream('sleeper', 'broker', 'acme/sleeper', 'slack.channels')");
 seconds_until_row('awake');
 for my $level (qw(PARTIAL FULL))

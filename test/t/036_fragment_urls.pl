@@ -9,9 +9,10 @@ use Sophia::Cluster;
 use Sophia::Documents;
 use Sophia::Expected;
 use Sophia::Proxy;
+use Sophia::Wait qw(wait_for);
 use Sophia::Writer;
 use Test::More;
-use Time::HiRes qw(time usleep);
+use Time::HiRes qw(time);
 
 use constant { ANN => '030000000001', BEN => '030000000002', FRAGMENT => 65536 };
 
@@ -24,18 +25,6 @@ my $expected = Sophia::Expected->new('lastWriteWins');
 my $writer = Sophia::Writer->new($broker, $broker->create_journal('acme/users', fields => [ [ 'region', 'a%2Fb' ] ], fragment => { length => FRAGMENT }), [$expected]);
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
-
-sub wait_for
-{
-	my ($what, $condition) = @_;
-	my $until = time + 60;
-	until ($condition->())
-	{
-		die "waited in vain for $what" if time > $until;
-		usleep(50_000);
-	}
-	return;
-}
 
 # The fragment files of a journal, in order.
 sub fragments { my @files = glob $broker->file_root . '/' . $_[0]->journal . '/*'; return @files }
@@ -54,11 +43,7 @@ sub append
 	# a fragment that has its length is persisted once the next append begins another one
 	$to->outside(BEN, { id => 'last', name => join ' ', map { int rand 1e9 } 1 .. FRAGMENT / 8 });
 	$to->put;
-	wait_for('the fragments to be persisted', sub {
-		$broker->put($to->journal, '');
-		my $answer = ($broker->post('read', { journal => $to->journal, offset => $to->{offset} - 1, metadataOnly => JSON::PP::true }))[0];
-		($answer->{fragmentUrl} // '') ne '';
-	});
+	$broker->wait_until_persisted($to->journal, $to->{offset});
 	return;
 }
 

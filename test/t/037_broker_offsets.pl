@@ -7,9 +7,10 @@ use PostgreSQL::Test::Utils;
 use Sophia::Broker;
 use Sophia::Cluster;
 use Sophia::Documents;
+use Sophia::Wait qw(wait_for);
 use Sophia::Writer;
 use Test::More;
-use Time::HiRes qw(time usleep);
+use Time::HiRes qw(time);
 
 use constant { ANN => '030000000001', BEN => '030000000002', FRAGMENT => 4096 };
 
@@ -19,44 +20,10 @@ my $node = Sophia::Cluster->create('main');
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
 
-sub wait_for
-{
-	my ($what, $condition) = @_;
-	my $until = time + 60;
-	until ($condition->())
-	{
-		die "waited in vain for $what" if time > $until;
-		usleep(50_000);
-	}
-	return;
-}
-
-# What there is in the log since the last time.
-my $logged = 0;
-
-sub news
-{
-	my $text = substr slurp_file($node->logfile), $logged;
-	$logged += length $text;
-	return $text;
-}
-
 sub writer
 {
 	my ($collection, $expected, %p) = @_;
 	return Sophia::Writer->new($broker, $broker->create_journal($collection, %p), [ $expected // () ]);
-}
-
-# Waits until the broker knows the fragment that ends at an offset as persisted, and so looks for it in the store.
-sub wait_until_persisted
-{
-	my ($journal, $end) = @_;
-	wait_for("the fragment of $journal that ends at $end", sub {
-		$broker->put($journal, '');
-		my ($answer) = $broker->post('read', { journal => $journal, offset => $end - 1, metadataOnly => JSON::PP::true });
-		$answer->{fragmentUrl};
-	});
-	return;
 }
 
 # Waits until a row of slack_raw.channels is there, without asking the worker for anything; returns the seconds.
@@ -90,7 +57,7 @@ sub append_fragments
 		$writer->outside(BEN, { id => $id, name => 'f' x FRAGMENT });
 		$writer->put;
 	}
-	wait_until_persisted($writer->journal, $writer->{offset});
+	$broker->wait_until_persisted($writer->journal, $writer->{offset});
 	my @files = glob $broker->file_root . '/' . $writer->journal . '/*';
 	return @files;
 }
@@ -111,14 +78,14 @@ sub take_away
 
 sub names { return sql("SELECT string_agg(id, ' ' ORDER BY id) FROM slack_raw.channels WHERE id LIKE '$_[0]%'") }
 
-news();
+$node->news;
 my $old = writer('acme/old', undef, %small);
 my @files = append_fragments($old, map { "old$_" } 1 .. 4);
 take_away($old, $files[0]);
 sql("SELECT sophia.create_stream('old', 'broker', 'acme/old', 'slack.channels')");
 ok($node->await_stream('old'), 'a journal whose first fragment is gone');
 is(names('old'), 'old2 old3 old4', 'is read from the next one on');
-like(news(), qr{journal "acme/old/\S+" has a hole: bytes 0 to \d+ are gone}, 'which the log tells');
+like($node->news, qr{journal "acme/old/\S+" has a hole: bytes 0 to \d+ are gone}, 'which the log tells');
 
 my $young = writer('acme/young', undef, %small);
 @files = append_fragments($young, map { "young$_" } 1 .. 4);
@@ -131,7 +98,7 @@ cmp_ok(sql("SELECT lag_bytes FROM sophia.stream_status WHERE stream = 'young'"),
 $back->();
 ok($node->await_stream('young'), 'when it is filled the stream goes on');
 is(names('young'), 'young1 young2 young3 young4', 'with all documents');
-unlike(news(), qr/has a hole/, 'there was no hole');
+unlike($node->news, qr/has a hole/, 'there was no hole');
 
 # A worker that begins right behind a hole does not wait for what it does not need.
 sql("SELECT sophia.stop_stream('young')");
@@ -146,7 +113,7 @@ my $line = Sophia::Documents->producer(BEN)->outside({ id => 'torn2', name => 't
 for my $part (unpack '(a' . 2 * FRAGMENT . ')*', $line)
 {
 	$torn->{offset} = $broker->put($torn->journal, $part);
-	wait_until_persisted($torn->journal, $torn->{offset}) if $part !~ /\n/;
+	$broker->wait_until_persisted($torn->journal, $torn->{offset}) if $part !~ /\n/;
 }
 @files = append_fragments($torn, 'torn3', 'torn4');
 my $middle = $files[2];

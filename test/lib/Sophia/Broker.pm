@@ -215,6 +215,17 @@ sub write_head
 	return $self->put($journal, '');
 }
 
+# Waits until the broker knows the fragment that ends at an offset as persisted, and so looks for it in the store.
+sub wait_until_persisted
+{
+	my ($self, $journal, $end) = @_;
+	return $self->_wait(60, "the fragment of $journal that ends at $end", sub {
+		$self->put($journal, '');
+		my ($answer) = $self->post('read', { journal => $journal, offset => $end - 1, metadataOnly => JSON::PP::true });
+		$answer->{fragmentUrl};
+	});
+}
+
 # The journals of a collection (default: all) as the JSON endpoint lists them.  Parameters: token.
 sub list
 {

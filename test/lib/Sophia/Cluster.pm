@@ -81,6 +81,15 @@ sub processor_seconds
 	return ($fields[11] + $fields[12]) / POSIX::sysconf(POSIX::_SC_CLK_TCK());
 }
 
+# What the server logged since the last call.
+sub news
+{
+	my ($self) = @_;
+	my $text = substr slurp_file($self->logfile), $self->{told} // 0;
+	$self->{told} += length $text;
+	return $text;
+}
+
 # Waits until the server answers again after it lost a process, which it may not have noticed yet.
 sub wait_until_up
 {
