@@ -218,19 +218,6 @@ commit_document(Batch *batch, const ApplyDocument *given, JsonProblem problem, s
 	}
 }
 
-/* Reads only what the place of a document in the sequence needs. */
-static bool
-skim_document(ApplyDocument *given)
-{
-	bool fine;
-
-	parser.skim = true;
-	fine = sophia_json_parse(&parser, &line_arena, given->line, given->length);
-	if (parser.problem == JSON_NO_MEMORY)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	return fine;
-}
-
 /* Row number `i` of the cursor's current ones, in the memory of a slice; false when its clock is out of bounds. */
 static bool
 read_staged(Batch *batch, SPITupleTable *table, uint64 i, uint64 after, uint64 through,
@@ -446,8 +433,8 @@ take_line(Batch *batch, const char *line, size_t length, int64 offset)
 
 	if (is_blank(line, length))
 		return true;
-	fine =
-		batch->skims ? skim_document(&given) : sophia_document_parse(&parser, &line_arena, &given);
+	fine = batch->skims ? sophia_document_skim(&parser, &line_arena, line, length)
+						: sophia_document_parse(&parser, &line_arena, &given);
 	given.document.offset = offset;
 	if (parser.uuid.kind != JSON_STRING ||
 		!sophia_uuid_parse(parser.uuid.u.text, parser.uuid.length, &uuid))

@@ -23,15 +23,30 @@ is_tombstone(const JsonNode *root)
 	return op != NULL && op->kind == JSON_STRING && op->length == 1 && op->u.text[0] == 'd';
 }
 
-bool
-sophia_document_parse(JsonParser *parser, Arena *arena, ApplyDocument *given)
+static bool
+parse(JsonParser *parser, Arena *arena, const char *line, size_t length, bool skim)
 {
 	bool fine;
 
-	parser->skim = sophia_document_too_large(given->length);
-	fine = sophia_json_parse(parser, arena, given->line, given->length);
+	parser->skim = skim;
+	fine = sophia_json_parse(parser, arena, line, length);
 	if (parser->problem == JSON_NO_MEMORY)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	return fine;
+}
+
+bool
+sophia_document_skim(JsonParser *parser, Arena *arena, const char *line, size_t length)
+{
+	return parse(parser, arena, line, length, true);
+}
+
+bool
+sophia_document_parse(JsonParser *parser, Arena *arena, ApplyDocument *given)
+{
+	bool fine =
+		parse(parser, arena, given->line, given->length, sophia_document_too_large(given->length));
+
 	given->document.root = parser->root;
 	given->document.tombstone = is_tombstone(&parser->root);
 	return fine;

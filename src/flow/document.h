@@ -16,6 +16,9 @@
  */
 extern bool sophia_document_parse(JsonParser *parser, Arena *arena, ApplyDocument *given);
 
+/* Reads only what the place of a document in the sequence needs: uuid and problems.  Else as sophia_document_parse(). */
+extern bool sophia_document_skim(JsonParser *parser, Arena *arena, const char *line, size_t length);
+
 /* Longer than sophia_stack.max_document_size allows. */
 extern bool sophia_document_too_large(size_t length);
 

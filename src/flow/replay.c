@@ -7,7 +7,7 @@
 #include "flow/replay.h"
 
 #include "access/xact.h"
-#include "base/json_parse.h"
+#include "flow/document.h"
 #include "flow/row.h"
 #include "flow/uuid.h"
 #include "miscadmin.h"
@@ -109,10 +109,7 @@ take_line(Replay *replay, ProducerRows *rows, const char *line, size_t length, i
 {
 	DocumentUuid uuid;
 
-	parser.skim = true;
-	sophia_json_parse(&parser, &arena, line, length);
-	if (parser.problem == JSON_NO_MEMORY)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	sophia_document_skim(&parser, &arena, line, length);
 	if (parser.uuid.kind != JSON_STRING ||
 		!sophia_uuid_parse(parser.uuid.u.text, parser.uuid.length, &uuid) ||
 		uuid.producer != replay->producer->id || uuid.clock == 0 ||

@@ -249,26 +249,29 @@ sophia_registry_worker_index(void)
 	return sophia_registry->workers[my_slot].index;
 }
 
+/* Takes what this worker's slot says now into *mine; true when that is something else. */
+static bool
+take_generation(uint64 *mine, const uint64 *shared)
+{
+	uint64 seen = *mine;
+
+	LWLockAcquire(sophia_registry->lock, LW_SHARED);
+	*mine = *shared;
+	LWLockRelease(sophia_registry->lock);
+	return seen != *mine;
+}
+
 bool
 sophia_registry_config_changed(void)
 {
-	uint64 seen = my_config_generation;
-
-	LWLockAcquire(sophia_registry->lock, LW_SHARED);
-	my_config_generation = sophia_registry->workers[my_slot].config_generation;
-	LWLockRelease(sophia_registry->lock);
-	return seen != my_config_generation;
+	return take_generation(&my_config_generation,
+						   &sophia_registry->workers[my_slot].config_generation);
 }
 
 bool
 sophia_registry_rows_landed(void)
 {
-	uint64 seen = my_rows_generation;
-
-	LWLockAcquire(sophia_registry->lock, LW_SHARED);
-	my_rows_generation = sophia_registry->workers[my_slot].rows_generation;
-	LWLockRelease(sophia_registry->lock);
-	return seen != my_rows_generation;
+	return take_generation(&my_rows_generation, &sophia_registry->workers[my_slot].rows_generation);
 }
 
 uint32
