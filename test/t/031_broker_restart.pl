@@ -6,9 +6,10 @@ use Sophia::Broker;
 use Sophia::Cluster;
 use Sophia::Documents;
 use Sophia::Expected;
+use Sophia::Wait qw(wait_for);
 use Sophia::Writer;
 use Test::More;
-use Time::HiRes qw(time usleep);
+use Time::HiRes qw(time);
 
 use constant { ANN => '030000000001', BEN => '030000000002' };
 use constant FRAGMENT => 4096;
@@ -55,18 +56,6 @@ sub is_persisted
 	my ($writer) = @_;
 	my $end = sprintf '%016x', $writer->{offset};
 	return scalar grep { -s } glob $broker->file_root . '/' . $writer->journal . "/*-$end-*";
-}
-
-sub wait_for
-{
-	my ($what, $condition) = @_;
-	my $until = time + 60;
-	until ($condition->())
-	{
-		die "waited in vain for $what" if time > $until;
-		usleep(100_000);
-	}
-	return;
 }
 
 sql('SELECT sophia.create_schemas()');

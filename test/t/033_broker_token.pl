@@ -6,6 +6,7 @@ use Sophia::Broker;
 use Sophia::Cluster;
 use Sophia::Documents;
 use Sophia::Expected;
+use Sophia::Secrets;
 use Sophia::Writer;
 use Test::More;
 use Time::HiRes qw(time);
@@ -19,8 +20,7 @@ my $other = Sophia::Writer->new($broker, $broker->create_journal('acme/other'));
 $other->outside(ANN, { id => 'other' });
 $other->put;
 
-my $secrets = PostgreSQL::Test::Utils::tempdir();
-chmod 0700, $secrets;
+my $secrets = Sophia::Secrets->new;
 my @tokens;         # every one that was ever used
 
 sub new_token
@@ -29,26 +29,10 @@ sub new_token
 	return $tokens[-1];
 }
 
-# Replaces a secret file by rename, as an operator does.
-sub write_token
-{
-	my ($name, $token) = @_;
-	append_to_file("$secrets/$name.new", "$token\n");
-	rename "$secrets/$name.new", "$secrets/$name" or die "rename: $!";
-	return;
-}
-
 $ENV{SOPHIA_TEST_TOKEN} = new_token(collection => 'acme/contacts');
-my $node = Sophia::Cluster->create('main', secrets => $secrets, conf => "log_statement = all\nlog_min_messages = debug1\nlog_error_verbosity = verbose\n");
+my $node = Sophia::Cluster->create('main', secrets => $secrets->folder, conf => "log_statement = all\nlog_min_messages = debug1\nlog_error_verbosity = verbose\n");
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
-
-sub wait_for
-{
-	my ($query, $what) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return ok($node->poll_query_until('postgres', $query), $what);
-}
 
 sub append
 {
@@ -67,13 +51,13 @@ sql("SELECT sophia.create_endpoint('none', 'broker', '${\$broker->address}')");
 like(sql("SELECT ok, message FROM sophia.check_endpoint('none')"), qr/^f\|could not list journals: the broker answered 401: \S/, 'without a token check_endpoint() tells the broker\'s words');
 like(scalar $node->error_of("SELECT * FROM sophia.collections('none')"), qr/^28000: .*401/, 'collections() raises them');
 sql("SELECT sophia.create_stream('none', 'none', 'acme/contacts', 'slack.users')");
-wait_for("SELECT state = 'starting' AND last_error ~ 'the broker answered 401: .' FROM sophia.stream_status WHERE stream = 'none'", 'stream_status tells them, too');
+$node->comes_true("SELECT state = 'starting' AND last_error ~ 'the broker answered 401: .' FROM sophia.stream_status WHERE stream = 'none'", 'stream_status tells them, too');
 note sql("SELECT last_error FROM sophia.stream_status WHERE stream = 'none'");
 ok(!$node->await_stream('none', 1), 'nothing is awaited');
 
 # ---- from a file and from the environment ----
 
-write_token('broker-token', new_token(collection => 'acme/contacts'));
+$secrets->write('broker-token', new_token(collection => 'acme/contacts'));
 sql("SELECT sophia.create_endpoint('file', 'broker', '${\$broker->address}', '{\"token\": \"file:broker-token\"}')");
 sql("SELECT sophia.create_endpoint('env', 'broker', '${\$broker->address}', '{\"token\": \"env:SOPHIA_TEST_TOKEN\"}')");
 for my $endpoint (qw(file env))
@@ -99,41 +83,41 @@ like(sql("SELECT ok, message FROM sophia.check_endpoint('unset')"), qr/^f\|.*env
 
 # ---- of another collection, of another key ----
 
-write_token('other-token', new_token(collection => 'acme/other'));
+$secrets->write('other-token', new_token(collection => 'acme/other'));
 sql("SELECT sophia.create_endpoint('other', 'broker', '${\$broker->address}', '{\"token\": \"file:other-token\"}')");
 is(sql("SELECT collection FROM sophia.collections('other')"), 'acme/other', 'a token of another collection shows that one');
 sql("SELECT sophia.create_stream('other', 'other', 'acme/contacts', 'slack.channels')");
 ok($node->await_stream('other'), 'a stream with it has nothing to wait for');
 is(sql("SELECT journals, documents_applied FROM sophia.stream_status WHERE stream = 'other'"), '0|0', 'and finds no journal');
 push @tokens, Sophia::Jwt::mint(key => 'wrong key');
-write_token('wrong-token', $tokens[-1]);
+$secrets->write('wrong-token', $tokens[-1]);
 sql("SELECT sophia.create_endpoint('wrong', 'broker', '${\$broker->address}', '{\"token\": \"file:wrong-token\"}')");
 like(sql("SELECT ok, message FROM sophia.check_endpoint('wrong')"), qr/^f\|.*the broker answered 401: .*signature/, 'a token of another key is refused');
 
 # The stream that had the wrong scope gets the right one.
-write_token('other-token', new_token(collection => 'acme/contacts'));
+$secrets->write('other-token', new_token(collection => 'acme/contacts'));
 ok($node->await_stream('other'), 'a wrong token is replaced by the right one');
 is(sql("SELECT journals, documents_applied FROM sophia.stream_status WHERE stream = 'other'"), '1|2', 'and the stream reads');
 
 # ---- one that expires while it is read with ----
 
-write_token('broker-token', new_token(collection => 'acme/contacts', lifetime => 2));
+$secrets->write('broker-token', new_token(collection => 'acme/contacts', lifetime => 2));
 sql("SELECT sophia.stop_stream('contacts')");
 sql("SELECT sophia.start_stream('contacts')");
 append('third');
 ok($node->await_stream('contacts'), 'a token that expires soon is good at first');
-wait_for("SELECT last_error ~ 'the broker answered 401: .*expired' FROM sophia.stream_status WHERE stream = 'contacts'", 'its end is told');
+$node->comes_true("SELECT last_error ~ 'the broker answered 401: .*expired' FROM sophia.stream_status WHERE stream = 'contacts'", 'its end is told');
 is(sql("SELECT state FROM sophia.stream_status WHERE stream = 'contacts'"), 'running', 'but the stream goes on trying');
 append('fourth');
-write_token('broker-token', new_token(collection => 'acme/contacts'));
+$secrets->write('broker-token', new_token(collection => 'acme/contacts'));
 my $started = time;
-wait_for("SELECT EXISTS (SELECT FROM hubspot_raw.contacts WHERE id = 'fourth')", 'a fresh token is found without anybody asking');
+$node->comes_true("SELECT EXISTS (SELECT FROM hubspot_raw.contacts WHERE id = 'fourth')", 'a fresh token is found without anybody asking');
 my $took = time - $started;
 note sprintf 'after %.1f s', $took;
 cmp_ok($took, '<', 20, 'soon');
 ok($node->await_stream('contacts'), 'the stream is caught up');
 is($expected->differences($node, 'hubspot_raw.contacts'), '', 'the rows are right');
-wait_for("SELECT last_error IS NULL FROM sophia.stream_status WHERE stream = 'contacts'", 'and the error goes');
+$node->comes_true("SELECT last_error IS NULL FROM sophia.stream_status WHERE stream = 'contacts'", 'and the error goes');
 
 # ---- never to be seen ----
 

@@ -9,6 +9,7 @@ use Sophia::Cluster;
 use Sophia::ControlPlane;
 use Sophia::Documents;
 use Sophia::Proxy;
+use Sophia::Secrets;
 use Sophia::Writer;
 use Test::More;
 use Time::HiRes qw(time);
@@ -17,38 +18,21 @@ use constant { ANN => '030000000001', FIRST => '1122334455667788', SECOND => '99
 
 my $broker = Sophia::Broker->new(auth_key => 'supersecret')->start;
 my $plane = Sophia::ControlPlane->new($broker);
-my $secrets = PostgreSQL::Test::Utils::tempdir();
-chmod 0700, $secrets;
+my $secrets = Sophia::Secrets->new;
 my %token = (ann => $plane->user('ann@acme.test', 'acme/'), bob => $plane->user('bob@other.test', 'other/'));
 $token{none} = encode_base64('{"id":"00:11:22:33:44:55:66:77","secret":"01234567-89ab-cdef-0123-456789abcdef"}', '');     # of nobody
 
-# Replaces a secret file by rename, as an operator does.
-sub write_secret
-{
-	my ($name, $secret) = @_;
-	append_to_file("$secrets/$name.new", "$secret\n");
-	rename "$secrets/$name.new", "$secrets/$name" or die "rename: $!";
-	return;
-}
-
-write_secret($_, $token{$_}) for keys %token;
-my $node = Sophia::Cluster->create('main', secrets => $secrets,
+$secrets->write($_, $token{$_}) for keys %token;
+my $node = Sophia::Cluster->create('main', secrets => $secrets->folder,
 	conf => "sophia_stack.control_plane = '${\$plane->address}'\nlog_statement = all\nlog_min_messages = debug1\n");
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
-
-sub wait_for
-{
-	my ($query, $what) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return ok($node->poll_query_until('postgres', $query), $what);
-}
 
 sub wait_for_error
 {
 	my ($stream, $pattern, $what) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	wait_for("SELECT last_error ~ '$pattern' FROM sophia.stream_status WHERE stream = '$stream'", $what);
+	$node->comes_true("SELECT last_error ~ '$pattern' FROM sophia.stream_status WHERE stream = '$stream'", $what);
 	note "$stream: " . sql("SELECT state, last_error FROM sophia.stream_status WHERE stream = '$stream'");
 	return;
 }
@@ -57,7 +41,7 @@ sub wait_for_no_error
 {
 	my ($stream) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return wait_for("SELECT state = 'running' AND last_error IS NULL FROM sophia.stream_status WHERE stream = '$stream'", "stream $stream has no error any more");
+	return $node->comes_true("SELECT state = 'running' AND last_error IS NULL FROM sophia.stream_status WHERE stream = '$stream'", "stream $stream has no error any more");
 }
 
 # A collection that the control plane knows, with a journal of the first generation; parameters of its collection().
@@ -123,7 +107,7 @@ follow('contacts');
 ok($node->await_stream('contacts'), 'the stream is caught up');
 is(sql("SELECT state, journals, documents_applied, last_error FROM sophia.stream_status WHERE stream = 'contacts'"), 'running|2|2|', 'both journals were read');
 append($writer, 'contacts 3');
-wait_for("SELECT EXISTS (SELECT FROM slack_raw.users WHERE id = 'contacts 3')", 'and are followed');
+$node->comes_true("SELECT EXISTS (SELECT FROM slack_raw.users WHERE id = 'contacts 3')", 'and are followed');
 my @asked = requests('contacts');
 is(scalar @asked, 1, 'the control plane was asked once');
 is($asked[0]{path}, '/authorize/user/collection', 'for the collection');
@@ -191,7 +175,7 @@ wait_for_error($_->[0], "^no access to \"acme/$_->[0]\": the control plane answe
 is(sql("SELECT string_agg(stream || ' ' || state, ', ' ORDER BY stream) FROM sophia.stream_status WHERE journals = 0"),
 	'cordoned starting, forbidden starting, malformed failed, masked starting, refused starting, unknown starting', 'only a question that is wrong in itself fails the stream');
 my $started = time;
-write_secret($_, $token{ann}) for qw(none bob);
+$secrets->write($_, $token{ann}) for qw(none bob);
 $plane->collection('acme/masked', masked => 0);
 $plane->collection('acme/cordoned', down => 0);
 $plane->collection('acme/unknown', prefix => "acme/unknown/${\FIRST}/");
@@ -211,7 +195,7 @@ follow('skewed');
 collection('narrow', scope => 'acme/other/');
 follow('narrow');
 wait_for_error('skewed', 'the broker answered 401: .*before issued', 'a token of the future is refused');
-wait_for("SELECT state = 'running' FROM sophia.stream_status WHERE stream = 'narrow'", 'a token of another scope shows no journal');
+$node->comes_true("SELECT state = 'running' FROM sophia.stream_status WHERE stream = 'narrow'", 'a token of another scope shows no journal');
 cmp_ok(scalar(requests('narrow')), '>=', 2, 'which is believed of a second token only');
 is(applied('narrow'), 0, 'nothing is read');
 $plane->collection('acme/narrow', scope => undef);
@@ -245,7 +229,7 @@ select undef, undef, undef, 2;
 append($writer, 'expired 2');
 $plane->collection('acme/expired', down => 0, lifetime => 3600);
 $started = time;
-wait_for("SELECT EXISTS (SELECT FROM slack_raw.users WHERE id = 'expired 2')", 'a blocking read that a token ended goes on with the next one');
+$node->comes_true("SELECT EXISTS (SELECT FROM slack_raw.users WHERE id = 'expired 2')", 'a blocking read that a token ended goes on with the next one');
 cmp_ok(time - $started, '<', 20, sprintf 'after %.1f s', time - $started);
 wait_for_no_error('expired');
 is(applied('expired'), 2, 'nothing is read twice');
@@ -298,7 +282,7 @@ ok($node->await_stream('reset'), 'as long as it is the one');
 is(sql("SELECT string_agg(id, ',' ORDER BY id) FROM slack_raw.users WHERE id ~ '^reset'"), 'reset 1,reset 4', 'and it alone');
 $broker->delete_journal($old->journal);
 $plane->collection('acme/reset', prefix => "acme/reset/${\SECOND}/", lifetime => 3600);
-wait_for("SELECT count(*) = 4 FROM slack_raw.users WHERE id ~ '^reset'", 'the second generation is read from its beginning');
+$node->comes_true("SELECT count(*) = 4 FROM slack_raw.users WHERE id ~ '^reset'", 'the second generation is read from its beginning');
 append($new, 'reset 5');
 ok($node->await_stream('reset'), 'the old one is not waited for');
 is(applied('reset'), 5, 'each document counts once');

@@ -12,6 +12,7 @@ use Sophia::Cluster;
 use Sophia::Documents;
 use Sophia::Expected;
 use Sophia::Proxy;
+use Sophia::Secrets;
 use Sophia::Writer;
 use Test::More;
 use Time::HiRes qw(time usleep);
@@ -42,8 +43,7 @@ my $seed = int($ENV{SOPHIA_SEED} // time ^ $$);
 srand $seed;
 diag "SOPHIA_SEED=$seed";
 
-my $secrets = PostgreSQL::Test::Utils::tempdir();
-chmod 0700, $secrets;
+my $secrets = Sophia::Secrets->new;
 my $pair = Sophia::BrokerPair->new(auth_key => 'supersecret')->start;
 my $proxy = Sophia::Proxy->new($pair);
 my $expected = Sophia::Expected->new('merge', offsets => 0);
@@ -62,7 +62,7 @@ sub Committed::commit
 }
 
 write_token(3600);
-my $node = Sophia::Cluster->create('main', secrets => $secrets);
+my $node = Sophia::Cluster->create('main', secrets => $secrets->folder);
 $node->safe_psql('postgres', <<"SQL");
 SELECT sophia.create_schemas();
 SELECT sophia.create_table_for('{"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]}', 'public.events', '{}');
@@ -78,9 +78,7 @@ SQL
 sub write_token
 {
 	my ($lifetime) = @_;
-	my $token = $pair->token(collection => 'acme/people', lifetime => $lifetime);
-	append_to_file("$secrets/token.new", "$token\n");
-	rename "$secrets/token.new", "$secrets/token" or die "rename: $!";
+	$secrets->write('token', $pair->token(collection => 'acme/people', lifetime => $lifetime));
 	return;
 }
 

@@ -11,6 +11,7 @@ use parent 'PostgreSQL::Test::Cluster';
 use Carp qw(croak);
 use POSIX ();
 use PostgreSQL::Test::Utils qw(slurp_file);
+use Test::More ();
 
 # Makes and starts a cluster.  Parameters:
 #   preload    1: shared_preload_libraries holds sophia_stack (default)
@@ -79,6 +80,14 @@ sub processor_seconds
 	my ($self, $pid) = @_;
 	my @fields = split ' ', (slurp_file("/proc/$pid/stat") =~ s/^.*\) //sr);
 	return ($fields[11] + $fields[12]) / POSIX::sysconf(POSIX::_SC_CLK_TCK());
+}
+
+# A test that a query comes to say true.
+sub comes_true
+{
+	my ($self, $query, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return Test::More::ok($self->poll_query_until('postgres', $query), $what);
 }
 
 # What the server logged since the last call.
