@@ -303,7 +303,7 @@ BEGIN
       RAISE NOTICE 'consumer "%" lists tables whole: the table was truncated', state.consumer;
     END IF;
   ELSE
-    SELECT pg_current_snapshot() AS snapshot, 0 AS keys INTO filled;
+    SELECT pg_current_snapshot() AS snapshot, 0::bigint AS keys INTO filled;
   END IF;
   state.whole_reason := NULL;
   state.window_snapshot := sophia.without_own_changes(filled.snapshot);
