@@ -7,6 +7,7 @@
 #include "postgres.h"
 
 #include "base/compat.h"
+#include "base/settings.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -24,6 +25,7 @@ PG_FUNCTION_INFO_V1(sophia_levenshtein_similarity_sql);
 PG_FUNCTION_INFO_V1(sophia_token_similarity_sql);
 PG_FUNCTION_INFO_V1(sophia_name_similarity_sql);
 PG_FUNCTION_INFO_V1(sophia_cluster_pairs_sql);
+PG_FUNCTION_INFO_V1(sophia_match_block_limit_sql);
 
 static Span
 span_arg(FunctionCallInfo fcinfo, int n)
@@ -183,4 +185,11 @@ sophia_cluster_pairs_sql(PG_FUNCTION_ARGS)
 		numbers[i] = pairs[i].outcome;
 	values[3] = int_array(numbers, count);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(row), values, nulls)));
+}
+
+/* match_block_limit(): the setting, also in a session that had not loaded the library. */
+Datum
+sophia_match_block_limit_sql(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32(sophia_match_block_limit);
 }
