@@ -162,7 +162,7 @@ CREATE FUNCTION sophia.key_expression(target regclass, alias text) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT coalesce(format('jsonb_build_object(%s)', string_agg(format('%L, %s.%I', k.name, alias, k.name), ', ')), 'NULL::jsonb')
+  SELECT coalesce('jsonb_build_object(' || string_agg(format('%L, %s.%I', k.name, alias, k.name), ', ') || ')', 'NULL::jsonb')
   FROM sophia.key_columns(target) AS k
 $$;
 COMMENT ON FUNCTION sophia.key_expression(regclass, text) IS 'internal: SQL for the key of a row; NULL where the table has no primary key';
@@ -362,7 +362,7 @@ BEGIN
   WITH found AS MATERIALIZED (
     SELECT q.place, q.found FROM sophia.query_as(one.role, statement, keys) AS q
   ), failing AS MATERIALIZED (
-    SELECT DISTINCT ON (e.rule, f.found -> 'key') f.found -> 'key' AS key, e.rule, nullif(e.value, '') AS value
+    SELECT nullif(f.found -> 'key', 'null') AS key, e.rule, nullif(e.value, '') AS value
     FROM found AS f CROSS JOIN LATERAL jsonb_each_text(f.found -> 'fails') AS e (rule, value)
   ), strict AS MATERIALIZED (
     SELECT r.rule FROM sophia.current_quality_rules AS r
@@ -372,7 +372,8 @@ BEGIN
     WHERE q.target = quality_pass.target AND q.rule IN (SELECT s.rule FROM strict AS s)
   ), put AS (
     INSERT INTO sophia.quarantine AS q (target, key, rule, value)
-    SELECT quality_pass.target, f.key, f.rule, f.value FROM failing AS f JOIN strict AS s ON s.rule = f.rule
+    -- A query of the user may name a row twice.
+    SELECT DISTINCT ON (f.rule, f.key) quality_pass.target, f.key, f.rule, f.value FROM failing AS f JOIN strict AS s ON s.rule = f.rule
     ON CONFLICT (target, key, rule) DO UPDATE
       SET value = excluded.value, last_seen_at = excluded.last_seen_at, resolved_at = NULL, attempts = q.attempts + 1
   ), resolved AS (
@@ -385,7 +386,7 @@ BEGIN
   ), moves AS (
     SELECT r.rule, r.key FROM resolved AS r
     UNION ALL
-    SELECT f.rule, f.key FROM failing AS f JOIN strict AS s ON s.rule = f.rule
+    SELECT DISTINCT f.rule, f.key FROM failing AS f JOIN strict AS s ON s.rule = f.rule
     WHERE NOT EXISTS (SELECT FROM known AS k WHERE k.key = f.key AND k.rule = f.rule AND k.resolved_at IS NULL)
   )
   SELECT r.rule,
@@ -569,7 +570,7 @@ BEGIN
       RAISE EXCEPTION 'quality rule "%" of % could not be evaluated: %', one.rule, target, one.message USING ERRCODE = '23514';
     ELSIF one.severity = 'fail' AND one.status = 'failed' THEN
       RAISE EXCEPTION 'quality rule "%" of % fails for % rows%', one.rule, target, one.rows_failed,
-          coalesce(', for example ' || one.example, '')
+          coalesce(', for example ' || one.example::text, '')
         USING ERRCODE = '23514', DETAIL = coalesce(format('The value is "%s".', one.message), 'There is no value.'),
           HINT = 'Nothing was refreshed. Correct the rows, or change the rule by sophia.alter_quality_rule().';
     END IF;
@@ -590,7 +591,7 @@ BEGIN
   IF NOT has_table_privilege(sophia.caller(), target, 'SELECT') THEN
     RAISE EXCEPTION 'permission denied for table %', target USING ERRCODE = '42501';
   END IF;
-  RETURN QUERY SELECT f.found -> 'key', nullif(f.found #>> ARRAY['fails', known.rule], '')
+  RETURN QUERY SELECT nullif(f.found -> 'key', 'null'), nullif(f.found #>> ARRAY['fails', known.rule], '')
     FROM sophia.query_as(known.role, sophia.rule_query(known, false), NULL) AS f WHERE f.found IS NOT NULL;
 END
 $$;

@@ -13,7 +13,7 @@ BEGIN
     RAISE EXCEPTION 'unknown kind of quality rule: %', coalesce(quote_literal(kind), 'NULL') USING ERRCODE = '22023',
       HINT = format('The kinds are %s.', (SELECT string_agg(k.kind, ', ') FROM sophia.quality_kinds() AS k));
   ELSIF cardinality(columns) NOT BETWEEN known.fewest AND known.most OR array_position(columns, NULL) IS NOT NULL THEN
-    RAISE EXCEPTION 'a rule of kind % takes % to % columns', kind, known.fewest, known.most USING ERRCODE = '22023';
+    RAISE EXCEPTION 'a rule of kind % takes %', kind, CASE WHEN known.most = 1 THEN 'one column' ELSE 'columns' END USING ERRCODE = '22023';
   ELSIF jsonb_typeof(args) <> 'object' THEN
     RAISE EXCEPTION 'args must be a JSON object' USING ERRCODE = '22023';
   END IF;
@@ -51,10 +51,10 @@ BEGIN
   IF rule.kind = 'volume' THEN
     PERFORM (rule.args ->> 'min')::bigint, (rule.args ->> 'max')::bigint;
   END IF;
-  -- Planned, not run; with the rights that it will run with.
-  PERFORM sophia.query_as(rule.role, format(E'SELECT NULL::jsonb FROM (%s\n) AS q WHERE false', sophia.rule_query(rule, false)), '[]');
+  -- Started, not run; with the rights that it will run with.
+  PERFORM sophia.query_as(rule.role, format(E'SELECT * FROM (%s\n) AS q LIMIT 0', sophia.rule_query(rule, false)), '[]');
 EXCEPTION
-  WHEN insufficient_privilege OR undefined_table OR undefined_column THEN
+  WHEN insufficient_privilege OR undefined_table THEN
     RAISE;
   WHEN syntax_error_or_access_rule_violation OR data_exception THEN
     GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_HINT;
