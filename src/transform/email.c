@@ -23,26 +23,46 @@
 #define MAX_ADDRESS 254
 #define MAX_LABEL	63
 
+#define KNOWN_HOSTS	   8192 /* 512 kB at most in a process that asks for so many */
+#define KNOWN_HOST_MAX 62
+
+/* A host name whose registrable domain was asked for, and where that begins in it; at its end: it has none. */
+typedef struct KnownHost
+{
+	char host[KNOWN_HOST_MAX + 1];
+	uint8_t part;
+} KnownHost;
+
+static bool
+is_blank(uint32_t c)
+{
+	return sophia_unicode_is_space(c) || sophia_unicode_is_invisible(c);
+}
+
 /* Moves both ends inwards past white space and invisible code points. */
 static void
 trim(const char **from, const char **to)
 {
-	const char *first = NULL;
-	const char *last = *from;
-
-	for (const char *p = *from; p < *to;)
+	while (*from < *to)
 	{
-		const char *start = p;
-		uint32_t c = sophia_utf8_next(&p, *to);
+		const char *p = *from;
 
-		if (sophia_unicode_is_space(c) || sophia_unicode_is_invisible(c))
-			continue;
-		if (first == NULL)
-			first = start;
-		last = p;
+		if (!is_blank(sophia_utf8_next(&p, *to)))
+			break;
+		*from = p;
 	}
-	*from = first == NULL ? *to : first;
-	*to = first == NULL ? *to : last;
+	while (*from < *to)
+	{
+		const char *last = *to - 1;
+		const char *p;
+
+		while (last > *from && (*last & 0xC0) == 0x80)
+			last--;
+		p = last;
+		if (!is_blank(sophia_utf8_next(&p, *to)) || p != *to)
+			break;
+		*to = last;
+	}
 }
 
 /* Narrows the range to the address inside "Ann <mailto:ann@x.org?subject=…>". */
@@ -217,9 +237,9 @@ sophia_normalize_email(const char *in, size_t len, ByteBuffer *out)
 	return false;
 }
 
-/* The registrable part of a host name in lower case, or NULL; an IP address has none. */
+/* The part of a host name in lower case from the registrable domain on, or NULL; an IP address has none. */
 static const char *
-registrable_part(const char *host)
+find_registrable(const char *host)
 {
 	static const psl_ctx_t *suffixes;
 	const char *last = strrchr(host, '.');
@@ -229,6 +249,30 @@ registrable_part(const char *host)
 	if (suffixes == NULL)
 		suffixes = psl_builtin();
 	return suffixes == NULL ? NULL : psl_registrable_domain(suffixes, host);
+}
+
+/* The same, remembered: a table of people has few hosts, and asking the list takes longer than the rest. */
+static const char *
+registrable_part(const char *host)
+{
+	static KnownHost known[KNOWN_HOSTS];
+	size_t len = strlen(host);
+	uint32_t hash = 2166136261u; /* FNV-1a */
+	const char *part;
+	KnownHost *entry;
+
+	if (len > KNOWN_HOST_MAX)
+		return find_registrable(host);
+	for (size_t i = 0; i < len; i++)
+		hash = (hash ^ (unsigned char) host[i]) * 16777619u;
+	entry = &known[(hash ^ hash >> 16) % KNOWN_HOSTS];
+	if (len == 0 || memcmp(entry->host, host, len + 1) != 0)
+	{
+		part = find_registrable(host);
+		memcpy(entry->host, host, len + 1);
+		entry->part = (uint8_t) (part == NULL ? len : (size_t) (part - host));
+	}
+	return entry->part == len ? NULL : host + entry->part;
 }
 
 bool

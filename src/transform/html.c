@@ -447,14 +447,23 @@ read_reference(Html *html)
 	return true;
 }
 
-/* Takes over a run of visible ASCII that is neither tag nor reference; false when there is none. */
+/* True for visible ASCII that begins neither tag nor reference. */
+static bool
+is_plain(char c)
+{
+	return (signed char) c > ' ' && c != 0x7F && c != '<' && c != '&';
+}
+
+/* Takes over words of ASCII with one space between them, without tag and reference; false when there are none. */
 static bool
 read_word(Html *html)
 {
 	const char *p = html->at;
 
-	while (p<html->end && * p> ' ' && *p < 0x7F && *p != '<' && *p != '&')
+	while (p < html->end && (is_plain(*p) || (*p == ' ' && p > html->at && p[-1] != ' ')))
 		p++;
+	if (p > html->at && p[-1] == ' ')
+		p--;
 	if (p == html->at)
 		return false;
 	emit(html, (unsigned char) *html->at++);

@@ -18,8 +18,7 @@
 #define EDGE_ACCEPTS (1u << 11)
 #define EDGE_TO(e)	 ((e) >> 12)
 
-#define REGION_COUNT (sizeof(phone_regions) / sizeof(phone_regions[0]))
-#define CODE_COUNT	 (sizeof(phone_codes) / sizeof(phone_codes[0]))
+#define CODE_COUNT (sizeof(phone_codes) / sizeof(phone_codes[0]))
 
 /* The length of the longest beginning of the digits that is in the set; 0 = none is. */
 static size_t
@@ -169,14 +168,25 @@ const PhoneRegion *
 sophia_phone_region(const char *iso, size_t len)
 {
 	char wanted[2];
+	size_t low = 0;
+	size_t high = NAMED_REGIONS;
 
 	if (iso == NULL || len != 2)
 		return NULL;
 	for (int i = 0; i < 2; i++)
 		wanted[i] = iso[i] >= 'a' && iso[i] <= 'z' ? (char) (iso[i] - ('a' - 'A')) : iso[i];
-	for (size_t i = 0; i < REGION_COUNT; i++)
-		if (memcmp(phone_regions[i].iso, wanted, 2) == 0)
-			return &phone_regions[i];
+	while (low < high)
+	{
+		size_t middle = (low + high) / 2;
+		int order = memcmp(wanted, phone_regions[middle].iso, 2);
+
+		if (order == 0)
+			return &phone_regions[middle];
+		if (order < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
 	return NULL;
 }
 

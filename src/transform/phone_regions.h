@@ -10,6 +10,8 @@
 
 #include "transform/phone_plan.h"
 
+#define NAMED_REGIONS 245 /* those of a country come first, sorted */
+
 /* clang-format off */
 static const PhoneRegion phone_regions[] = {
 	{"AC", "247", 0, 0, 0, 0, "", 2, 0, 0, 8, 0x60}, {"AD", "376", 0, 0, 0, 0, "", 2, 0, 0, 22, 0x340},
