@@ -1,7 +1,7 @@
 -- Data schemas: what is wanted, what there is, and create_schemas, which makes the difference good.
 --
--- The decisions stand in views over the catalogs, so that create_schemas can run as its caller, who then
--- needs no right on any helper.  They are read once, before anything is changed.  Data tables are no members
+-- The decisions stand in views over the catalogs, which are read once, before anything is changed; then the caller's role
+-- does what they say, but for triggers, whose functions nobody else may execute.  Data tables are no members
 -- of the extension.  That a table is known to it is told by the comment of the table's primary key, which
 -- names the installation: a newly created extension sees that it does not know the table yet, and adopts it.
 
@@ -93,6 +93,13 @@ INSERT INTO sophia.data_indexes (table_schema, table_name, index_name, columns, 
     'interactions in time'),
   ('processed_data', 'interaction_participants', 'idx_interaction_participants_contact', '{contact_id}', false,
     'interactions that a contact took part in');
+
+INSERT INTO sophia.data_indexes (table_schema, table_name, index_name, columns, comment)
+SELECT t.table_schema, t.table_name, format('idx_%s_changed_xid', t.table_name), '{changed_xid}',
+  'rows by the transaction that last wrote them, for exact cursors'
+FROM sophia.data_tables AS t
+JOIN sophia.table_columns AS c USING (table_schema, table_name)
+WHERE c.column_name = 'changed_xid';
 
 CREATE VIEW sophia.wanted_columns AS
 SELECT c.table_schema, c.table_name, c.ordinal, c.column_name, coalesce(f.column_type, c.column_type) AS column_type,
@@ -262,11 +269,12 @@ GRANT SELECT ON sophia.data_schemas, sophia.data_tables, sophia.data_indexes, so
 
 CREATE FUNCTION sophia.create_schemas(sources text[] DEFAULT '{hubspot,gong,slack}', options jsonb DEFAULT '{}')
 RETURNS TABLE (object text, kind text, action text)
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
+  role constant oid := sophia.caller();
   unknown text;
   conflict record;
   plan sophia.schema_plan[];
@@ -317,7 +325,7 @@ BEGIN
   WHERE p.source IS NULL OR p.source = ANY (sources);
   FOREACH item IN ARRAY plan LOOP
     FOREACH statement IN ARRAY coalesce(item.statements, '{}') LOOP
-      EXECUTE statement;
+      PERFORM sophia.execute_as(role, statement);
     END LOOP;
     IF item.action IS NULL THEN
       RAISE NOTICE 'index % is left to sophia.missing_indexes()', item.object
@@ -329,6 +337,11 @@ BEGIN
     action := item.action;
     RETURN NEXT;
   END LOOP;
+
+  PERFORM sophia.capture_table(t.table_oid, role)
+  FROM sophia.data_table_state AS t
+  JOIN sophia.table_columns AS c USING (table_schema, table_name)
+  WHERE c.column_name = 'changed_xid' AND (t.source IS NULL OR t.source = ANY (sources));
 END
 $$;
 COMMENT ON FUNCTION sophia.create_schemas(text[], jsonb) IS
