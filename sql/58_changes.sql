@@ -96,11 +96,32 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM sophia.skip_batch('sophia.refresh');
+  PERFORM sophia.commit_batch('sophia.refresh');
   PERFORM sophia.request_full(t.target, reason)
   FROM unnest(ARRAY['unified_contacts', 'interaction_timeline']) AS t (target);
 END
 $$;
 COMMENT ON FUNCTION sophia.skip_changes(text) IS 'internal: passes over what changed, and has everything recomputed instead';
+
+-- Beyond so many changed rows it is not worth while to look up what each of them had made.
+CREATE FUNCTION sophia.capture_limit() RETURNS bigint
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT greatest(20000, sum(greatest(c.reltuples, 0))::bigint / 10)
+  FROM unnest(ARRAY['processed_data.unified_contacts', 'processed_data.interaction_timeline']) AS t (name)
+  JOIN pg_class AS c ON c.oid = to_regclass(t.name)
+$$;
+COMMENT ON FUNCTION sophia.capture_limit() IS 'internal: number of changed raw rows from which on everything is recomputed';
+
+CREATE FUNCTION sophia.interaction_sources() RETURNS regclass[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT array_agg(to_regclass(t.name))
+  FROM unnest(ARRAY['hubspot_raw.engagements', 'gong_raw.calls', 'gong_raw.call_parties', 'slack_raw.messages']) AS t (name)
+$$;
+COMMENT ON FUNCTION sophia.interaction_sources() IS 'internal: raw tables of which the timeline tells whom a row concerned';
 
 CREATE FUNCTION sophia.capture_changes(deadline timestamptz DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql
@@ -109,36 +130,40 @@ AS $$
 DECLARE
   batch_rows CONSTANT integer := 10000;
   most CONSTANT bigint := sophia.capture_limit();
+  -- What a changed row had made is read from the timeline; where that is behind, it cannot tell.
+  timeline_behind CONSTANT boolean := sophia.has_backlog('interaction_timeline');
   reason text := sophia.lost_state();
+  pending bigint;
   changed record;
   read bigint;
-  total bigint := 0;
 BEGIN
+  IF reason IS NULL THEN
+    SELECT sum(p.changes), min(p.source || ': ' || p.reason) FILTER (WHERE p.is_full) INTO pending, reason
+    FROM sophia.pending_changes('sophia.refresh', most + 1) AS p;
+    IF reason IS NULL AND pending > most THEN
+      reason := format('more than %s raw rows changed', most);
+    END IF;
+  END IF;
   -- Where everything is recomputed anyway, nobody needs to know what changed.
   IF reason IS NOT NULL OR (SELECT count(*) = 2 FROM sophia.refresh_full AS f WHERE NOT f.listed) THEN
     PERFORM sophia.skip_changes(reason);
     RETURN true;
   END IF;
-  LOOP
+  WHILE pending > 0 LOOP
     read := 0;
     FOR changed IN
-      SELECT b.source, count(*) AS n, jsonb_agg(b.key) AS keys, bool_or(b.key IS NULL) AS emptied
+      SELECT b.source, count(*) AS n, jsonb_agg(b.key) AS keys
       FROM sophia.next_batch('sophia.refresh', batch_rows) AS b
       GROUP BY b.source
     LOOP
-      IF changed.emptied THEN
-        PERFORM sophia.skip_changes(format('all rows of %s were removed', changed.source));
-        RETURN true;
+      IF timeline_behind AND changed.source = ANY (sophia.interaction_sources()) THEN
+        PERFORM sophia.request_full('unified_contacts', 'interaction_timeline is behind');
+      ELSE
+        PERFORM sophia.touch_contacts(changed.source, changed.keys);
       END IF;
-      PERFORM sophia.touch_rows(changed.source, changed.keys);
+      PERFORM sophia.touch_interactions(changed.source, changed.keys);
       read := read + changed.n;
     END LOOP;
-    total := total + read;
-    IF total > most THEN
-      PERFORM sophia.skip_changes(format('more than %s raw rows changed', most));
-      RETURN true;
-    END IF;
-    EXIT WHEN read = 0;
     PERFORM sophia.commit_batch('sophia.refresh');
     EXIT WHEN read < batch_rows;
     IF clock_timestamp() >= deadline THEN
@@ -150,3 +175,13 @@ END
 $$;
 COMMENT ON FUNCTION sophia.capture_changes(timestamptz) IS
   'internal: reads what changed in the raw tables since the last call and enqueues what depends on it; false = the time was up before all was read';
+
+-- The consumer of refresh comes with the extension, so that deletions count from the beginning of each raw table.
+INSERT INTO sophia.consumer_state (consumer, snapshot, whole_reason, system_identifier, database_oid)
+SELECT 'sophia.refresh', pg_current_snapshot(), 'nothing was refreshed here before', h.* FROM sophia.here AS h;
+INSERT INTO sophia.consumer_sources (consumer, ordinal, source_oid, source_schema, source_name)
+SELECT c.id, t.ordinal, 0, t.table_schema, t.table_name
+FROM sophia.consumer_state AS c
+CROSS JOIN sophia.data_tables AS t
+JOIN sophia.data_schemas AS s ON s.schema_name = t.table_schema
+WHERE s.source IS NOT NULL;
