@@ -70,7 +70,10 @@ INSERT INTO sophia.data_tables (table_schema, table_name, ordinal, comment) VALU
   ('slack_raw', 'messages', 13, 'messages of Slack and the replies to them'),
   ('processed_data', 'unified_contacts', 14, 'people as the sources know them, a row a source record'),
   ('processed_data', 'interaction_timeline', 15, 'calls, e-mails, meetings, notes, tasks and messages of all sources'),
-  ('processed_data', 'interaction_participants', 16, 'who took part in the interactions of the timeline');
+  ('processed_data', 'interaction_participants', 16, 'who took part in the interactions of the timeline'),
+  ('processed_data', 'identities', 30, 'people across the sources; one that was merged away keeps its row'),
+  ('processed_data', 'identity_links', 31, 'identifiers and links that tell which records are one person'),
+  ('processed_data', 'contacts', 32, 'people, a row a person, each field from the record that is to be believed');
 
 INSERT INTO sophia.data_indexes (table_schema, table_name, index_name, columns, is_unique, comment) VALUES
   ('hubspot_raw', 'contacts', 'idx_contacts_email', '{email}', false, 'contacts by e-mail address'),
@@ -92,7 +95,17 @@ INSERT INTO sophia.data_indexes (table_schema, table_name, index_name, columns, 
   ('processed_data', 'interaction_timeline', 'idx_interaction_timeline_occurred_at', '{occurred_at}', false,
     'interactions in time'),
   ('processed_data', 'interaction_participants', 'idx_interaction_participants_contact', '{contact_id}', false,
-    'interactions that a contact took part in');
+    'interactions that a contact took part in'),
+  ('hubspot_raw', 'contacts', 'idx_contacts_merged_into', '{merged_into}', false, 'contacts that were merged into another'),
+  ('gong_raw', 'call_parties', 'idx_call_parties_hubspot_contact', '{hubspot_contact_id}', false,
+    'parties that Gong knows as a contact of HubSpot'),
+  ('processed_data', 'identities', 'idx_identities_primary_contact', '{primary_contact_id}', false,
+    'the identity that began with a record'),
+  ('processed_data', 'identities', 'idx_identities_heir_contact', '{heir_contact_id}', false,
+    'identities whose first record left them to another'),
+  ('processed_data', 'identity_links', 'idx_identity_links_evidence', '{kind,evidence}', false, 'records that share an identifier'),
+  ('processed_data', 'identity_links', 'idx_identity_links_identity', '{identity_id}', false, 'evidence for a person'),
+  ('processed_data', 'contacts', 'idx_contacts_email_norm', '{email_norm}', false, 'people by normalised e-mail address');
 
 INSERT INTO sophia.data_indexes (table_schema, table_name, index_name, columns, comment)
 SELECT t.table_schema, t.table_name, format('idx_%s_changed_xid', t.table_name), '{changed_xid}',
