@@ -148,7 +148,7 @@ AS $$
       m.occurred_at, m.createdate
     FROM mailbox AS m
     LEFT JOIN address AS c ON c.email_norm = m.email_norm
-    LEFT JOIN sophia.staff_domains() AS d ON d.domain = sophia.email_domain(m.email_norm)
+    LEFT JOIN sophia.staff_domains() AS d ON d.domain = sophia.mail_host(m.email_norm)
     UNION ALL
     SELECT s.id, s.rank, s.role, s.place, o.email_norm, o.name, o.contact_id, true, s.occurred_at, s.createdate
     FROM staff AS s
@@ -220,7 +220,7 @@ AS $$
     CASE WHEN NOT e.erased THEN sophia.distinct_in_order(e.deal_ids) END
   FROM (
     SELECT r.*, coalesce(r.occurred_at, r.createdate) AS at, sophia.is_erased(r.doc) AS erased,
-      CASE WHEN NOT sophia.is_erased(r.doc) THEN coalesce(r.body_text, sophia.html_to_text(r.body_html)) END AS plain,
+      CASE WHEN NOT sophia.is_erased(r.doc) THEN coalesce(r.body_text, sophia.strip_html(r.body_html)) END AS plain,
       CASE r.engagement_type
         WHEN 'CALL' THEN 'call' WHEN 'MEETING' THEN 'meeting' WHEN 'NOTE' THEN 'note' WHEN 'TASK' THEN 'task'
         WHEN 'EMAIL' THEN 'email' WHEN 'INCOMING_EMAIL' THEN 'email' WHEN 'FORWARDED_EMAIL' THEN 'email'

@@ -4,5 +4,5 @@
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA sophia FROM PUBLIC;
 REVOKE ALL ON ALL PROCEDURES IN SCHEMA sophia FROM PUBLIC;
 
-GRANT EXECUTE ON FUNCTION sophia.html_to_text, sophia.normalize_email, sophia.normalize_name, sophia.normalize_phone,
-  sophia.slack_text, sophia.snippet TO PUBLIC;
+GRANT EXECUTE ON FUNCTION sophia.normalize_email, sophia.normalize_name, sophia.normalize_phone,
+  sophia.slack_text, sophia.snippet, sophia.strip_html TO PUBLIC;
