@@ -83,6 +83,9 @@ BEGIN
   IF source = 'gong' THEN
     PERFORM sophia.link_speakers(sophia.source_ids(ids));
   END IF;
+  IF ids IS NULL THEN
+    PERFORM sophia.keep_all_inputs(source);
+  END IF;
   PERFORM sophia.make_timeline_partitions(source, ids);
   IF ids IS NULL AND NOT sophia.has_interactions(source) THEN
     rows_inserted := sophia.fill_interactions(source);
