@@ -73,23 +73,6 @@ AS $$
 $$;
 COMMENT ON FUNCTION sophia.link_merged_contacts() IS 'internal: writes the survivor of each merged-away HubSpot contact to merged_into';
 
-CREATE FUNCTION sophia.link_speakers() RETURNS void
-LANGUAGE sql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-  UPDATE gong_raw.call_transcripts AS t SET party_id = w.party_id
-  FROM (SELECT o.call_id, o.seq, p.party_id
-    FROM gong_raw.call_transcripts AS o
-    LEFT JOIN (SELECT DISTINCT ON (r.call_id, r.speaker_id) r.call_id, r.speaker_id, r.party_id
-      FROM gong_raw.call_parties AS r
-      WHERE r.speaker_id IS NOT NULL
-      ORDER BY r.call_id, r.speaker_id, r.ordinal, r.party_id) AS p
-      ON p.call_id = o.call_id AND p.speaker_id = o.speaker_id
-    WHERE o.party_id IS DISTINCT FROM p.party_id) AS w
-  WHERE t.call_id = w.call_id AND t.seq = w.seq
-$$;
-COMMENT ON FUNCTION sophia.link_speakers() IS 'internal: writes the party that spoke each monologue of a Gong call to party_id';
-
 CREATE FUNCTION sophia.full_reason(mode text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN mode <> 'full' THEN 'everything is recomputed; only differences are written' END;
@@ -106,7 +89,7 @@ DECLARE
   updated bigint := 0;
   deleted bigint := 0;
 BEGIN
-  FOREACH source IN ARRAY ARRAY['hubspot', 'gong', 'slack'] LOOP
+  FOREACH source IN ARRAY ARRAY['gong', 'hubspot', 'slack'] LOOP
     CONTINUE WHEN NOT sophia.has_source(source);
     EXECUTE format('SELECT w.* FROM sophia.%I($1) AS w', writer) INTO written USING source;
     inserted := inserted + written.rows_inserted;
@@ -146,9 +129,6 @@ DECLARE
 BEGIN
   PERFORM sophia.check_refresh(mode);
   started_at := clock_timestamp();
-  IF sophia.has_source('gong') THEN
-    PERFORM sophia.link_speakers();
-  END IF;
   PERFORM sophia.write_target('interaction_timeline', 'write_interactions', mode, started_at);
 END
 $$;
