@@ -245,9 +245,11 @@ $$;
 COMMENT ON FUNCTION sophia.write_lookups(text, text[]) IS 'internal: makes the lookups of a kind, or those of some keys, as they should be, and returns those that differed';
 
 CREATE FUNCTION sophia.write_merges(winners text[] DEFAULT NULL) RETURNS void
-LANGUAGE sql VOLATILE
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan
 AS $$
+BEGIN
   WITH wanted AS MATERIALIZED (
     SELECT w.winner, w.loser FROM sophia.current_merges(winners) AS w
   ), removed AS (
@@ -257,7 +259,8 @@ AS $$
   )
   INSERT INTO sophia.contact_merges AS m (winner, loser)
   SELECT w.winner, w.loser FROM wanted AS w
-  ON CONFLICT DO NOTHING
+  ON CONFLICT DO NOTHING;
+END
 $$;
 COMMENT ON FUNCTION sophia.write_merges(text[]) IS 'internal: makes contact_merges, or the rows of some winners, as the merge lists say';
 
