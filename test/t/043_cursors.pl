@@ -170,7 +170,7 @@ is(take('c', undef, $subscriber), '3 -4 9', 'and so do changes');
 sql('TRUNCATE t');
 $node->wait_for_catchup('s');
 is(take('c', undef, $subscriber), '', 'and a truncation');
-is($subscriber->safe_psql('postgres', 'SELECT last_full_reason FROM sophia.consumers'), 'the table was emptied', 'as a full batch');
+is($subscriber->safe_psql('postgres', "SELECT last_full_reason FROM sophia.consumers WHERE consumer = 'c'"), 'the table was emptied', 'as a full batch');
 $subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION s');
 
 # ---- the raw tables ----
