@@ -277,7 +277,7 @@ DECLARE
 BEGIN
   PERFORM sophia.drop_match_tables();
   SELECT string_agg(format(E', (%s\n)::%s AS c%s', e.value ->> 'expr',
-      CASE m.compares WHEN 'number' THEN 'double precision' ELSE m.compares END, e.n), '' ORDER BY e.n)
+      CASE m.compares WHEN 'number' THEN 'double precision' WHEN 'set' THEN 'text[]' ELSE m.compares END, e.n), '' ORDER BY e.n)
     INTO compared
     FROM jsonb_array_elements(rule.comparisons) WITH ORDINALITY AS e (value, n)
     JOIN sophia.match_methods AS m ON m.method = e.value ->> 'method';
