@@ -36,7 +36,7 @@ my %kind = (
 		columns => [qw(unique_id first_name surname dob city email)],
 		key => 'unique_id',
 		blocking => [
-			'email', 'dob', "split_part(email, '@', 1)", 'left(email, 7)', 'right(email, 9)',
+			'email', 'dob', q{split_part(email, '@', 1)}, 'left(email, 7)', 'right(email, 9)',
 			"least(first_name, surname) || ' ' || greatest(first_name, surname)",
 			'left(least(first_name, surname), 3) || left(dob, 4)', 'left(greatest(first_name, surname), 3) || left(dob, 4)',
 			'city || left(dob, 7)', 'first_name || city', 'surname || city' ],
