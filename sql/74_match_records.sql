@@ -359,7 +359,7 @@ $$;
 COMMENT ON FUNCTION sophia.rules_of(regclass) IS 'internal: the match rules of a source, in the order they run';
 
 CREATE PROCEDURE sophia.match_records(source regclass)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET work_mem = '128MB' SET jit = off AS $$
 DECLARE
   this_run bigint;
   item sophia.match_rules;
