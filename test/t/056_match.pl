@@ -105,11 +105,31 @@ is(rows('SELECT DISTINCT by FROM public.taken'), 'low', 'its author does, with h
 
 # ---- identities ----
 
-rows('SELECT sophia.resolve_identities()');
-is(rows(q{SELECT count(*) FROM (SELECT c.identity_id FROM processed_data.unified_contacts AS c JOIN public.crm_truth AS t ON t.key = c.id
-	GROUP BY 1 HAVING count(DISTINCT t.cluster) > 1) AS x}), '0', 'no identity joins two people');
+my $apart = q{SELECT count(*) FROM (SELECT c.identity_id FROM processed_data.unified_contacts AS c JOIN public.crm_truth AS t ON t.key = c.id
+	GROUP BY 1 HAVING count(DISTINCT t.cluster) > 1) AS x};
+is(rows($apart), '0', 'no identity joins two people');
 is(rows(q{SELECT e."precision" = 1, e.recall > 0.6, e.id_churn = 0 FROM sophia.evaluate_identities('public.crm_truth') AS e}),
 	't|t|t', 'and the evidence that is certain joins many of their records');
+
+# Rules over unified_contacts add to it: they link namesakes of one company, here without any address in common.
+rows(q{SELECT sophia.add_match_rule('colleagues', 'processed_data.unified_contacts', 'id', ARRAY['lower(full_name) || company_name'],
+	  '[{"expr": "lower(full_name)", "method": "exact", "levels": [{"at": 1, "weight": 4}]},
+	    {"expr": "company_name", "method": "exact", "levels": [{"at": 1, "weight": 3}]}]', 7, 7);
+	CALL sophia.match_records('processed_data.unified_contacts');});
+my $pair = rows(q{SELECT min(p.pair) FROM sophia.match_pairs AS p
+	JOIN processed_data.unified_contacts AS a ON a.id = p.key_a JOIN processed_data.unified_contacts AS b ON b.id = p.key_b
+	WHERE p.source = 'processed_data.unified_contacts'::regclass AND p.status = 'linked' AND a.identity_id <> b.identity_id});
+my $together = qq{SELECT a.identity_id = b.identity_id FROM sophia.match_pairs AS p JOIN processed_data.unified_contacts AS a ON a.id = p.key_a
+	JOIN processed_data.unified_contacts AS b ON b.id = p.key_b WHERE p.pair = $pair};
+isnt($pair, '', 'a rule links contacts that were two identities');
+rows('CALL sophia.refresh()');
+is(rows($together), 't', 'they are one after the next refresh');
+is(rows($apart), '0', 'and still no identity joins two people');
+rows("SELECT sophia.decide($pair, 'different'); CALL sophia.refresh()");
+is(rows($together), 'f', 'decided to be different, they are two again');
+is(rows("SELECT e.id_churn > 0 FROM sophia.evaluate_identities('public.crm_truth') AS e"), 't', 'which the churn of identities shows');
+rows("SELECT sophia.decide($pair, 'same'); CALL sophia.refresh()");
+is(rows($together), 't', 'decided again, one');
 
 $node->stop;
 done_testing();
