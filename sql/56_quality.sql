@@ -481,19 +481,18 @@ END
 $$;
 COMMENT ON FUNCTION sophia.run_quality(regclass, jsonb) IS 'internal: runs the rules of a table over all rows, or over those with the keys, and records what they found';
 
-CREATE FUNCTION sophia.touch_rows(target regclass, keys jsonb) RETURNS void
+CREATE FUNCTION sophia.touch_moved(target regclass, keys jsonb) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   IF jsonb_array_length(keys) > 0 AND EXISTS (SELECT FROM sophia.data_schemas AS s JOIN pg_namespace AS n ON n.nspname = s.schema_name
       JOIN pg_class AS c ON c.relnamespace = n.oid WHERE c.oid = target AND s.source IS NOT NULL) THEN
-    PERFORM sophia.touch_contacts(target, keys);
-    PERFORM sophia.touch_interactions(target, keys);
+    PERFORM sophia.touch_rows(target, keys);
   END IF;
 END
 $$;
-COMMENT ON FUNCTION sophia.touch_rows(regclass, jsonb) IS 'internal: has the next refresh write anew what is made of raw rows that were quarantined or readmitted';
+COMMENT ON FUNCTION sophia.touch_moved(regclass, jsonb) IS 'internal: has the next refresh write anew what is made of raw rows that were quarantined or readmitted';
 
 CREATE FUNCTION sophia.check_quality(INOUT target regclass DEFAULT NULL, OUT rule text, OUT kind text, OUT severity text,
   OUT status text, OUT rows_tested bigint, OUT rows_failed bigint, OUT example jsonb, OUT message text)
@@ -506,7 +505,7 @@ DECLARE
 BEGIN
   FOR target IN SELECT * FROM sophia.quality_targets(target) LOOP
     FOR rule, kind, severity, status, rows_tested, rows_failed, example, message, moved IN SELECT * FROM sophia.run_quality(target, NULL) LOOP
-      PERFORM sophia.touch_rows(target, coalesce(moved, '[]'));
+      PERFORM sophia.touch_moved(target, coalesce(moved, '[]'));
       RETURN NEXT;
     END LOOP;
   END LOOP;
@@ -574,7 +573,7 @@ BEGIN
         USING ERRCODE = '23514', DETAIL = coalesce(format('The value is "%s".', one.message), 'There is no value.'),
           HINT = 'Nothing was refreshed. Correct the rows, or change the rule by sophia.alter_quality_rule().';
     END IF;
-    PERFORM sophia.touch_rows(target, coalesce(one.moved, '[]'));
+    PERFORM sophia.touch_moved(target, coalesce(one.moved, '[]'));
   END LOOP;
 END
 $$;
