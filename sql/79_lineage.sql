@@ -229,7 +229,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION sophia.name_splits(text) IS 'internal: every way to split a name at an underscore';
 
-CREATE FUNCTION sophia.contact_sources(id text) RETURNS TABLE (source regclass, part text, key jsonb)
+CREATE FUNCTION sophia.contact_raw_rows(id text) RETURNS TABLE (source regclass, part text, key jsonb)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -258,9 +258,9 @@ BEGIN
   END CASE;
 END
 $$;
-COMMENT ON FUNCTION sophia.contact_sources(text) IS 'internal: raw rows that a row of unified_contacts may be made of';
+COMMENT ON FUNCTION sophia.contact_raw_rows(text) IS 'internal: raw rows that a row of unified_contacts may be made of';
 
-CREATE FUNCTION sophia.interaction_sources(id text) RETURNS TABLE (source regclass, part text, key jsonb)
+CREATE FUNCTION sophia.interaction_raw_rows(id text) RETURNS TABLE (source regclass, part text, key jsonb)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -294,9 +294,9 @@ BEGIN
   END CASE;
 END
 $$;
-COMMENT ON FUNCTION sophia.interaction_sources(text) IS 'internal: raw rows that a row of interaction_timeline may be made of';
+COMMENT ON FUNCTION sophia.interaction_raw_rows(text) IS 'internal: raw rows that a row of interaction_timeline may be made of';
 
-CREATE FUNCTION sophia.participant_sources(interaction text, place integer) RETURNS TABLE (source regclass, part text, key jsonb)
+CREATE FUNCTION sophia.participant_raw_rows(interaction text, place integer) RETURNS TABLE (source regclass, part text, key jsonb)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -306,7 +306,7 @@ DECLARE
 BEGIN
   SELECT p.contact_id, p.email_norm, p.speaker_id, p.name INTO known
     FROM processed_data.interaction_participants AS p WHERE p.interaction_id = interaction AND p.ordinal = place;
-  RETURN QUERY SELECT s.* FROM sophia.interaction_sources(interaction) AS s WHERE s.part IN ('record', 'owner');
+  RETURN QUERY SELECT s.* FROM sophia.interaction_raw_rows(interaction) AS s WHERE s.part IN ('record', 'owner');
   IF starts_with(interaction, 'gong_') THEN
     RETURN QUERY
     SELECT 'gong_raw.call_parties'::regclass, 'party', jsonb_build_object('call_id', p.call_id, 'party_id', p.party_id)
@@ -316,12 +316,12 @@ BEGIN
     SELECT 'gong_raw.call_transcripts'::regclass, 'transcript', jsonb_build_object('call_id', t.call_id, 'seq', t.seq)
     FROM gong_raw.call_transcripts AS t WHERE t.call_id = own AND t.speaker_id = known.speaker_id;
   END IF;
-  RETURN QUERY SELECT s.source, 'contact', s.key FROM sophia.contact_sources(known.contact_id) AS s WHERE known.contact_id IS NOT NULL;
+  RETURN QUERY SELECT s.source, 'contact', s.key FROM sophia.contact_raw_rows(known.contact_id) AS s WHERE known.contact_id IS NOT NULL;
 END
 $$;
-COMMENT ON FUNCTION sophia.participant_sources(text, integer) IS 'internal: raw rows that a row of interaction_participants may be made of';
+COMMENT ON FUNCTION sophia.participant_raw_rows(text, integer) IS 'internal: raw rows that a row of interaction_participants may be made of';
 
-CREATE FUNCTION sophia.row_sources(target regclass, row_key text) RETURNS TABLE (source regclass, part text, key jsonb)
+CREATE FUNCTION sophia.raw_rows(target regclass, row_key text) RETURNS TABLE (source regclass, part text, key jsonb)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -329,19 +329,19 @@ AS $$
 BEGIN
   CASE target::oid
     WHEN to_regclass('processed_data.unified_contacts')::oid THEN
-      RETURN QUERY SELECT s.* FROM processed_data.unified_contacts AS u, sophia.contact_sources(u.id) AS s WHERE u.id = row_key;
+      RETURN QUERY SELECT s.* FROM processed_data.unified_contacts AS u, sophia.contact_raw_rows(u.id) AS s WHERE u.id = row_key;
     WHEN to_regclass('processed_data.interaction_timeline')::oid THEN
-      RETURN QUERY SELECT s.* FROM processed_data.interaction_timeline AS i, sophia.interaction_sources(i.id) AS s WHERE i.id = row_key;
+      RETURN QUERY SELECT s.* FROM processed_data.interaction_timeline AS i, sophia.interaction_raw_rows(i.id) AS s WHERE i.id = row_key;
     WHEN to_regclass('processed_data.interaction_participants')::oid THEN
-      RETURN QUERY SELECT s.* FROM sophia.participant_sources(row_key::jsonb ->> 'interaction_id', (row_key::jsonb ->> 'ordinal')::integer) AS s;
+      RETURN QUERY SELECT s.* FROM sophia.participant_raw_rows(row_key::jsonb ->> 'interaction_id', (row_key::jsonb ->> 'ordinal')::integer) AS s;
     WHEN to_regclass('processed_data.identity_links')::oid THEN
-      RETURN QUERY SELECT s.* FROM sophia.contact_sources(row_key::jsonb ->> 'contact_id') AS s;
+      RETURN QUERY SELECT s.* FROM sophia.contact_raw_rows(row_key::jsonb ->> 'contact_id') AS s;
     ELSE
-      RETURN QUERY SELECT s.* FROM processed_data.unified_contacts AS u, sophia.contact_sources(u.id) AS s WHERE u.identity_id = row_key::bigint;
+      RETURN QUERY SELECT s.* FROM processed_data.unified_contacts AS u, sophia.contact_raw_rows(u.id) AS s WHERE u.identity_id = row_key::bigint;
   END CASE;
 END
 $$;
-COMMENT ON FUNCTION sophia.row_sources(regclass, text) IS 'internal: raw rows that a row of processed_data may be made of';
+COMMENT ON FUNCTION sophia.raw_rows(regclass, text) IS 'internal: raw rows that a row of processed_data may be made of';
 
 CREATE FUNCTION sophia.row_lineage(target regclass, key text)
 RETURNS TABLE (source regclass, source_key jsonb, part text, stream text, journal text, journal_offset bigint, published_at timestamptz, is_deleted boolean)
@@ -362,7 +362,7 @@ BEGIN
   END IF;
   FOR one IN
     SELECT s.source, jsonb_agg(DISTINCT s.key || jsonb_build_object('part', s.part)) AS keys
-    FROM sophia.row_sources(row_lineage.target, row_lineage.key) WITH ORDINALITY AS s (source, part, key, place)
+    FROM sophia.raw_rows(row_lineage.target, row_lineage.key) WITH ORDINALITY AS s (source, part, key, place)
     GROUP BY s.source ORDER BY min(s.place)
   LOOP
     -- Elements of one document, such as monologues, come as one.
