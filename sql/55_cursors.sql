@@ -64,9 +64,10 @@ CREATE TABLE sophia.batch_keys (
 );
 COMMENT ON TABLE sophia.batch_keys IS 'internal: what the open windows hold and is not committed; state of this database, not dumped';
 
-SELECT pg_catalog.pg_extension_config_dump('sophia.consumer_state', '');
+-- The first consumer is the one that the extension brings (sql/58_changes.sql).
+SELECT pg_catalog.pg_extension_config_dump('sophia.consumer_state', 'WHERE id > 1');
 SELECT pg_catalog.pg_extension_config_dump('sophia.consumer_state_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('sophia.consumer_sources', '');
+SELECT pg_catalog.pg_extension_config_dump('sophia.consumer_sources', 'WHERE consumer > 1');
 
 -- ---- what there is to read ----
 
