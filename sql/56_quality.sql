@@ -488,7 +488,8 @@ AS $$
 BEGIN
   IF jsonb_array_length(keys) > 0 AND EXISTS (SELECT FROM sophia.data_schemas AS s JOIN pg_namespace AS n ON n.nspname = s.schema_name
       JOIN pg_class AS c ON c.relnamespace = n.oid WHERE c.oid = target AND s.source IS NOT NULL) THEN
-    PERFORM sophia.touch_rows(target, keys);
+    PERFORM sophia.touch_contacts(target, keys);
+    PERFORM sophia.touch_interactions(target, keys);
   END IF;
 END
 $$;
@@ -544,6 +545,47 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sophia.check_changed(regclass, jsonb) IS 'internal: runs the rules of a raw table over the rows with the keys, NULL = all, as a part of a refresh';
+
+CREATE FUNCTION sophia.check_sources() RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  checked regclass;
+BEGIN
+  FOR checked IN SELECT * FROM sophia.quality_targets_of(ARRAY(SELECT s.schema_name FROM sophia.data_schemas AS s WHERE s.source IS NOT NULL)) LOOP
+    PERFORM sophia.apply_quality(checked, NULL);
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION sophia.check_sources() IS 'internal: runs the rules of the raw tables over all rows, as a part of a refresh';
+
+CREATE FUNCTION sophia.check_written() RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  checked regclass;
+BEGIN
+  FOR checked IN SELECT * FROM sophia.quality_targets_of('{processed_data}') LOOP
+    PERFORM sophia.apply_quality(checked, NULL);
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION sophia.check_written() IS 'internal: runs the rules of the tables of processed_data over all rows, as a part of a refresh that wrote some';
+
+CREATE FUNCTION sophia.quality_targets_of(schemas text[]) RETURNS SETOF regclass
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT DISTINCT r.target
+  FROM sophia.current_quality_rules AS r
+  JOIN pg_class AS c ON c.oid = r.target
+  JOIN pg_namespace AS n ON n.oid = c.relnamespace
+  WHERE n.nspname = ANY (schemas) AND r.enabled
+  ORDER BY 1
+$$;
+COMMENT ON FUNCTION sophia.quality_targets_of(text[]) IS 'internal: tables of these schemas that have rules';
 
 CREATE FUNCTION sophia.quality_waiting(target regclass) RETURNS SETOF regclass
 LANGUAGE sql STABLE SECURITY DEFINER
