@@ -167,12 +167,12 @@ COMMENT ON FUNCTION sophia.hubspot_owner_emails() IS 'internal: normalised e-mai
 CREATE FUNCTION sophia.current_staff_domain(domains text[]) RETURNS TABLE (key text, value text)
 LANGUAGE sql STABLE ROWS 100
 AS $$
-  SELECT DISTINCT sophia.email_domain(e.email_norm), ''
+  SELECT DISTINCT sophia.mail_host(e.email_norm), ''
   FROM (SELECT s.email_norm FROM sophia.gong_user_emails() AS s
     UNION ALL SELECT o.email_norm FROM sophia.hubspot_owner_emails() AS o) AS e
-  WHERE sophia.email_domain(e.email_norm) IS NOT NULL
-    AND (domains IS NULL OR sophia.email_domain(e.email_norm) = ANY (domains))
-    AND NOT EXISTS (SELECT FROM sophia.free_mail_domains AS f WHERE f.domain = sophia.email_domain(e.email_norm))
+  WHERE sophia.mail_host(e.email_norm) IS NOT NULL
+    AND (domains IS NULL OR sophia.mail_host(e.email_norm) = ANY (domains))
+    AND NOT EXISTS (SELECT FROM sophia.free_mail_domains AS f WHERE f.domain = sophia.mail_host(e.email_norm))
 $$;
 COMMENT ON FUNCTION sophia.current_staff_domain(text[]) IS 'internal: lookups of kind staff_domain as those of kind staff_email and the owners have it';
 
