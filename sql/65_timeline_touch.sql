@@ -296,12 +296,11 @@ AS $$
 $$;
 COMMENT ON FUNCTION sophia.interactions_of_new_staff(text[]) IS 'internal: Gong calls that name one of these contacts, whom the timeline does not show yet, by the id of the user; reads all calls where there is one';
 
-CREATE FUNCTION sophia.interactions_of_associated(contacts text[]) RETURNS SETOF text
+CREATE FUNCTION sophia.hubspot_ids_of(contacts text[]) RETURNS text[]
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
   WITH RECURSIVE alias (id) AS (
-    -- The contact itself and those that were merged into it, in any number of steps.
     SELECT substr(c.id, 9) FROM unnest(contacts) AS c (id) WHERE c.id LIKE 'hubspot\_%'
     UNION
     SELECT substring(m.entry FROM '^\s*(\d+)')
@@ -309,10 +308,9 @@ AS $$
     JOIN hubspot_raw.contacts AS r ON r.id = a.id
     CROSS JOIN LATERAL unnest(r.merged_object_ids || r.calculated_merged_vids) AS m (entry)
   )
-  SELECT 'hubspot_' || e.id FROM hubspot_raw.engagements AS e
-  WHERE e.contact_ids && ARRAY(SELECT a.id FROM alias AS a WHERE a.id IS NOT NULL)
+  SELECT ARRAY(SELECT a.id FROM alias AS a WHERE a.id IS NOT NULL)
 $$;
-COMMENT ON FUNCTION sophia.interactions_of_associated(text[]) IS 'internal: HubSpot engagements that are associated with one of these contacts, or with one that was merged into it';
+COMMENT ON FUNCTION sophia.hubspot_ids_of(text[]) IS 'internal: HubSpot ids of these contacts and of all that were merged into them, in any number of steps';
 
 CREATE FUNCTION sophia.touch_interactions_of(contact_ids text[]) RETURNS void
 LANGUAGE plpgsql
@@ -322,7 +320,7 @@ DECLARE
   emails constant text[] := ARRAY(SELECT DISTINCT e.email FROM processed_data.unified_contacts AS c
     CROSS JOIN LATERAL unnest(c.all_emails || c.email_norm) AS e (email)
     WHERE c.id = ANY (contact_ids) AND e.email IS NOT NULL);
-  slack_users text[];
+  ids text[];
 BEGIN
   -- Who was the contact, and whose address an interaction has, which may lead to another contact now.
   PERFORM sophia.enqueue('interaction_timeline', ARRAY(
@@ -332,17 +330,23 @@ BEGIN
     UNION
     SELECT t.id FROM processed_data.interaction_timeline AS t WHERE t.owner_contact_id = ANY (contact_ids)));
   IF sophia.has_source('hubspot') THEN
-    PERFORM sophia.enqueue('interaction_timeline', ARRAY(SELECT sophia.interactions_of_associated(contact_ids)));
+    ids := sophia.hubspot_ids_of(contact_ids);
+    PERFORM sophia.enqueue('interaction_timeline', ARRAY(
+      SELECT 'hubspot_' || e.id FROM hubspot_raw.engagements AS e WHERE e.contact_ids && ids));
+    IF sophia.has_source('gong') THEN
+      PERFORM sophia.enqueue('interaction_timeline', ARRAY(
+        SELECT 'gong_' || p.call_id FROM gong_raw.call_parties AS p WHERE p.hubspot_contact_id = ANY (ids)));
+    END IF;
   END IF;
   IF sophia.has_source('gong') THEN
     PERFORM sophia.enqueue('interaction_timeline', ARRAY(SELECT sophia.interactions_of_new_staff(contact_ids)));
   END IF;
   IF sophia.has_source('slack') THEN
-    slack_users := ARRAY(SELECT substr(c.id, 7) FROM unnest(contact_ids) AS c (id)
+    ids := ARRAY(SELECT substr(c.id, 7) FROM unnest(contact_ids) AS c (id)
       WHERE c.id LIKE 'slack\_%'
         AND NOT EXISTS (SELECT FROM processed_data.interaction_participants AS p WHERE p.contact_id = c.id));
-    IF slack_users <> '{}' THEN
-      PERFORM sophia.enqueue('interaction_timeline', sophia.touched_by_slack_users(slack_users));
+    IF ids <> '{}' THEN
+      PERFORM sophia.enqueue('interaction_timeline', sophia.touched_by_slack_users(ids));
     END IF;
   END IF;
   PERFORM sophia.touch_shared_inputs();
