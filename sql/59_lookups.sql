@@ -264,6 +264,15 @@ END
 $$;
 COMMENT ON FUNCTION sophia.write_merges(text[]) IS 'internal: makes contact_merges, or the rows of some winners, as the merge lists say';
 
+CREATE FUNCTION sophia.lookup_kinds() RETURNS TABLE (source text, kind text)
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  VALUES ('hubspot', 'alias'), ('hubspot', 'company'), ('hubspot', 'company_domain'), ('gong', 'staff_email'),
+    ('gong', 'lone_party'), ('slack', 'slack_home'), (NULL, 'staff_domain'), (NULL, 'file')
+$$;
+COMMENT ON FUNCTION sophia.lookup_kinds() IS 'internal: kinds of lookups, each with the source that it is made from (NULL = any), behind those that it is made from';
+
 CREATE FUNCTION sophia.write_all_lookups() RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -274,11 +283,7 @@ BEGIN
   IF sophia.has_source('hubspot') THEN
     PERFORM sophia.write_merges();
   END IF;
-  -- In this order: some are made from others.
-  FOR item IN
-    SELECT * FROM (VALUES ('hubspot', 'alias'), ('hubspot', 'company'), ('hubspot', 'company_domain'), ('gong', 'staff_email'),
-      ('gong', 'lone_party'), ('slack', 'slack_home'), (NULL, 'staff_domain'), (NULL, 'file')) AS k (source, kind)
-  LOOP
+  FOR item IN SELECT * FROM sophia.lookup_kinds() LOOP
     IF item.source IS NULL OR sophia.has_source(item.source) THEN
       PERFORM sophia.write_lookups(item.kind);
     ELSE
