@@ -77,6 +77,7 @@ BEGIN
   PERFORM sophia.commit_batch('sophia.refresh');
   PERFORM sophia.request_full(t.target, reason)
   FROM unnest(ARRAY['unified_contacts', 'interaction_timeline']) AS t (target);
+  PERFORM sophia.check_sources();
 END
 $$;
 COMMENT ON FUNCTION sophia.skip_changes(text) IS 'internal: passes over what changed, and has everything recomputed instead';
@@ -134,6 +135,7 @@ BEGIN
       FROM sophia.next_batch('sophia.refresh', batch_rows) AS b
       GROUP BY b.source
     LOOP
+      PERFORM sophia.check_changed(changed.source, changed.keys);
       IF timeline_behind AND changed.source = ANY (sophia.interaction_sources()) THEN
         PERFORM sophia.request_full('unified_contacts', 'interaction_timeline is behind');
       ELSE

@@ -135,7 +135,8 @@ AS $$
     FROM sophia.refresh_lookups AS l
     JOIN hubspot_raw.companies AS c ON c.id = l.key
     WHERE l.kind = 'company' AND (domains IS NULL OR l.value = ANY (domains))) AS d
-  WHERE d.name IS NOT NULL AND NOT EXISTS (SELECT FROM sophia.free_mail_domains AS f WHERE f.domain = d.domain)
+  WHERE d.name IS NOT NULL AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.companies'::regclass AND q.key ->> 'id' = d.id)
+    AND NOT EXISTS (SELECT FROM sophia.free_mail_domains AS f WHERE f.domain = d.domain)
   ORDER BY d.domain, d.is_deleted, d.createdate NULLS LAST, d.id
 $$;
 COMMENT ON FUNCTION sophia.current_company_domain(text[]) IS 'internal: lookups of kind company_domain as those of kind company have it, of all domains or of some';

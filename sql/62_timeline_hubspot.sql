@@ -59,7 +59,8 @@ AS $$
   SELECT o.id, s.contact_id, o.email_norm, o.name
   FROM (SELECT r.id, sophia.normalize_email(r.email) AS email_norm,
       nullif(concat_ws(' ', sophia.value_or_null(r.first_name), sophia.value_or_null(r.last_name)), '') AS name
-    FROM hubspot_raw.owners AS r) AS o
+    FROM hubspot_raw.owners AS r
+    WHERE NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.owners'::regclass AND q.key ->> 'id' = r.id)) AS o
   LEFT JOIN sophia.staff_by_email(ARRAY(SELECT DISTINCT sophia.normalize_email(r.email) FROM hubspot_raw.owners AS r)) AS s
     ON s.email_norm = o.email_norm
 $$;
@@ -110,6 +111,7 @@ AS $$
         coalesce(e.occurred_at, e.createdate) AS at
       FROM hubspot_raw.engagements AS e
       WHERE (ids IS NULL OR e.id = ANY (sophia.source_ids(ids))) AND e.from_email IS NOT NULL AND NOT sophia.is_erased(e.doc)
+        AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = e.id)
       UNION ALL
       SELECT e.id, a.rank, a.role, sophia.normalize_email(m.email), m.place, coalesce(e.occurred_at, e.createdate)
       FROM hubspot_raw.engagements AS e
@@ -117,6 +119,7 @@ AS $$
         AS a (rank, role, emails)
       CROSS JOIN LATERAL pg_catalog.unnest(a.emails) WITH ORDINALITY AS m (email, place)
       WHERE (ids IS NULL OR e.id = ANY (sophia.source_ids(ids))) AND NOT sophia.is_erased(e.doc)
+        AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = e.id)
         AND (e.to_emails IS NOT NULL OR e.cc_emails IS NOT NULL OR e.bcc_emails IS NOT NULL)) AS x
     WHERE x.email_norm IS NOT NULL
     GROUP BY x.id, x.rank, x.role, x.email_norm, x.at
@@ -131,6 +134,7 @@ AS $$
     FROM hubspot_raw.engagements AS e
     WHERE (ids IS NULL OR e.id = ANY (sophia.source_ids(ids))) AND e.owner_id IS NOT NULL
       AND coalesce(e.engagement_type, '') NOT IN ('EMAIL', 'INCOMING_EMAIL', 'FORWARDED_EMAIL') AND NOT sophia.is_erased(e.doc)
+      AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = e.id)
     UNION ALL
     SELECT e.id, 6, 'attendee', x.owner_id, pg_catalog.min(x.place), coalesce(e.occurred_at, e.createdate)
     FROM hubspot_raw.engagements AS e
@@ -138,6 +142,7 @@ AS $$
       e.doc #>> '{properties,hs_attendee_owner_ids}', ';')) WITH ORDINALITY AS x (owner_id, place)
     WHERE (ids IS NULL OR e.id = ANY (sophia.source_ids(ids))) AND e.engagement_type = 'MEETING'
       AND x.owner_id IS DISTINCT FROM e.owner_id AND NOT sophia.is_erased(e.doc)
+      AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = e.id)
     GROUP BY e.id, x.owner_id
   ), linked AS (
     -- Association arrays hold duplicates, and ids that were merged away.
@@ -146,7 +151,8 @@ AS $$
       SELECT e.id, c.id AS contact, c.place, coalesce(e.occurred_at, e.createdate) AS at
       FROM hubspot_raw.engagements AS e
       CROSS JOIN LATERAL pg_catalog.unnest(e.contact_ids) WITH ORDINALITY AS c (id, place)
-      WHERE (ids IS NULL OR e.id = ANY (sophia.source_ids(ids))) AND NOT sophia.is_erased(e.doc)) AS x
+      WHERE (ids IS NULL OR e.id = ANY (sophia.source_ids(ids))) AND NOT sophia.is_erased(e.doc)
+        AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = e.id)) AS x
     LEFT JOIN sophia.hubspot_aliases() AS a ON a.id = x.contact
     GROUP BY x.id, 'hubspot_' || coalesce(a.survivor, x.contact), x.at
   ), named AS MATERIALIZED (
@@ -235,13 +241,15 @@ AS $$
         WHEN 'EMAIL' THEN 'email' WHEN 'INCOMING_EMAIL' THEN 'email' WHEN 'FORWARDED_EMAIL' THEN 'email'
         ELSE 'other' END AS kind
     FROM hubspot_raw.engagements AS r
-    WHERE ids IS NULL OR r.id = ANY (sophia.source_ids(ids))) AS e
+    WHERE (ids IS NULL OR r.id = ANY (sophia.source_ids(ids)))
+      AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = r.id)) AS e
   LEFT JOIN sophia.primary_contacts('hubspot', ids) AS p ON p.interaction_id = 'hubspot_' || e.id
   LEFT JOIN sophia.hubspot_staff() AS s ON s.owner_id = e.owner_id
   LEFT JOIN LATERAL (
     SELECT t.id
     FROM hubspot_raw.engagements AS t
     WHERE t.thread_id = e.thread_id
+      AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = t.id)
     ORDER BY coalesce(t.occurred_at, t.createdate), t.id COLLATE "C"
     LIMIT 1) AS root ON true
   -- The call of the calendar event.  All meetings of a series share it, so the time has to agree too.

@@ -214,6 +214,9 @@ BEGIN
   IF mode = 'full' THEN
     PERFORM sophia.request_full(t.target, NULL) FROM unnest(targets) AS t (target)
     WHERE NOT EXISTS (SELECT FROM sophia.refresh_full AS f WHERE f.target = t.target AND f.listed);
+    IF cardinality(targets) = 1 THEN
+      PERFORM sophia.check_sources();
+    END IF;
   END IF;
   -- What is left of earlier calls comes first; see sql/58_changes.sql.
   IF EXISTS (SELECT FROM unnest(targets) AS t (target)
@@ -232,6 +235,9 @@ BEGIN
       PERFORM sophia.resolve_changed(run.mode_used = 'full' AND max_rows IS NULL AND time_budget IS NULL);
     END IF;
   END LOOP;
+  IF EXISTS (SELECT FROM unnest(runs) AS r WHERE r.rows_inserted + r.rows_updated + r.rows_deleted > 0) THEN
+    PERFORM sophia.check_written();
+  END IF;
 END
 $$;
 COMMENT ON FUNCTION sophia.run_targets(text[], text, bigint, interval) IS 'internal: one refresh of these targets, which are logged';

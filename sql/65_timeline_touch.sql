@@ -54,7 +54,8 @@ BEGIN
       RETURN QUERY SELECT 'home', mode() WITHIN GROUP (ORDER BY u.team_id) FROM slack_raw.users AS u HAVING count(u.team_id) > 0;
     WHEN 'slack channel' THEN
       RETURN QUERY SELECT c.id, jsonb_build_array(c.name, c.is_private, c.is_ext_shared)::text FROM slack_raw.channels AS c
-        WHERE keys IS NULL OR c.id = ANY (keys);
+        WHERE (keys IS NULL OR c.id = ANY (keys))
+          AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'slack_raw.channels'::regclass AND q.key ->> 'id' = c.id);
     WHEN 'slack bot' THEN
       RETURN QUERY SELECT u.id, jsonb_build_array(u.real_name, u.display_name, u.name)::text FROM slack_raw.users AS u
         WHERE (keys IS NULL OR u.id = ANY (keys))
@@ -94,6 +95,7 @@ AS $$
     FROM thread AS h
     LEFT JOIN LATERAL (
       SELECT 'hubspot_' || e.id AS id FROM hubspot_raw.engagements AS e WHERE e.thread_id = h.thread_id
+        AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = e.id)
       ORDER BY coalesce(e.occurred_at, e.createdate), e.id COLLATE "C" LIMIT 1) AS root ON true
     CROSS JOIN LATERAL (
       SELECT m.id, m.parent_id FROM processed_data.interaction_timeline AS m
