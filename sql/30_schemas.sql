@@ -183,9 +183,11 @@ SELECT t.source, i.table_schema, i.table_name, i.index_name, t.table_oid, t.know
   c.oid AS index_oid,
   x.indrelid IS NOT DISTINCT FROM t.table_oid AND x.indisvalid AS valid,
   x.indrelid IS DISTINCT FROM t.table_oid AS misplaced,
-  format('CREATE %sINDEX%s %I ON %I.%I USING %I (%s)%s', CASE WHEN i.is_unique THEN 'UNIQUE ' END, '%s', i.index_name,
+  -- A pending list would be read by each of the many searches of a refresh.
+  format('CREATE %sINDEX%s %I ON %I.%I USING %I (%s)%s%s', CASE WHEN i.is_unique THEN 'UNIQUE ' END, '%s', i.index_name,
     i.table_schema, i.table_name, i.method, (SELECT string_agg(quote_ident(u.name), ', ' ORDER BY u.place)
-      FROM unnest(i.columns) WITH ORDINALITY AS u (name, place)), ' WHERE ' || i.predicate) AS definition,
+      FROM unnest(i.columns) WITH ORDINALITY AS u (name, place)),
+    CASE i.method WHEN 'gin' THEN ' WITH (fastupdate = off)' END, ' WHERE ' || i.predicate) AS definition,
   i.comment
 FROM sophia.data_indexes AS i
 JOIN sophia.data_table_state AS t USING (table_schema, table_name)
