@@ -25,6 +25,7 @@ bool sophia_enabled = true;
 char *sophia_fragment_directories = NULL;
 int sophia_evolve_limit = 200;
 int sophia_ingest_workers = 1;
+int sophia_match_block_limit = 1000;
 int sophia_max_document_size = 64 * 1024;
 char *sophia_secrets_directory = NULL;
 int sophia_staging_limit = 3 * MINUTES_PER_DAY;
@@ -111,6 +112,11 @@ sophia_settings_define(void)
 	DefineCustomIntVariable("sophia_stack.ingest_workers",
 							"Number of ingest workers of each database.", NULL,
 							&sophia_ingest_workers, 1, 1, 8, PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable(
+		"sophia_stack.match_block_limit", "Most records of one block that match_records compares.",
+		"Larger blocks are left out and listed in sophia.skipped_blocks.",
+		&sophia_match_block_limit, 1000, 2, 100000, PGC_USERSET, 0, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("sophia_stack.max_document_size",
 							"Largest document that is applied; a larger one becomes a dead letter.",

@@ -1,0 +1,141 @@
+-- The timeline written: interaction_timeline and interaction_participants made equal to what their queries say, for all
+-- interactions of a source or for some.
+--
+-- Rows are compared first and only differences are written.  New rows are inserted plainly and others updated by their id:
+-- a refresh runs alone (check_refresh), and a partitioned timeline has no unique index that ON CONFLICT could name.
+
+CREATE FUNCTION sophia.result_columns(query text) RETURNS text[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT array_agg(a.name ORDER BY a.place)
+  FROM pg_proc AS p
+  CROSS JOIN LATERAL unnest(p.proargnames, p.proargmodes) WITH ORDINALITY AS a (name, mode, place)
+  WHERE p.proname = query AND p.pronamespace = 'sophia'::regnamespace AND a.mode = 't'
+$$;
+COMMENT ON FUNCTION sophia.result_columns(text) IS 'internal: columns that a query under a name gives: those that a refresh writes';
+
+CREATE FUNCTION sophia.write_rows(target text, query text, keys text[], in_scope text, ids text[],
+  OUT inserted text[], OUT updated text[], OUT deleted text[])
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  columns constant text[] := sophia.result_columns(query);
+  list constant text := (SELECT string_agg(quote_ident(c), ', ') FROM unnest(columns) AS c);
+  of_target constant text := (SELECT string_agg(format('t.%I', c), ', ') FROM unnest(columns) AS c);
+  of_wanted constant text := (SELECT string_agg(format('w.%I', c), ', ') FROM unnest(columns) AS c);
+  same_key constant text := (SELECT string_agg(format('t.%1$I = w.%1$I', k), ' AND ') FROM unnest(keys) AS k);
+BEGIN
+  EXECUTE format($statement$
+    WITH wanted AS MATERIALIZED (
+      SELECT * FROM sophia.%1$I($1)
+    ), removed AS (
+      DELETE FROM processed_data.%2$I AS t
+      WHERE %3$s AND NOT EXISTS (SELECT FROM wanted AS w WHERE %4$s)
+      RETURNING t.%5$I AS id
+    ), changed AS MATERIALIZED (
+      SELECT w.*, t.%5$I IS NULL AS is_new
+      FROM wanted AS w
+      LEFT JOIN processed_data.%2$I AS t ON %4$s AND %3$s
+      WHERE t.%5$I IS NULL OR (%6$s) IS DISTINCT FROM (%7$s)
+    ), inserted AS (
+      INSERT INTO processed_data.%2$I (%8$s) SELECT %7$s FROM changed AS w WHERE w.is_new
+    ), updated AS (
+      UPDATE processed_data.%2$I AS t SET (%8$s) = ROW (%7$s) FROM changed AS w WHERE NOT w.is_new AND %4$s
+    )
+    SELECT ARRAY(SELECT DISTINCT c.%5$I FROM changed AS c WHERE c.is_new),
+      ARRAY(SELECT DISTINCT c.%5$I FROM changed AS c WHERE NOT c.is_new), ARRAY(SELECT DISTINCT r.id FROM removed AS r)
+    $statement$, query, target, in_scope, same_key, keys[1], of_target, of_wanted, list)
+  INTO inserted, updated, deleted USING ids;
+END
+$$;
+COMMENT ON FUNCTION sophia.write_rows(text, text, text[], text, text[]) IS
+  'internal: makes the rows of a table of processed_data that are in scope as a query wants them; tells the first key columns of what it inserted, updated and deleted';
+
+CREATE FUNCTION sophia.link_speakers(calls text[] DEFAULT NULL) RETURNS void
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  UPDATE gong_raw.call_transcripts AS t SET party_id = w.party_id
+  FROM (SELECT o.call_id, o.seq, p.party_id
+    FROM gong_raw.call_transcripts AS o
+    LEFT JOIN (SELECT DISTINCT ON (r.call_id, r.speaker_id) r.call_id, r.speaker_id, r.party_id
+      FROM gong_raw.call_parties AS r
+      WHERE (calls IS NULL OR r.call_id = ANY (calls)) AND r.speaker_id IS NOT NULL
+      ORDER BY r.call_id, r.speaker_id, r.ordinal, r.party_id) AS p
+      ON p.call_id = o.call_id AND p.speaker_id = o.speaker_id
+    WHERE (calls IS NULL OR o.call_id = ANY (calls)) AND o.party_id IS DISTINCT FROM p.party_id) AS w
+  WHERE t.call_id = w.call_id AND t.seq = w.seq
+$$;
+COMMENT ON FUNCTION sophia.link_speakers(text[]) IS 'internal: writes the party that spoke each monologue of these Gong calls, NULL = of all, to party_id';
+
+CREATE FUNCTION sophia.write_interactions(source text, ids text[] DEFAULT NULL,
+  OUT rows_inserted bigint, OUT rows_updated bigint, OUT rows_deleted bigint)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  participants record;
+  interactions record;
+  touched text[];
+BEGIN
+  IF source = 'gong' THEN
+    PERFORM sophia.link_speakers(sophia.source_ids(ids));
+  END IF;
+  IF ids IS NULL THEN
+    PERFORM sophia.keep_all_inputs(source);
+  END IF;
+  PERFORM sophia.make_timeline_partitions(source, ids);
+  IF ids IS NULL AND NOT sophia.has_interactions(source) THEN
+    rows_inserted := sophia.fill_interactions(source);
+    rows_updated := 0;
+    rows_deleted := 0;
+    RETURN;
+  END IF;
+  participants := sophia.write_rows('interaction_participants', 'participants_from_' || source, '{interaction_id,ordinal}',
+    CASE WHEN ids IS NULL THEN format('starts_with(t.interaction_id, %L)', source || '_')
+      ELSE 't.interaction_id = ANY ($1)' END, ids);
+  interactions := sophia.write_rows('interaction_timeline', 'interactions_from_' || source, '{id}',
+    CASE WHEN ids IS NULL THEN format('t.source_system = %L', source) ELSE 't.id = ANY ($1)' END, ids);
+  touched := ARRAY(
+    SELECT unnest(participants.inserted || participants.updated || participants.deleted || interactions.updated)
+    EXCEPT SELECT unnest(interactions.inserted || interactions.deleted));
+  rows_inserted := cardinality(interactions.inserted);
+  rows_updated := cardinality(touched);
+  rows_deleted := cardinality(interactions.deleted);
+  IF source = 'gong' AND ids IS NOT NULL THEN
+    PERFORM sophia.touch_duplicates(touched || interactions.inserted || interactions.deleted);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION sophia.write_interactions(text, text[]) IS
+  'internal: makes these interactions of a source, NULL = all, and their participants as wanted, and counts interactions; those of Gong come before those of HubSpot';
+
+CREATE FUNCTION sophia.has_interactions(source text) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT EXISTS (SELECT FROM processed_data.interaction_timeline AS t WHERE t.source_system = source)
+    OR EXISTS (SELECT FROM processed_data.interaction_participants AS p WHERE starts_with(p.interaction_id, source || '_'))
+$$;
+COMMENT ON FUNCTION sophia.has_interactions(text) IS 'internal: whether the timeline shows anything of a source';
+
+CREATE FUNCTION sophia.fill_interactions(source text) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  tables constant text[] := '{interaction_participants,interaction_timeline}';
+  queries constant text[] := ARRAY['participants_from_' || source, 'interactions_from_' || source];
+  written bigint;
+BEGIN
+  FOR i IN 1 .. 2 LOOP
+    EXECUTE format('INSERT INTO processed_data.%1$I (%2$s) SELECT %2$s FROM sophia.%3$I(NULL)', tables[i],
+      (SELECT string_agg(quote_ident(c), ', ') FROM unnest(sophia.result_columns(queries[i])) AS c), queries[i]);
+    GET DIAGNOSTICS written = ROW_COUNT;
+  END LOOP;
+  RETURN written;
+END
+$$;
+COMMENT ON FUNCTION sophia.fill_interactions(text) IS 'internal: writes the interactions of a source of which the timeline shows nothing yet, and counts them';
