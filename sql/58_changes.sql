@@ -68,28 +68,6 @@ END
 $$;
 COMMENT ON FUNCTION sophia.request_refresh() IS 'internal: trigger of tables that every row may depend on; whoever may change them need not have rights on the queue';
 
--- Beyond so many changed rows it is not worth while to look up what each of them had made.
-CREATE FUNCTION sophia.capture_limit() RETURNS bigint
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-  SELECT greatest(20000, sum(greatest(c.reltuples, 0))::bigint / 10)
-  FROM unnest(ARRAY['processed_data.unified_contacts', 'processed_data.interaction_timeline']) AS t (name)
-  JOIN pg_class AS c ON c.oid = to_regclass(t.name)
-$$;
-COMMENT ON FUNCTION sophia.capture_limit() IS 'internal: number of changed raw rows from which on everything is recomputed';
-
-CREATE FUNCTION sophia.touch_rows(source regclass, keys jsonb) RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  PERFORM sophia.touch_contacts(source, keys);
-  PERFORM sophia.touch_interactions(source, keys);
-END
-$$;
-COMMENT ON FUNCTION sophia.touch_rows(regclass, jsonb) IS 'internal: enqueues what depends on rows of a raw table; keys is an array of key objects as next_batch gives them';
-
 CREATE FUNCTION sophia.skip_changes(reason text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

@@ -167,12 +167,12 @@ COMMENT ON FUNCTION sophia.hubspot_owner_emails() IS 'internal: normalised e-mai
 CREATE FUNCTION sophia.current_staff_domain(domains text[]) RETURNS TABLE (key text, value text)
 LANGUAGE sql STABLE ROWS 100
 AS $$
-  SELECT DISTINCT sophia.email_domain(e.email_norm), ''
+  SELECT DISTINCT sophia.mail_host(e.email_norm), ''
   FROM (SELECT s.email_norm FROM sophia.gong_user_emails() AS s
     UNION ALL SELECT o.email_norm FROM sophia.hubspot_owner_emails() AS o) AS e
-  WHERE sophia.email_domain(e.email_norm) IS NOT NULL
-    AND (domains IS NULL OR sophia.email_domain(e.email_norm) = ANY (domains))
-    AND NOT EXISTS (SELECT FROM sophia.free_mail_domains AS f WHERE f.domain = sophia.email_domain(e.email_norm))
+  WHERE sophia.mail_host(e.email_norm) IS NOT NULL
+    AND (domains IS NULL OR sophia.mail_host(e.email_norm) = ANY (domains))
+    AND NOT EXISTS (SELECT FROM sophia.free_mail_domains AS f WHERE f.domain = sophia.mail_host(e.email_norm))
 $$;
 COMMENT ON FUNCTION sophia.current_staff_domain(text[]) IS 'internal: lookups of kind staff_domain as those of kind staff_email and the owners have it';
 
@@ -264,6 +264,15 @@ END
 $$;
 COMMENT ON FUNCTION sophia.write_merges(text[]) IS 'internal: makes contact_merges, or the rows of some winners, as the merge lists say';
 
+CREATE FUNCTION sophia.lookup_kinds() RETURNS TABLE (source text, kind text)
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  VALUES ('hubspot', 'alias'), ('hubspot', 'company'), ('hubspot', 'company_domain'), ('gong', 'staff_email'),
+    ('gong', 'lone_party'), ('slack', 'slack_home'), (NULL, 'staff_domain'), (NULL, 'file')
+$$;
+COMMENT ON FUNCTION sophia.lookup_kinds() IS 'internal: kinds of lookups, each with the source that it is made from (NULL = any), behind those that it is made from';
+
 CREATE FUNCTION sophia.write_all_lookups() RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -274,11 +283,7 @@ BEGIN
   IF sophia.has_source('hubspot') THEN
     PERFORM sophia.write_merges();
   END IF;
-  -- In this order: some are made from others.
-  FOR item IN
-    SELECT * FROM (VALUES ('hubspot', 'alias'), ('hubspot', 'company'), ('hubspot', 'company_domain'), ('gong', 'staff_email'),
-      ('gong', 'lone_party'), ('slack', 'slack_home'), (NULL, 'staff_domain'), (NULL, 'file')) AS k (source, kind)
-  LOOP
+  FOR item IN SELECT * FROM sophia.lookup_kinds() LOOP
     IF item.source IS NULL OR sophia.has_source(item.source) THEN
       PERFORM sophia.write_lookups(item.kind);
     ELSE

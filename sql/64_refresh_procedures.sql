@@ -61,20 +61,11 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   source text;
-  query text;
 BEGIN
   FOREACH source IN ARRAY ARRAY['gong', 'hubspot', 'slack'] LOOP
     CONTINUE WHEN NOT sophia.has_source(source);
-    query := CASE target || ' ' || source
-      WHEN 'unified_contacts hubspot' THEN 'SELECT ''hubspot_'' || c.id FROM hubspot_raw.contacts AS c'
-      WHEN 'unified_contacts gong' THEN 'SELECT ''gong_'' || u.id FROM gong_raw.users AS u
-        UNION SELECT p.contact_id FROM sophia.gong_parties() AS p WHERE p.contact_id IS NOT NULL'
-      WHEN 'unified_contacts slack' THEN 'SELECT ''slack_'' || u.id FROM slack_raw.users AS u'
-      WHEN 'interaction_timeline hubspot' THEN 'SELECT ''hubspot_'' || e.id FROM hubspot_raw.engagements AS e'
-      WHEN 'interaction_timeline gong' THEN 'SELECT ''gong_'' || c.id FROM gong_raw.calls AS c'
-      WHEN 'interaction_timeline slack' THEN 'SELECT ''slack_'' || m.channel || ''_'' || m.ts FROM slack_raw.messages AS m' END;
-    EXECUTE format('INSERT INTO sophia.refresh_queue (target, key) SELECT $1, k.id FROM (%s) AS k (id) ON CONFLICT DO NOTHING', query)
-      USING target;
+    EXECUTE format('INSERT INTO sophia.refresh_queue (target, key) SELECT $1, k.id FROM (%s) AS k (id) ON CONFLICT DO NOTHING',
+      sophia.ids_of_source(target, source)) USING target;
   END LOOP;
   EXECUTE format('INSERT INTO sophia.refresh_queue (target, key) SELECT $1, t.id FROM processed_data.%I AS t ON CONFLICT DO NOTHING', target)
     USING target;
