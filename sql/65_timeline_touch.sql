@@ -283,21 +283,6 @@ $$;
 COMMENT ON FUNCTION sophia.touch_interactions(regclass, jsonb) IS
   'internal: has the next refresh write the interactions that changes of these rows of a raw table concern; keys is an array of key objects as next_batch gives them';
 
-CREATE FUNCTION sophia.interactions_of_new_staff(contacts text[]) RETURNS SETOF text
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-  WITH staff AS MATERIALIZED (
-    SELECT u.id FROM unnest(contacts) AS c (id)
-    JOIN gong_raw.users AS u ON 'gong_' || u.id = c.id
-    WHERE NOT EXISTS (SELECT FROM processed_data.interaction_participants AS p WHERE p.contact_id = c.id)
-  )
-  SELECT 'gong_' || p.call_id FROM gong_raw.call_parties AS p WHERE p.user_id IN (SELECT s.id FROM staff AS s)
-  UNION
-  SELECT 'gong_' || c.id FROM gong_raw.calls AS c WHERE c.primary_user_id IN (SELECT s.id FROM staff AS s)
-$$;
-COMMENT ON FUNCTION sophia.interactions_of_new_staff(text[]) IS 'internal: Gong calls that name one of these contacts, whom the timeline does not show yet, by the id of the user; reads all calls where there is one';
-
 CREATE FUNCTION sophia.hubspot_ids_of(contacts text[]) RETURNS text[]
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -341,7 +326,12 @@ BEGIN
     END IF;
   END IF;
   IF sophia.has_source('gong') THEN
-    PERFORM sophia.enqueue('interaction_timeline', ARRAY(SELECT sophia.interactions_of_new_staff(contact_ids)));
+    PERFORM sophia.enqueue('interaction_timeline', ARRAY(
+      SELECT 'gong_' || p.call_id
+      FROM sophia.gong_parties_of(ARRAY(SELECT substr(c.id, 6) FROM unnest(contact_ids) AS c (id) WHERE c.id LIKE 'gong\_%')) AS p
+      UNION
+      SELECT 'gong_' || c.id FROM gong_raw.calls AS c
+      WHERE c.primary_user_id = ANY (ARRAY(SELECT substr(c.id, 6) FROM unnest(contact_ids) AS c (id) WHERE c.id LIKE 'gong\_%'))));
   END IF;
   IF sophia.has_source('slack') THEN
     ids := ARRAY(SELECT substr(c.id, 7) FROM unnest(contact_ids) AS c (id)
