@@ -753,6 +753,97 @@ VALUES
   ('processed_data', 'interaction_participants', 9, 'talk_seconds', 'integer', NULL, false, NULL,
     'how long the participant spoke, in seconds');
 
+-- processed_data.identities, identity_links and contacts: written by resolve_identities
+INSERT INTO sophia.table_columns
+  (table_schema, table_name, ordinal, column_name, column_type, key_position, not_null, column_default, comment)
+VALUES
+  ('processed_data', 'identities', 1, 'identity_id', 'bigint', 1, true, NULL,
+    'number of the person, never given twice'),
+  ('processed_data', 'identities', 2, 'status', 'text', NULL, true, NULL,
+    'active, merged (into merged_into) or retired (no record of it is left)'),
+  ('processed_data', 'identities', 3, 'merged_into', 'bigint', NULL, false, NULL,
+    'the active identity that holds the records now, where status is merged'),
+  ('processed_data', 'identities', 4, 'size', 'integer', NULL, true, NULL,
+    'number of source records; 0 unless active'),
+  ('processed_data', 'identities', 5, 'primary_contact_id', 'text', NULL, true, NULL,
+    'unified_contacts.id of the record that the identity began with: it keeps the identity when records part'),
+  ('processed_data', 'identities', 6, 'heir_contact_id', 'text', NULL, false, NULL,
+    'the record that took its place when it vanished from unified_contacts; NULL while it is there'),
+  ('processed_data', 'identities', 7, 'created_at', 'timestamptz', NULL, true, NULL,
+    'when the identity was made'),
+  ('processed_data', 'identities', 8, 'updated_at', 'timestamptz', NULL, true, NULL,
+    'when status, merged_into or size last changed');
+
+INSERT INTO sophia.table_columns
+  (table_schema, table_name, ordinal, column_name, column_type, key_position, not_null, column_default, comment)
+VALUES
+  ('processed_data', 'identity_links', 1, 'contact_id', 'text', 1, true, NULL,
+    'unified_contacts.id of the record'),
+  ('processed_data', 'identity_links', 2, 'kind', 'text', 2, true, NULL,
+    'kind of identifier, or record for a link between two records'),
+  ('processed_data', 'identity_links', 3, 'evidence', 'text', 3, true, NULL,
+    'value of the identifier, or the other record'),
+  ('processed_data', 'identity_links', 4, 'qualifier', 'text', NULL, true, NULL,
+    'what has to agree as well: the last name beside a phone number, otherwise empty'),
+  ('processed_data', 'identity_links', 5, 'identity_id', 'bigint', NULL, true, NULL,
+    'identity of the record'),
+  ('processed_data', 'identity_links', 6, 'rule', 'text', NULL, true, NULL,
+    'rule that tells the identifier or the link'),
+  ('processed_data', 'identity_links', 7, 'confidence', 'real', NULL, true, NULL,
+    'how sure the rule is, up to 1'),
+  ('processed_data', 'identity_links', 8, 'status', 'text', NULL, true, NULL,
+    'linked, refused (it would have broken a limit or a decision) or blocked (too many records share the value)'),
+  ('processed_data', 'identity_links', 9, 'created_at', 'timestamptz', NULL, true, NULL,
+    'when the link was found');
+
+INSERT INTO sophia.table_columns
+  (table_schema, table_name, ordinal, column_name, column_type, key_position, not_null, column_default, comment)
+VALUES
+  ('processed_data', 'contacts', 1, 'identity_id', 'bigint', 1, true, NULL,
+    'number of the person'),
+  ('processed_data', 'contacts', 2, 'email', 'text', NULL, false, NULL,
+    'primary e-mail address as its source holds it'),
+  ('processed_data', 'contacts', 3, 'first_name', 'text', NULL, false, NULL,
+    'first name'),
+  ('processed_data', 'contacts', 4, 'last_name', 'text', NULL, false, NULL,
+    'last name'),
+  ('processed_data', 'contacts', 5, 'full_name', 'text', NULL, false, NULL,
+    'full name'),
+  ('processed_data', 'contacts', 6, 'company_name', 'text', NULL, false, NULL,
+    'name of the company'),
+  ('processed_data', 'contacts', 7, 'job_title', 'text', NULL, false, NULL,
+    'job title'),
+  ('processed_data', 'contacts', 8, 'phone', 'text', NULL, false, NULL,
+    'phone number as its source holds it'),
+  ('processed_data', 'contacts', 9, 'created_at', 'timestamptz', NULL, false, NULL,
+    'when the first record of the person was created in its system'),
+  ('processed_data', 'contacts', 10, 'updated_at', 'timestamptz', NULL, false, NULL,
+    'when a record of the person was last modified in its system'),
+  ('processed_data', 'contacts', 11, 'email_norm', 'text', NULL, false, NULL,
+    'normalised form of email'),
+  ('processed_data', 'contacts', 12, 'email_domain', 'text', NULL, false, NULL,
+    'domain of email_norm'),
+  ('processed_data', 'contacts', 13, 'phone_e164', 'text', NULL, false, NULL,
+    'phone number in E.164 form, of the record that gives phone'),
+  ('processed_data', 'contacts', 14, 'all_emails', 'text[]', NULL, true, NULL,
+    'every normalised e-mail address of the person'),
+  ('processed_data', 'contacts', 15, 'owner_id', 'text', NULL, false, NULL,
+    'id of the owner in its system'),
+  ('processed_data', 'contacts', 16, 'lifecycle_stage', 'text', NULL, false, NULL,
+    'lifecycle stage in its system'),
+  ('processed_data', 'contacts', 17, 'is_internal', 'boolean', NULL, true, NULL,
+    'whether the person is a colleague'),
+  ('processed_data', 'contacts', 18, 'is_deleted', 'boolean', NULL, true, NULL,
+    'whether every record of the person was deleted or deactivated'),
+  ('processed_data', 'contacts', 19, 'first_seen_at', 'timestamptz', NULL, false, NULL,
+    'time of the first interaction'),
+  ('processed_data', 'contacts', 20, 'last_seen_at', 'timestamptz', NULL, false, NULL,
+    'time of the last interaction'),
+  ('processed_data', 'contacts', 21, 'sources', 'text[]', NULL, true, NULL,
+    'systems that know the person'),
+  ('processed_data', 'contacts', 22, 'record_ids', 'text[]', NULL, true, NULL,
+    'unified_contacts.id of every record of the person');
+
 -- What no transform reads may follow the values that come.
 UPDATE sophia.table_columns SET may_widen = true
   WHERE (table_schema, table_name, column_name) IN (

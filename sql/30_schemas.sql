@@ -1,7 +1,7 @@
 -- Data schemas: what is wanted, what there is, and create_schemas, which makes the difference good.
 --
--- The decisions stand in views over the catalogs, so that create_schemas can run as its caller, who then
--- needs no right on any helper.  They are read once, before anything is changed.  Data tables are no members
+-- The decisions stand in views over the catalogs, which are read once, before anything is changed; then the caller's role
+-- does what they say, but for triggers, whose functions nobody else may execute.  Data tables are no members
 -- of the extension.  That a table is known to it is told by the comment of the table's primary key, which
 -- names the installation: a newly created extension sees that it does not know the table yet, and adopts it.
 
@@ -70,7 +70,10 @@ INSERT INTO sophia.data_tables (table_schema, table_name, ordinal, comment) VALU
   ('slack_raw', 'messages', 13, 'messages of Slack and the replies to them'),
   ('processed_data', 'unified_contacts', 14, 'people as the sources know them, a row a source record'),
   ('processed_data', 'interaction_timeline', 15, 'calls, e-mails, meetings, notes, tasks and messages of all sources'),
-  ('processed_data', 'interaction_participants', 16, 'who took part in the interactions of the timeline');
+  ('processed_data', 'interaction_participants', 16, 'who took part in the interactions of the timeline'),
+  ('processed_data', 'identities', 30, 'people across the sources; one that was merged away keeps its row'),
+  ('processed_data', 'identity_links', 31, 'identifiers and links that tell which records are one person'),
+  ('processed_data', 'contacts', 32, 'people, a row a person, each field from the record that is to be believed');
 
 INSERT INTO sophia.data_indexes (table_schema, table_name, index_name, columns, is_unique, comment) VALUES
   ('hubspot_raw', 'contacts', 'idx_contacts_email', '{email}', false, 'contacts by e-mail address'),
@@ -92,7 +95,24 @@ INSERT INTO sophia.data_indexes (table_schema, table_name, index_name, columns, 
   ('processed_data', 'interaction_timeline', 'idx_interaction_timeline_occurred_at', '{occurred_at}', false,
     'interactions in time'),
   ('processed_data', 'interaction_participants', 'idx_interaction_participants_contact', '{contact_id}', false,
-    'interactions that a contact took part in');
+    'interactions that a contact took part in'),
+  ('hubspot_raw', 'contacts', 'idx_contacts_merged_into', '{merged_into}', false, 'contacts that were merged into another'),
+  ('gong_raw', 'call_parties', 'idx_call_parties_hubspot_contact', '{hubspot_contact_id}', false,
+    'parties that Gong knows as a contact of HubSpot'),
+  ('processed_data', 'identities', 'idx_identities_primary_contact', '{primary_contact_id}', false,
+    'the identity that began with a record'),
+  ('processed_data', 'identities', 'idx_identities_heir_contact', '{heir_contact_id}', false,
+    'identities whose first record left them to another'),
+  ('processed_data', 'identity_links', 'idx_identity_links_evidence', '{kind,evidence}', false, 'records that share an identifier'),
+  ('processed_data', 'identity_links', 'idx_identity_links_identity', '{identity_id}', false, 'evidence for a person'),
+  ('processed_data', 'contacts', 'idx_contacts_email_norm', '{email_norm}', false, 'people by normalised e-mail address');
+
+INSERT INTO sophia.data_indexes (table_schema, table_name, index_name, columns, comment)
+SELECT t.table_schema, t.table_name, format('idx_%s_changed_xid', t.table_name), '{changed_xid}',
+  'rows by the transaction that last wrote them, for exact cursors'
+FROM sophia.data_tables AS t
+JOIN sophia.table_columns AS c USING (table_schema, table_name)
+WHERE c.column_name = 'changed_xid';
 
 CREATE VIEW sophia.wanted_columns AS
 SELECT c.table_schema, c.table_name, c.ordinal, c.column_name, coalesce(f.column_type, c.column_type) AS column_type,
@@ -262,11 +282,12 @@ GRANT SELECT ON sophia.data_schemas, sophia.data_tables, sophia.data_indexes, so
 
 CREATE FUNCTION sophia.create_schemas(sources text[] DEFAULT '{hubspot,gong,slack}', options jsonb DEFAULT '{}')
 RETURNS TABLE (object text, kind text, action text)
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
+  role constant oid := sophia.caller();
   unknown text;
   conflict record;
   plan sophia.schema_plan[];
@@ -317,7 +338,7 @@ BEGIN
   WHERE p.source IS NULL OR p.source = ANY (sources);
   FOREACH item IN ARRAY plan LOOP
     FOREACH statement IN ARRAY coalesce(item.statements, '{}') LOOP
-      EXECUTE statement;
+      PERFORM sophia.execute_as(role, statement);
     END LOOP;
     IF item.action IS NULL THEN
       RAISE NOTICE 'index % is left to sophia.missing_indexes()', item.object
@@ -329,6 +350,11 @@ BEGIN
     action := item.action;
     RETURN NEXT;
   END LOOP;
+
+  PERFORM sophia.capture_table(t.table_oid, role)
+  FROM sophia.data_table_state AS t
+  JOIN sophia.table_columns AS c USING (table_schema, table_name)
+  WHERE c.column_name = 'changed_xid' AND (t.source IS NULL OR t.source = ANY (sources));
 END
 $$;
 COMMENT ON FUNCTION sophia.create_schemas(text[], jsonb) IS

@@ -15,10 +15,10 @@ LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 10
 AS 'MODULE_PATHNAME', 'sophia_normalize_name_sql';
 COMMENT ON FUNCTION sophia.normalize_name(text) IS 'name in the form in which spellings compare equal: lower case, without accents, single spaces';
 
-CREATE FUNCTION sophia.html_to_text(html text) RETURNS text
+CREATE FUNCTION sophia.strip_html(html text) RETURNS text
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 50
-AS 'MODULE_PATHNAME', 'sophia_html_to_text_sql';
-COMMENT ON FUNCTION sophia.html_to_text(text) IS 'text of an HTML fragment: tags, scripts and styles removed, references decoded, white space collapsed, a line a block element';
+AS 'MODULE_PATHNAME', 'sophia_strip_html_sql';
+COMMENT ON FUNCTION sophia.strip_html(text) IS 'text of an HTML fragment: tags, scripts and styles removed, references decoded, white space collapsed, a line a block element';
 
 CREATE FUNCTION sophia.slack_text(message text, names jsonb DEFAULT NULL) RETURNS text
 LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE COST 20

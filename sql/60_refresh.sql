@@ -96,10 +96,10 @@ RETURN pg_catalog.int8send(pg_catalog.jsonb_hash_extended(
   CASE WHEN pg_catalog.jsonb_typeof(doc) = 'object' THEN doc OPERATOR(pg_catalog.-) '_meta'::text ELSE doc END, 0::bigint));
 COMMENT ON FUNCTION sophia.document_hash(jsonb) IS 'internal: hash of what a document says, without the _meta of its transport';
 
-CREATE FUNCTION sophia.email_domain(email_norm text) RETURNS text
+CREATE FUNCTION sophia.mail_host(email_norm text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN nullif(pg_catalog.split_part(email_norm, '@', 2), '');
-COMMENT ON FUNCTION sophia.email_domain(text) IS 'internal: domain of a normalised e-mail address';
+COMMENT ON FUNCTION sophia.mail_host(text) IS 'internal: domain of a normalised e-mail address';
 
 CREATE FUNCTION sophia.whole_seconds(seconds numeric) RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE

@@ -94,11 +94,11 @@ CREATE FUNCTION sophia.staff_domains() RETURNS TABLE (domain text)
 LANGUAGE sql STABLE ROWS 100
 SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT DISTINCT sophia.email_domain(e.email_norm)
+  SELECT DISTINCT sophia.mail_host(e.email_norm)
   FROM (SELECT email_norm FROM sophia.gong_user_emails()
     UNION ALL SELECT email_norm FROM sophia.hubspot_owner_emails()) AS e
-  WHERE sophia.email_domain(e.email_norm) IS NOT NULL
-    AND NOT EXISTS (SELECT FROM sophia.free_mail_domains AS f WHERE f.domain = sophia.email_domain(e.email_norm))
+  WHERE sophia.mail_host(e.email_norm) IS NOT NULL
+    AND NOT EXISTS (SELECT FROM sophia.free_mail_domains AS f WHERE f.domain = sophia.mail_host(e.email_norm))
 $$;
 COMMENT ON FUNCTION sophia.staff_domains() IS 'internal: e-mail domains of the own company: those of Gong users and HubSpot owners, without free-mail domains';
 
@@ -137,7 +137,7 @@ AS $$
     coalesce(nullif(c.joined_name, ''), nullif(pg_catalog.split_part(c.email, '@', 1), '')),
     coalesce(sophia.value_or_null(o.name), sophia.value_or_null(c.company)),
     sophia.value_or_null(c.jobtitle), coalesce(sophia.value_or_null(c.phone), sophia.value_or_null(c.mobilephone)),
-    c.createdate, c.lastmodifieddate, c.main_email, sophia.email_domain(c.main_email),
+    c.createdate, c.lastmodifieddate, c.main_email, sophia.mail_host(c.main_email),
     coalesce(c.phone_e164, sophia.normalize_phone(c.phone), sophia.normalize_phone(c.mobilephone)),
     CASE WHEN c.additional_emails IS NULL AND m.emails IS NULL
       THEN CASE WHEN c.main_email IS NULL THEN '{}'::text[] ELSE ARRAY[c.main_email] END
@@ -149,7 +149,7 @@ AS $$
   FROM person AS c
   LEFT JOIN hubspot_raw.companies AS o ON o.id = c.associated_company_id
   LEFT JOIN merged_emails AS m ON m.survivor = c.id
-  LEFT JOIN sophia.staff_domains() AS s ON s.domain = sophia.email_domain(c.main_email)
+  LEFT JOIN sophia.staff_domains() AS s ON s.domain = sophia.mail_host(c.main_email)
   LEFT JOIN seen ON seen.id = c.id
 $$;
 COMMENT ON FUNCTION sophia.contacts_from_hubspot() IS 'internal: rows that unified_contacts should have for HubSpot contacts: all but those that were merged away';
@@ -182,7 +182,7 @@ AS $$
     LEFT JOIN gong_raw.users AS u ON u.id = r.user_id
     LEFT JOIN sophia.gong_user_emails() AS e
       ON e.email_norm = coalesce(r.email_norm, sophia.normalize_email(r.email))) AS p
-  LEFT JOIN sophia.staff_domains() AS d ON d.domain = sophia.email_domain(p.email_norm)
+  LEFT JOIN sophia.staff_domains() AS d ON d.domain = sophia.mail_host(p.email_norm)
 $$;
 COMMENT ON FUNCTION sophia.gong_parties() IS 'internal: parties of Gong calls with the Gong user that each is, if any, and the unified_contacts.id of its own record, if it has one';
 
@@ -226,7 +226,7 @@ AS $$
     nullif(pg_catalog.concat_ws(' ', sophia.value_or_null(u.first_name), sophia.value_or_null(u.last_name)), ''),
     NULL, sophia.value_or_null(u.title), sophia.value_or_null(u.phone), u.created,
     coalesce(u.source_updated_at, u.source_published_at), sophia.normalize_email(u.email),
-    sophia.email_domain(sophia.normalize_email(u.email)), sophia.normalize_phone(u.phone),
+    sophia.mail_host(sophia.normalize_email(u.email)), sophia.normalize_phone(u.phone),
     ARRAY(SELECT DISTINCT sophia.normalize_email(e.email)
       FROM pg_catalog.unnest(u.email_aliases || ARRAY[u.email, u.trusted_email]) AS e (email)
       WHERE sophia.normalize_email(e.email) IS NOT NULL ORDER BY 1),
@@ -240,12 +240,12 @@ AS $$
       ELSE pg_catalog.split_part(o.name, ' ', 1) END,
     CASE WHEN o.name LIKE '%,%' THEN sophia.value_or_null(pg_catalog.split_part(o.name, ',', 1))
       ELSE sophia.value_or_null(pg_catalog.substr(o.name, pg_catalog.length(pg_catalog.split_part(o.name, ' ', 1)) + 1)) END,
-    o.name, d.name, o.title, o.phone, o.first_at, o.last_at, o.email_norm, sophia.email_domain(o.email_norm),
+    o.name, d.name, o.title, o.phone, o.first_at, o.last_at, o.email_norm, sophia.mail_host(o.email_norm),
     sophia.normalize_phone(o.phone), CASE WHEN o.email_norm IS NULL THEN '{}'::text[] ELSE ARRAY[o.email_norm] END,
     o.affiliation = 'internal', false, o.is_deleted, NULL, NULL, NULL, NULL::timestamptz, sophia.document_hash(o.doc),
     o.first_at, o.last_at
   FROM outsider AS o
-  LEFT JOIN sophia.company_domains() AS d ON d.domain = sophia.email_domain(o.email_norm) AND o.affiliation <> 'internal'
+  LEFT JOIN sophia.company_domains() AS d ON d.domain = sophia.mail_host(o.email_norm) AND o.affiliation <> 'internal'
 $$;
 COMMENT ON FUNCTION sophia.contacts_from_gong() IS 'internal: rows that unified_contacts should have for Gong: its users, and the parties of calls that are none of them';
 
@@ -268,7 +268,7 @@ AS $$
   SELECT 'slack_' || u.id, 'slack', u.id, sophia.value_or_null(u.email),
     sophia.value_or_null(u.first_name), sophia.value_or_null(u.last_name), n.full_name, NULL,
     sophia.value_or_null(u.title), sophia.value_or_null(u.phone), seen.first_at, u.updated_at,
-    n.email_norm, sophia.email_domain(n.email_norm), sophia.normalize_phone(u.phone),
+    n.email_norm, sophia.mail_host(n.email_norm), sophia.normalize_phone(u.phone),
     CASE WHEN n.email_norm IS NULL THEN '{}'::text[] ELSE ARRAY[n.email_norm] END,
     NOT coalesce(u.is_restricted, false) AND coalesce(u.team_id = home.team_id, true), false,
     u.is_deleted OR coalesce(u.deleted, false), NULL, NULL, NULL, u.source_updated_at, sophia.document_hash(u.doc),

@@ -80,7 +80,7 @@ AS $$
     SELECT m.id, m.rank, m.role, m.place, m.email_norm, NULL::text AS name, c.contact_id, d.domain IS NOT NULL AS is_staff
     FROM mailbox AS m
     LEFT JOIN sophia.contacts_by_email() AS c ON c.email_norm = m.email_norm
-    LEFT JOIN sophia.staff_domains() AS d ON d.domain = sophia.email_domain(m.email_norm)
+    LEFT JOIN sophia.staff_domains() AS d ON d.domain = sophia.mail_host(m.email_norm)
     UNION ALL
     SELECT s.id, s.rank, s.role, s.place, sophia.normalize_email(o.email),
       nullif(pg_catalog.concat_ws(' ', sophia.value_or_null(o.first_name), sophia.value_or_null(o.last_name)), ''),
@@ -128,7 +128,7 @@ AS $$
     WHERE e.engagement_type = 'MEETING'
     ORDER BY e.id, pg_catalog.abs(sophia.seconds_between(e.occurred_at, g.called_at)), g.call_id
   ), engagement AS (
-    SELECT e.*, coalesce(e.occurred_at, e.createdate) AS at, coalesce(e.body_text, sophia.html_to_text(e.body_html)) AS plain,
+    SELECT e.*, coalesce(e.occurred_at, e.createdate) AS at, coalesce(e.body_text, sophia.strip_html(e.body_html)) AS plain,
       CASE e.engagement_type
         WHEN 'CALL' THEN 'call' WHEN 'MEETING' THEN 'meeting' WHEN 'NOTE' THEN 'note' WHEN 'TASK' THEN 'task'
         WHEN 'EMAIL' THEN 'email' WHEN 'INCOMING_EMAIL' THEN 'email' WHEN 'FORWARDED_EMAIL' THEN 'email'

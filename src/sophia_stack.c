@@ -28,7 +28,7 @@ _PG_init(void)
 	sophia_settings_define();
 	sophia_conversion_set_normalizer("email", sophia_normalize_email);
 	sophia_conversion_set_normalizer("phone", sophia_normalize_phone);
-	sophia_conversion_set_normalizer("html", sophia_html_to_text);
+	sophia_conversion_set_normalizer("html", sophia_strip_html);
 
 	if (!process_shared_preload_libraries_in_progress)
 		return;

@@ -17,6 +17,7 @@ extern char *sophia_fragment_directories; /* comma separated absolute folders; '
 extern int sophia_evolve_limit;			  /* columns that option evolve may add to one table */
 extern int sophia_ingest_workers;		  /* ingest workers per database */
 extern int sophia_job_history;			  /* minutes that the record of a run is kept */
+extern int sophia_match_block_limit;	  /* records */
 extern int sophia_max_document_size;	  /* kilobytes */
 extern char *sophia_secrets_directory;	  /* absolute folder; '' = none */
 extern int sophia_staging_limit;		  /* minutes */

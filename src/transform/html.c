@@ -274,7 +274,7 @@ read_reference(Html *html)
 }
 
 bool
-sophia_html_to_text(const char *in, size_t len, ByteBuffer *out)
+sophia_strip_html(const char *in, size_t len, ByteBuffer *out)
 {
 	Html html = {.at = in, .end = in + len, .out = out, .before = buffer_size(out)};
 

@@ -8,6 +8,6 @@
 #include "base/buffer.h"
 
 /* The text of an HTML document or fragment; see html.c for the rules.  False when no text is left. */
-extern bool sophia_html_to_text(const char *in, size_t len, ByteBuffer *out);
+extern bool sophia_strip_html(const char *in, size_t len, ByteBuffer *out);
 
 #endif /* SOPHIA_HTML_H */

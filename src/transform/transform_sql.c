@@ -53,7 +53,7 @@ scratch_result(FunctionCallInfo fcinfo, bool normalised)
 PG_FUNCTION_INFO_V1(sophia_normalize_email_sql);
 PG_FUNCTION_INFO_V1(sophia_normalize_phone_sql);
 PG_FUNCTION_INFO_V1(sophia_normalize_name_sql);
-PG_FUNCTION_INFO_V1(sophia_html_to_text_sql);
+PG_FUNCTION_INFO_V1(sophia_strip_html_sql);
 PG_FUNCTION_INFO_V1(sophia_slack_text_sql);
 PG_FUNCTION_INFO_V1(sophia_snippet_sql);
 
@@ -136,13 +136,13 @@ sophia_normalize_name_sql(PG_FUNCTION_ARGS)
 }
 
 Datum
-sophia_html_to_text_sql(PG_FUNCTION_ARGS)
+sophia_strip_html_sql(PG_FUNCTION_ARGS)
 {
 	text *html = PG_GETARG_TEXT_PP(0);
 
 	sophia_buffer_clear(&scratch);
 	return scratch_result(
-		fcinfo, sophia_html_to_text(VARDATA_ANY(html), VARSIZE_ANY_EXHDR(html), &scratch));
+		fcinfo, sophia_strip_html(VARDATA_ANY(html), VARSIZE_ANY_EXHDR(html), &scratch));
 }
 
 /* SlackNameLookup over a jsonb object of id -> name; a value that is no text, or is empty, names nothing. */

@@ -19,10 +19,10 @@ FROM unnest(ARRAY['  José   GARCÍA ', E'jose\tgarcía', 'Straße', 'Łukasz Ø
   'İstanbul', 'unknown', 'N/A', '', ' ', repeat('x', 2000), NULL]) AS input;
 SELECT sophia.normalize_name(normalize('Zoë Müller', NFC)) = sophia.normalize_name(normalize('ZOË MÜLLER', NFD)) AS same;
 
-SELECT sophia.html_to_text('<html><head><title>T</title><style>p {a: "</p>"}</style></head><body>'
+SELECT sophia.strip_html('<html><head><title>T</title><style>p {a: "</p>"}</style></head><body>'
   '<p>Hello&nbsp;<b>Wor</b>ld &amp; co &#8364;&#x41;&bogus; a < b &lt;tag&gt;</p><!-- c > --><div>x<br/>y<br><br>z</div>'
   '<script>if (a<b) "</p>"</script> <a href="x>y">link</a> <ann@example.com> <table><tr><td>1</td><td>2</td></tr></table>');
-SELECT input, sophia.html_to_text(input) AS text
+SELECT input, sophia.strip_html(input) AS text
 FROM unnest(ARRAY['plain text', E'two\nlines', E'<pre>two\nlines</pre>', '&#0;&#xD800;&#1114112;&#150;&#65', '&amp;lt;', 'a&b', '&', '<', 'a <b',
   '<!--', '<script>x', '<p></p>', E'  \n ', '', '1 < 2 > 0', '<p>a</p><p>b</p>', E'zero\u200Bwidth', NULL]) AS input;
 
@@ -45,7 +45,7 @@ FROM generate_series(1, 20000) AS n;
 SELECT count(*) = 20000 AS done, count(sophia.normalize_email(input)) < 20000 AS email,
   count(sophia.normalize_phone(input)) + count(sophia.normalize_phone(input, 'DE')) >= 0 AS phone,
   count(sophia.normalize_name(input)) > 0 AS name,
-  coalesce(bool_and(octet_length(sophia.html_to_text(input)) <= octet_length(input)), true) AS html,
+  coalesce(bool_and(octet_length(sophia.strip_html(input)) <= octet_length(input)), true) AS html,
   count(sophia.slack_text(input, '{"U": "x", "C": "y"}')) > 0 AS slack
 FROM noise;
 -- What is normal stays as it is.
@@ -55,5 +55,5 @@ FROM noise, LATERAL (SELECT sophia.normalize_email(input), sophia.normalize_phon
   AS f (e, p, a);
 SELECT proname, provolatile, proparallel, proisstrict FROM pg_proc
 WHERE pronamespace = 'sophia'::regnamespace
-  AND proname IN ('normalize_email', 'normalize_phone', 'normalize_name', 'html_to_text', 'slack_text', 'snippet')
+  AND proname IN ('normalize_email', 'normalize_phone', 'normalize_name', 'strip_html', 'slack_text', 'snippet')
 ORDER BY proname;

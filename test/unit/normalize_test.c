@@ -159,7 +159,7 @@ test_html(void)
 		{"&#", "&#"},
 		{"", NULL}};
 
-	CHECK_ALL("html", sophia_html_to_text, cases);
+	CHECK_ALL("html", sophia_strip_html, cases);
 }
 
 static void
@@ -202,7 +202,7 @@ test_noise(void)
 		"<>&;#@|!^\"'=/ \n\tax09+-.:,()\xC3\xA4\xE2\x80\x8B\xF0\x9F\x98\x80\xFF";
 	static const Normalize all[] = {
 		sophia_normalize_email, sophia_normalize_phone, german_phone,	  american_phone,
-		sophia_fold_name,		sophia_html_to_text,	slack_with_names, sophia_snippet};
+		sophia_fold_name,		sophia_strip_html,	slack_with_names, sophia_snippet};
 	uint64_t random = 42;
 	bool bounded = true;
 

@@ -1,0 +1,113 @@
+-- The golden record: a row a person, each field from the record that is to be believed.
+
+CREATE TABLE sophia.survivorship_rules (
+  field text NOT NULL,
+  sources text[] NOT NULL,
+  builtin boolean NOT NULL DEFAULT false,
+  PRIMARY KEY (field, builtin)
+);
+COMMENT ON TABLE sophia.survivorship_rules IS 'internal: what survivorship shows; a row of the user stands over the shipped one';
+SELECT pg_catalog.pg_extension_config_dump('sophia.survivorship_rules', 'WHERE NOT builtin');
+INSERT INTO sophia.survivorship_rules (field, sources, builtin) VALUES
+  ('email', '{hubspot,gong,slack}', true), ('first_name', '{hubspot,slack,gong}', true), ('last_name', '{hubspot,slack,gong}', true),
+  ('full_name', '{hubspot,slack,gong}', true), ('company_name', '{hubspot,gong,slack}', true),
+  ('job_title', '{hubspot,slack,gong}', true), ('phone', '{hubspot,slack,gong}', true), ('owner_id', '{hubspot,gong,slack}', true),
+  ('lifecycle_stage', '{hubspot,gong,slack}', true);
+
+CREATE VIEW sophia.survivorship AS
+SELECT DISTINCT ON (r.field) r.field, r.sources, r.builtin FROM sophia.survivorship_rules AS r ORDER BY r.field, r.builtin;
+COMMENT ON VIEW sophia.survivorship IS 'which source each field of the golden record is taken from: the first one that has a value; changed by set_survivorship';
+COMMENT ON COLUMN sophia.survivorship.field IS 'column of processed_data.contacts';
+COMMENT ON COLUMN sophia.survivorship.sources IS 'sources, the most trusted first; others come after them';
+COMMENT ON COLUMN sophia.survivorship.builtin IS 'whether the order is the shipped one';
+GRANT SELECT ON sophia.survivorship_rules, sophia.survivorship TO PUBLIC;
+
+CREATE FUNCTION sophia.survivorship_order(field text) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT format('c.is_deleted, array_position(%L::text[], c.source_system) NULLS LAST, '
+    'coalesce(c.source_updated_at, c.updated_at) DESC NULLS LAST, length(c.%I) DESC, c.id COLLATE "C"', s.sources, s.field)
+  FROM sophia.survivorship AS s WHERE s.field = survivorship_order.field
+$$;
+COMMENT ON FUNCTION sophia.survivorship_order(text) IS 'internal: SQL order in which records c give a field: live ones, by source, the latest, the longest value, the id';
+
+CREATE FUNCTION sophia.golden_query(restriction text) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  -- Most people have one record: nothing has to be chosen for them.
+  SELECT format($query$
+    SELECT c.identity_id, %1$s, c.created_at, c.updated_at, c.email_norm, c.email_domain, c.phone_e164, coalesce(c.all_emails, '{}') AS all_emails,
+      c.is_internal, c.is_deleted, c.first_seen_at, c.last_seen_at, ARRAY[c.source_system] AS sources, ARRAY[c.id] AS record_ids
+    FROM processed_data.identities AS i
+    JOIN processed_data.unified_contacts AS c ON c.identity_id = i.identity_id
+    WHERE i.size = 1 %3$s
+    UNION ALL
+    SELECT c.identity_id, %2$s, min(c.created_at), max(c.updated_at),
+      (array_agg(c.email_norm ORDER BY %4$s) FILTER (WHERE c.email IS NOT NULL))[1],
+      (array_agg(c.email_domain ORDER BY %4$s) FILTER (WHERE c.email IS NOT NULL))[1],
+      (array_agg(c.phone_e164 ORDER BY %5$s) FILTER (WHERE c.phone IS NOT NULL))[1],
+      ARRAY(SELECT DISTINCT e.value FROM unnest(string_to_array(string_agg(array_to_string(c.all_emails, ' '), ' '), ' ')) AS e (value)
+        WHERE e.value <> '' ORDER BY 1),
+      bool_or(c.is_internal), bool_and(c.is_deleted), min(c.first_seen_at), max(c.last_seen_at),
+      array_agg(DISTINCT c.source_system), array_agg(c.id ORDER BY c.id COLLATE "C")
+    FROM processed_data.identities AS i
+    JOIN processed_data.unified_contacts AS c ON c.identity_id = i.identity_id
+    WHERE i.size > 1 %3$s
+    GROUP BY c.identity_id$query$,
+    string_agg(format('c.%I', s.field), ', ' ORDER BY s.field),
+    string_agg(format('(array_agg(c.%1$I ORDER BY %2$s) FILTER (WHERE c.%1$I IS NOT NULL))[1] AS %1$I', s.field,
+      sophia.survivorship_order(s.field)), ', ' ORDER BY s.field),
+    restriction, sophia.survivorship_order('email'), sophia.survivorship_order('phone'))
+  FROM sophia.survivorship AS s
+$$;
+COMMENT ON FUNCTION sophia.golden_query(text) IS 'internal: query for the rows that processed_data.contacts should have; restriction is a condition on identities i';
+
+CREATE FUNCTION sophia.write_golden(identities bigint[], OUT rows_inserted bigint, OUT rows_updated bigint, OUT rows_deleted bigint)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan
+AS $$
+DECLARE
+  columns text;
+  restriction text := CASE WHEN identities IS NOT NULL THEN 'AND i.identity_id = ANY ($1)' ELSE '' END;
+BEGIN
+  columns := (SELECT string_agg(quote_ident(s.field), ', ' ORDER BY s.field) FROM sophia.survivorship AS s)
+    || ', created_at, updated_at, email_norm, email_domain, phone_e164, all_emails, is_internal, is_deleted, first_seen_at, '
+    'last_seen_at, sources, record_ids';
+  IF NOT EXISTS (SELECT FROM processed_data.contacts) THEN
+    EXECUTE format('INSERT INTO processed_data.contacts (identity_id, %s) %s', columns, sophia.golden_query(restriction))
+      USING identities;
+    GET DIAGNOSTICS rows_inserted = ROW_COUNT;
+    rows_updated := 0;
+    rows_deleted := 0;
+    RETURN;
+  END IF;
+  EXECUTE format($statement$
+    WITH wanted AS MATERIALIZED (
+      %1$s
+    ), changed AS MATERIALIZED (
+      SELECT w.*, t.identity_id IS NULL AS is_new
+      FROM wanted AS w
+      LEFT JOIN processed_data.contacts AS t ON t.identity_id = w.identity_id
+      WHERE t.identity_id IS NULL OR (%3$s) IS DISTINCT FROM (%4$s)
+    ), upserted AS (
+      INSERT INTO processed_data.contacts AS t (identity_id, %2$s)
+      SELECT w.identity_id, %4$s FROM changed AS w
+      ON CONFLICT (identity_id) DO UPDATE SET (%2$s) = ROW (%5$s)
+    ), removed AS (
+      DELETE FROM processed_data.contacts AS t
+      WHERE %6$s AND NOT EXISTS (SELECT FROM wanted AS w WHERE w.identity_id = t.identity_id)
+      RETURNING t.identity_id
+    )
+    SELECT count(*) FILTER (WHERE c.is_new), count(*) FILTER (WHERE NOT c.is_new), (SELECT count(*) FROM removed)
+    FROM changed AS c
+    $statement$, sophia.golden_query(restriction), columns,
+    regexp_replace(columns, '(\w+)', 't.\1', 'g'), regexp_replace(columns, '(\w+)', 'w.\1', 'g'),
+    regexp_replace(columns, '(\w+)', 'excluded.\1', 'g'),
+    CASE WHEN identities IS NOT NULL THEN 't.identity_id = ANY ($1)' ELSE 'true' END)
+  INTO rows_inserted, rows_updated, rows_deleted USING identities;
+END
+$$;
+COMMENT ON FUNCTION sophia.write_golden(bigint[]) IS 'internal: makes the golden records of identities (NULL = of all) as wanted, and counts them';
