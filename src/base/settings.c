@@ -118,28 +118,28 @@ sophia_settings_define(void)
 		"sophia_stack.job_history", "How long the record of a run of a scheduled job is kept.",
 		NULL, &sophia_job_history, 30 * MINUTES_PER_DAY, 1, 100 * 366 * MINUTES_PER_DAY, PGC_SIGHUP,
 		GUC_UNIT_MIN, NULL, NULL, NULL);
+
+	DefineCustomIntVariable(
 		"sophia_stack.match_block_limit", "Most records of one block that match_records compares.",
 		"Larger blocks are left out and listed in sophia.skipped_blocks.",
 		&sophia_match_block_limit, 1000, 2, 100000, PGC_USERSET, 0, NULL, NULL, NULL);
 
-		DefineCustomIntVariable(
-			"sophia_stack.max_document_size",
-			"Largest document that is applied; a larger one becomes a dead letter.", NULL,
-			&sophia_max_document_size, 64 * 1024, 1, 512 * 1024, PGC_SIGHUP, GUC_UNIT_KB, NULL,
-			NULL, NULL);
+	DefineCustomIntVariable("sophia_stack.max_document_size",
+							"Largest document that is applied; a larger one becomes a dead letter.",
+							NULL, &sophia_max_document_size, 64 * 1024, 1, 512 * 1024, PGC_SIGHUP,
+							GUC_UNIT_KB, NULL, NULL, NULL);
 
-		DefineCustomStringVariable("sophia_stack.secrets_directory",
-								   "Folder that holds the files of secrets named file:name.",
-								   "Empty: only secrets named env:NAME can be used.",
-								   &sophia_secrets_directory, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY,
-								   check_directory, NULL, NULL);
+	DefineCustomStringVariable(
+		"sophia_stack.secrets_directory", "Folder that holds the files of secrets named file:name.",
+		"Empty: only secrets named env:NAME can be used.", &sophia_secrets_directory, "",
+		PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_directory, NULL, NULL);
 
-		DefineCustomIntVariable(
-			"sophia_stack.staging_limit",
-			"How long documents of an open transaction stay staged while their producer is silent.",
-			"By the clocks of the journal. Should they be acknowledged later, they are read again.",
-			&sophia_staging_limit, 3 * MINUTES_PER_DAY, 1, 100 * 366 * MINUTES_PER_DAY, PGC_SIGHUP,
-			GUC_UNIT_MIN, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"sophia_stack.staging_limit",
+		"How long documents of an open transaction stay staged while their producer is silent.",
+		"By the clocks of the journal. Should they be acknowledged later, they are read again.",
+		&sophia_staging_limit, 3 * MINUTES_PER_DAY, 1, 100 * 366 * MINUTES_PER_DAY, PGC_SIGHUP,
+		GUC_UNIT_MIN, NULL, NULL, NULL);
 }
 
 List *
