@@ -6,13 +6,13 @@
 -- Rows that are a person do not come in; of what is shared with others, the person's part is blanked.
 
 CREATE TABLE sophia.suppressions (
-  kind text NOT NULL CHECK (kind IN ('record', 'email', 'phone', 'speaker')),
+  kind text NOT NULL CHECK (kind IN ('record', 'email', 'phone', 'name', 'speaker')),
   hash bytea NOT NULL,
   forgotten_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (kind, hash)
 );
 COMMENT ON TABLE sophia.suppressions IS 'keyed hashes of the identifiers of people who were forgotten: what comes with one stays out';
-COMMENT ON COLUMN sophia.suppressions.kind IS 'record (id of a source record), email, phone, or speaker of a Gong call';
+COMMENT ON COLUMN sophia.suppressions.kind IS 'record (id of a source record), email, phone, name (full names, looked for only where something else tells the person), or speaker of a Gong call (call/speaker; call/ for any)';
 COMMENT ON COLUMN sophia.suppressions.hash IS 'HMAC-SHA256 of the identifier under the key of this installation';
 COMMENT ON COLUMN sophia.suppressions.forgotten_at IS 'when the person was forgotten';
 SELECT pg_catalog.pg_extension_config_dump('sophia.suppressions', '');
@@ -119,7 +119,7 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
       || ')(?![[:alnum:]-]|\.[[:alnum:]])' AS part
     FROM unnest(addresses) AS a (value) WHERE a.value <> ''
     UNION ALL
-    SELECT '(?<![[:alnum:]])(?:' || string_agg(DISTINCT regexp_replace(w.value, '([^[:alnum:]@_])', '\\\1', 'g'), '|') || ')(?![[:alnum:]])'
+    SELECT '(?<![[:alnum:]])(?:' || string_agg(DISTINCT replace(regexp_replace(w.value, '([^[:alnum:]@_])', '\\\1', 'g'), '\ ', '\s+'), '|') || ')(?![[:alnum:]])'
     FROM unnest(words) AS w (value) WHERE w.value <> '') AS p
 $$;
 COMMENT ON FUNCTION sophia.forget_pattern(text[], text[]) IS 'internal: pattern that finds e-mail addresses, and words or phrases, as wholes; NULL for none';
@@ -134,13 +134,27 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION sophia.suppressed_pattern(text) IS 'internal: pattern of the e-mail addresses and Slack users in a document that belong to forgotten people; NULL for none';
 
+-- Names are two to four words in a row.
+CREATE FUNCTION sophia.suppressed_names(document jsonb) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT sophia.forget_pattern(NULL, ARRAY(
+    SELECT DISTINCT n.phrase
+    FROM jsonb_path_query(document, 'strict $.** ? (@.type() == "string")') AS t (value)
+    CROSS JOIN LATERAL regexp_split_to_array(t.value #>> '{}', '[^[:alnum:]''.-]+') AS w (words)
+    CROSS JOIN LATERAL generate_series(1, cardinality(w.words)) AS s (first)
+    CROSS JOIN LATERAL generate_series(1, 3) AS l (more)
+    CROSS JOIN LATERAL (SELECT btrim(array_to_string(w.words[s.first : s.first + l.more], ' '), '.- ''') AS phrase) AS n
+    WHERE s.first + l.more <= cardinality(w.words) AND sophia.is_suppressed('name', sophia.normalize_name(n.phrase))))
+$$;
+COMMENT ON FUNCTION sophia.suppressed_names(jsonb) IS 'internal: pattern of the names of forgotten people in a document; NULL for none';
+
 -- ---- keeping out ----
 
 CREATE VIEW sophia.guarded_tables AS
 SELECT t.name, pg_catalog.to_regclass(t.name) AS relation
 FROM pg_catalog.unnest(ARRAY['hubspot_raw.contacts', 'hubspot_raw.companies', 'hubspot_raw.deals', 'hubspot_raw.engagements',
   'hubspot_raw.owners', 'gong_raw.calls', 'gong_raw.call_parties', 'gong_raw.call_transcripts', 'gong_raw.users', 'slack_raw.users',
-  'slack_raw.channels', 'slack_raw.channel_members', 'slack_raw.messages', 'processed_data.unified_contacts']) AS t (name)
+  'slack_raw.channels', 'slack_raw.channel_members', 'slack_raw.messages', 'processed_data.unified_contacts', 'sophia.dead_letters']) AS t (name)
 WHERE pg_catalog.to_regclass(t.name) IS NOT NULL;
 COMMENT ON VIEW sophia.guarded_tables IS 'internal: tables that keep forgotten people out';
 
@@ -150,6 +164,28 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION sophia.forgotten_party(jsonb) IS 'internal: whether a party of a Gong call is a forgotten person';
 
+-- A dead letter cannot be blanked where it is no JSON: then it is not kept.
+CREATE FUNCTION sophia.keep_out_of_letter(document bytea) RETURNS bytea
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  pattern text := sophia.suppressed_pattern(encode(document, 'escape'));
+  doc jsonb;
+BEGIN
+  BEGIN
+    doc := convert_from(document, 'UTF8')::jsonb;
+  EXCEPTION WHEN data_exception THEN
+    RETURN CASE WHEN pattern IS NULL THEN document END;
+  END;
+  IF sophia.is_forgotten('slack_' || coalesce(doc ->> 'user', doc ->> 'id'),
+        ARRAY[doc #>> '{properties,email}', doc ->> 'email', doc ->> 'emailAddress', doc #>> '{profile,email}'])
+      OR doc -> 'properties' ?| '{email,firstname,lastname,lifecyclestage}' AND sophia.is_suppressed('record', 'hubspot_' || (doc ->> 'id')) THEN
+    RETURN NULL;
+  END IF;
+  RETURN CASE WHEN pattern IS NULL THEN document ELSE convert_to(sophia.blank_json(doc, pattern)::text, 'UTF8') END;
+END
+$$;
+COMMENT ON FUNCTION sophia.keep_out_of_letter(bytea) IS 'internal: a dead letter without forgotten people; NULL where it is not to be kept';
+
 CREATE FUNCTION sophia.keep_out() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -157,7 +193,14 @@ DECLARE
   whole jsonb;
   ids text[];
   pattern text;
+  names text;
+  involved boolean := false;
 BEGIN
+  IF name = 'sophia.dead_letters' THEN
+    NEW.document := sophia.keep_out_of_letter(NEW.document);
+    IF NEW.document IS NULL THEN RETURN NULL; END IF;
+    RETURN NEW;
+  END IF;
   -- Rows that are a person.
   CASE name
     WHEN 'hubspot_raw.contacts' THEN
@@ -183,9 +226,11 @@ BEGIN
     IF name = 'hubspot_raw.engagements' AND cardinality(ids) > 0 AND ids @> NEW.contact_ids THEN
       RETURN NULL;
     ELSIF cardinality(ids) > 0 THEN
+      involved := true;
       NEW := jsonb_populate_record(NEW, sophia.drop_contacts(to_jsonb(NEW), ids));
     END IF;
   ELSIF name = 'gong_raw.calls' THEN
+    involved := sophia.is_suppressed('speaker', NEW.id || '/');
     IF jsonb_typeof(NEW.doc -> 'parties') = 'array' THEN
       NEW.doc := jsonb_set(NEW.doc, '{parties}', coalesce((
         SELECT jsonb_agg(CASE WHEN sophia.forgotten_party(p.party) THEN sophia.blank_party(p.party) ELSE p.party END ORDER BY p.n)
@@ -197,15 +242,19 @@ BEGIN
         OR sophia.is_suppressed('record', 'gong_' || NEW.call_id || '_' || NEW.party_id) THEN
       NEW := jsonb_populate_record(NEW, '{"user_id": null, "email": null, "email_norm": null, "name": null, "title": null, "phone": null, "hubspot_contact_id": null}');
       NEW.doc := sophia.blank_party(NEW.doc);
-      IF NEW.speaker_id IS NOT NULL AND NOT sophia.is_suppressed('speaker', NEW.call_id || '/' || NEW.speaker_id) THEN
-        INSERT INTO sophia.suppressions (kind, hash)
-        VALUES ('speaker', sophia.identifier_hash('speaker', NEW.call_id || '/' || NEW.speaker_id)) ON CONFLICT DO NOTHING;
-        -- A transcript that came earlier; as the owner of its table, whose triggers run, too.
-        PERFORM sophia.execute_as((SELECT c.relowner FROM pg_class AS c WHERE c.oid = 'gong_raw.call_transcripts'::regclass), format(
-          'UPDATE gong_raw.call_transcripts SET speaker_id = speaker_id WHERE call_id = %L AND speaker_id = %L', NEW.call_id, NEW.speaker_id));
+      INSERT INTO sophia.suppressions (kind, hash)
+      SELECT 'speaker', sophia.identifier_hash('speaker', NEW.call_id || '/' || u.speaker) FROM unnest(ARRAY['', NEW.speaker_id]) AS u (speaker)
+      WHERE u.speaker IS NOT NULL
+      ON CONFLICT DO NOTHING;
+      IF FOUND THEN
+        -- What came before the party; as the owner of the tables, whose triggers run, too.
+        PERFORM sophia.execute_as(c.relowner, format('UPDATE %s SET doc = doc WHERE %I = %L', c.oid::regclass,
+          CASE c.oid WHEN 'gong_raw.calls'::regclass THEN 'id' ELSE 'call_id' END, NEW.call_id))
+        FROM pg_class AS c WHERE c.oid IN ('gong_raw.call_transcripts'::regclass, 'gong_raw.calls'::regclass);
       END IF;
     END IF;
   ELSIF name = 'gong_raw.call_transcripts' THEN
+    involved := sophia.is_suppressed('speaker', NEW.call_id || '/');
     IF sophia.is_suppressed('speaker', NEW.call_id || '/' || NEW.speaker_id) THEN
       NEW := jsonb_populate_record(NEW, '{"text": null, "topic": null, "sentiment": null, "sentiment_score": null, "sentiment_model": null}');
       NEW.doc := NEW.doc - 'sentences' - 'topic';
@@ -213,8 +262,11 @@ BEGIN
   END IF;
   whole := to_jsonb(NEW);
   pattern := sophia.suppressed_pattern(whole::text);
-  IF pattern IS NOT NULL THEN
-    NEW := jsonb_populate_record(NEW, sophia.blank_json(whole, pattern));
+  IF involved OR pattern IS NOT NULL THEN
+    names := sophia.suppressed_names(whole);
+  END IF;
+  IF num_nonnulls(pattern, names) > 0 THEN
+    NEW := jsonb_populate_record(NEW, sophia.blank_json(whole, concat_ws('|', pattern, names)));
   END IF;
   RETURN NEW;
 END
@@ -290,12 +342,13 @@ CREATE TYPE sophia.forgotten_person AS (
   gong text[],
   slack text[],
   emails text[],
+  full_names text[],
   calls text[],
   interactions text[],
   pattern text,
   names text
 );
-COMMENT ON TYPE sophia.forgotten_person IS 'internal: identities, records (and their ids by source), addresses, Gong calls and interactions of nobody else, and patterns of identifiers and of names';
+COMMENT ON TYPE sophia.forgotten_person IS 'internal: identities, records (and their ids by source), addresses, full names, Gong calls and interactions of nobody else, and patterns of identifiers and of names';
 
 -- $1 is the person.  Rows of which `own` is true are erased; in those of which `shared` is true, or that name an identifier, the
 -- person is blanked (NULL: in none); `found` is what must not be true afterwards, where that is not both.
@@ -380,6 +433,7 @@ BEGIN
   -- x^ is nowhere.
   person.pattern := coalesce(sophia.forget_pattern(person.emails, person.slack || phones || written.phones
     || ARRAY(SELECT g.id FROM unnest(person.gong) AS g (id) WHERE g.id ~ '^\d{9,}$')), 'x^');
+  person.full_names := written.names;
   person.names := coalesce(sophia.forget_pattern(NULL, written.names), 'x^');
   RETURN person;
 END
@@ -392,6 +446,10 @@ BEGIN
   PERFORM sophia.make_suppression_key();
   INSERT INTO sophia.suppressions (kind, hash)
   SELECT i.kind, sophia.identifier_hash(i.kind, i.value) FROM sophia.person_identifiers(person.records) AS i
+  UNION
+  SELECT 'name', sophia.identifier_hash('name', sophia.normalize_name(f.name)) FROM unnest(person.full_names) AS f (name)
+  UNION
+  SELECT 'speaker', sophia.identifier_hash('speaker', c.id || '/') FROM unnest(person.calls) AS c (id)
   ON CONFLICT DO NOTHING;
   IF sophia.has_source('gong') THEN
     INSERT INTO sophia.suppressions (kind, hash)
@@ -568,7 +626,7 @@ BEGIN
   END IF;
   DELETE FROM sophia.suppressions AS s
   USING (VALUES ('record', btrim(identifier)), ('email', sophia.normalize_email(identifier)),
-    ('phone', coalesce(sophia.normalize_phone(identifier), btrim(identifier))), ('speaker', btrim(identifier))) AS i (kind, value)
+    ('phone', coalesce(sophia.normalize_phone(identifier), btrim(identifier))), ('name', sophia.normalize_name(identifier)), ('speaker', btrim(identifier))) AS i (kind, value)
   WHERE s.kind = i.kind AND s.hash = sophia.identifier_hash(i.kind, i.value);
   GET DIAGNOSTICS taken = ROW_COUNT;
   PERFORM sophia.guard_tables();
@@ -576,4 +634,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sophia.unsuppress(text) IS
-  'lets what comes with an identifier in again: an e-mail address, a phone number, the id of a source record as in unified_contacts.id, or call/speaker of Gong; returns how many hashes were taken back';
+  'lets what comes with an identifier in again: an e-mail address, a phone number, a full name, the id of a source record as in unified_contacts.id, or call/speaker of Gong; returns how many hashes were taken back';
