@@ -728,7 +728,13 @@ VALUES
   ('processed_data', 'interaction_timeline', 27, 'is_deleted', 'boolean', NULL, true, 'false',
     'whether the interaction was deleted in its system'),
   ('processed_data', 'interaction_timeline', 28, 'duplicate_of', 'text', NULL, false, NULL,
-    'id of the row that shows the same event from another system');
+    'id of the row that shows the same event from another system'),
+  ('processed_data', 'interaction_timeline', 29, 'parent_id', 'text', NULL, false, NULL,
+    'id of the row that began the thread; NULL for that one, and where there is none'),
+  ('processed_data', 'interaction_timeline', 30, 'company_ids', 'text[]', NULL, false, NULL,
+    'HubSpot ids of all companies, NULL where there is none'),
+  ('processed_data', 'interaction_timeline', 31, 'deal_ids', 'text[]', NULL, false, NULL,
+    'HubSpot ids of all deals, NULL where there is none');
 
 -- processed_data.interaction_participants: written by refresh
 INSERT INTO sophia.table_columns
@@ -751,7 +757,9 @@ VALUES
   ('processed_data', 'interaction_participants', 8, 'speaker_id', 'text', NULL, false, NULL,
     'id by which the transcript names the participant'),
   ('processed_data', 'interaction_participants', 9, 'talk_seconds', 'integer', NULL, false, NULL,
-    'how long the participant spoke, in seconds');
+    'how long the participant spoke, in seconds'),
+  ('processed_data', 'interaction_participants', 10, 'occurred_at', 'timestamptz', NULL, false, NULL,
+    'when the interaction happened, so that those of a contact are found in order');
 
 -- processed_data.identities, identity_links and contacts: written by resolve_identities
 INSERT INTO sophia.table_columns

@@ -37,6 +37,8 @@ CREATE TABLE sophia.data_indexes (
   columns text[] NOT NULL,
   is_unique boolean NOT NULL DEFAULT false,
   comment text NOT NULL,
+  method text NOT NULL DEFAULT 'btree',
+  predicate text,
   PRIMARY KEY (table_schema, index_name),
   FOREIGN KEY (table_schema, table_name) REFERENCES sophia.data_tables
 );
@@ -47,6 +49,8 @@ COMMENT ON COLUMN sophia.data_indexes.index_name IS 'name of the index';
 COMMENT ON COLUMN sophia.data_indexes.columns IS 'columns of the index';
 COMMENT ON COLUMN sophia.data_indexes.is_unique IS 'whether the index is unique';
 COMMENT ON COLUMN sophia.data_indexes.comment IS 'comment of the index';
+COMMENT ON COLUMN sophia.data_indexes.method IS 'access method of the index';
+COMMENT ON COLUMN sophia.data_indexes.predicate IS 'condition of the rows that the index holds, NULL = of all';
 
 INSERT INTO sophia.data_schemas (schema_name, source, ordinal, comment) VALUES
   ('hubspot_raw', 'hubspot', 1, 'HubSpot as captured: a row a record, written by the ingest of sophia_stack'),
@@ -94,8 +98,6 @@ INSERT INTO sophia.data_indexes (table_schema, table_name, index_name, columns, 
     'interactions of a contact in time'),
   ('processed_data', 'interaction_timeline', 'idx_interaction_timeline_occurred_at', '{occurred_at}', false,
     'interactions in time'),
-  ('processed_data', 'interaction_participants', 'idx_interaction_participants_contact', '{contact_id}', false,
-    'interactions that a contact took part in'),
   ('hubspot_raw', 'contacts', 'idx_contacts_merged_into', '{merged_into}', false, 'contacts that were merged into another'),
   ('gong_raw', 'call_parties', 'idx_call_parties_hubspot_contact', '{hubspot_contact_id}', false,
     'parties that Gong knows as a contact of HubSpot'),
@@ -105,7 +107,36 @@ INSERT INTO sophia.data_indexes (table_schema, table_name, index_name, columns, 
     'identities whose first record left them to another'),
   ('processed_data', 'identity_links', 'idx_identity_links_evidence', '{kind,evidence}', false, 'records that share an identifier'),
   ('processed_data', 'identity_links', 'idx_identity_links_identity', '{identity_id}', false, 'evidence for a person'),
-  ('processed_data', 'contacts', 'idx_contacts_email_norm', '{email_norm}', false, 'people by normalised e-mail address');
+  ('processed_data', 'contacts', 'idx_contacts_email_norm', '{email_norm}', false, 'people by normalised e-mail address'),
+  ('processed_data', 'interaction_timeline', 'idx_interaction_timeline_owner', '{owner_contact_id,occurred_at}', false,
+    'interactions that a colleague owns or hosts, in time'),
+  ('processed_data', 'interaction_timeline', 'idx_interaction_timeline_thread', '{thread_key,occurred_at}', false,
+    'interactions of a conversation, in time'),
+  ('processed_data', 'interaction_participants', 'idx_interaction_participants_contact',
+    '{contact_id,occurred_at,interaction_id}', false, 'interactions that a contact took part in, in time'),
+  ('processed_data', 'interaction_participants', 'idx_interaction_participants_email_norm', '{email_norm}', false,
+    'interactions that an e-mail address took part in');
+
+INSERT INTO sophia.data_indexes (table_schema, table_name, index_name, columns, method, predicate, comment) VALUES
+  ('hubspot_raw', 'engagements', 'idx_engagements_contact_ids', '{contact_ids}', 'gin', NULL,
+    'engagements that a contact is associated with'),
+  ('hubspot_raw', 'engagements', 'idx_engagements_thread_id', '{thread_id}', 'btree', 'thread_id IS NOT NULL',
+    'e-mails of a thread'),
+  ('hubspot_raw', 'engagements', 'idx_engagements_ical_uid', '{ical_uid}', 'btree', 'ical_uid IS NOT NULL',
+    'meetings of a calendar event'),
+  ('processed_data', 'unified_contacts', 'idx_unified_contacts_all_emails', '{all_emails}', 'gin',
+    'cardinality(all_emails) > 1', 'contacts by any of several e-mail addresses'),
+  ('processed_data', 'interaction_timeline', 'idx_interaction_timeline_duplicate', '{duplicate_of}', 'btree',
+    'duplicate_of IS NOT NULL', 'duplicates of an interaction'),
+  ('hubspot_raw', 'contacts', 'idx_contacts_associated_company', '{associated_company_id}', 'btree',
+    'associated_company_id IS NOT NULL', 'contacts of a company'),
+  ('gong_raw', 'calls', 'idx_calls_primary_user', '{primary_user_id}', 'btree', NULL, 'calls that a user hosted'),
+  ('gong_raw', 'call_parties', 'idx_call_parties_user', '{user_id}', 'btree', 'user_id IS NOT NULL', 'calls that a user took part in'),
+  ('gong_raw', 'call_parties', 'idx_call_parties_email', '{email}', 'btree', 'email_norm IS NULL AND email IS NOT NULL',
+    'parties with an address that was not normalised'),
+  ('slack_raw', 'messages', 'idx_messages_user_sent_at', '{user_id,sent_at}', 'btree', NULL, 'messages of a user in time'),
+  ('processed_data', 'unified_contacts', 'idx_unified_contacts_gong_domain', '{email_domain}', 'btree',
+    'source_system = ''gong''', 'people whom Gong knows, by domain');
 
 INSERT INTO sophia.data_indexes (table_schema, table_name, index_name, columns, comment)
 SELECT t.table_schema, t.table_name, format('idx_%s_changed_xid', t.table_name), '{changed_xid}',
@@ -152,9 +183,9 @@ SELECT t.source, i.table_schema, i.table_name, i.index_name, t.table_oid, t.know
   c.oid AS index_oid,
   x.indrelid IS NOT DISTINCT FROM t.table_oid AND x.indisvalid AS valid,
   x.indrelid IS DISTINCT FROM t.table_oid AS misplaced,
-  format('CREATE %sINDEX%s %I ON %I.%I (%s)', CASE WHEN i.is_unique THEN 'UNIQUE ' END, '%s', i.index_name,
-    i.table_schema, i.table_name, (SELECT string_agg(quote_ident(u.name), ', ' ORDER BY u.place)
-      FROM unnest(i.columns) WITH ORDINALITY AS u (name, place))) AS definition,
+  format('CREATE %sINDEX%s %I ON %I.%I USING %I (%s)%s', CASE WHEN i.is_unique THEN 'UNIQUE ' END, '%s', i.index_name,
+    i.table_schema, i.table_name, i.method, (SELECT string_agg(quote_ident(u.name), ', ' ORDER BY u.place)
+      FROM unnest(i.columns) WITH ORDINALITY AS u (name, place)), ' WHERE ' || i.predicate) AS definition,
   i.comment
 FROM sophia.data_indexes AS i
 JOIN sophia.data_table_state AS t USING (table_schema, table_name)

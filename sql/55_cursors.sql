@@ -64,9 +64,10 @@ CREATE TABLE sophia.batch_keys (
 );
 COMMENT ON TABLE sophia.batch_keys IS 'internal: what the open windows hold and is not committed; state of this database, not dumped';
 
-SELECT pg_catalog.pg_extension_config_dump('sophia.consumer_state', '');
+-- The first consumer is the one that the extension brings (sql/58_changes.sql).
+SELECT pg_catalog.pg_extension_config_dump('sophia.consumer_state', 'WHERE id > 1');
 SELECT pg_catalog.pg_extension_config_dump('sophia.consumer_state_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('sophia.consumer_sources', '');
+SELECT pg_catalog.pg_extension_config_dump('sophia.consumer_sources', 'WHERE consumer > 1');
 
 -- ---- what there is to read ----
 
@@ -285,7 +286,7 @@ BEGIN
          coalesce(array_agg(p.reason IS NOT NULL ORDER BY p.ordinal), '{}') AS whole,
          min(p.reason) FILTER (WHERE p.reason NOT IN ('the consumer is new', 'the consumer was reset')) AS notice
     INTO plan FROM sophia.consumer_plan p WHERE p.consumer = state.id;
-  IF plan.notice IS NOT NULL THEN
+  IF listing AND plan.notice IS NOT NULL THEN
     RAISE NOTICE 'consumer "%" lists tables whole: %', state.consumer, plan.notice;
   END IF;
   UPDATE sophia.consumer_sources s
@@ -303,7 +304,7 @@ BEGIN
       RAISE NOTICE 'consumer "%" lists tables whole: the table was truncated', state.consumer;
     END IF;
   ELSE
-    SELECT pg_current_snapshot() AS snapshot, 0 AS keys INTO filled;
+    SELECT pg_current_snapshot() AS snapshot, 0::bigint AS keys INTO filled;
   END IF;
   state.whole_reason := NULL;
   state.window_snapshot := sophia.without_own_changes(filled.snapshot);

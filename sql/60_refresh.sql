@@ -37,17 +37,46 @@ COMMENT ON COLUMN sophia.refresh_log.rows_deleted IS 'rows that were removed fro
 COMMENT ON COLUMN sophia.refresh_log.error IS 'what stopped a run that is not complete; a run that raised an error leaves no row';
 
 CREATE FUNCTION sophia.log_refresh(target text, mode text, mode_used text, reason text, started_at timestamptz,
-  rows_inserted bigint, rows_updated bigint, rows_deleted bigint)
+  rows_inserted bigint, rows_updated bigint, rows_deleted bigint, complete boolean DEFAULT true)
 RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
   INSERT INTO sophia.refresh_log
     (target, mode, mode_used, reason, started_at, finished_at, complete, rows_inserted, rows_updated, rows_deleted)
-  VALUES (target, mode, mode_used, reason, started_at, clock_timestamp(), true, rows_inserted, rows_updated, rows_deleted)
+  VALUES (target, mode, mode_used, reason, started_at, clock_timestamp(), complete, rows_inserted, rows_updated, rows_deleted)
 $$;
-COMMENT ON FUNCTION sophia.log_refresh(text, text, text, text, timestamptz, bigint, bigint, bigint) IS
-  'internal: writes a completed run to refresh_log; called by the refresh procedures, whose caller need not own the log';
+COMMENT ON FUNCTION sophia.log_refresh(text, text, text, text, timestamptz, bigint, bigint, bigint, boolean) IS
+  'internal: writes a run to refresh_log; called by the refresh procedures, whose caller need not own the log';
+
+CREATE FUNCTION sophia.last_refresh() RETURNS bigint
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT coalesce(max(l.id), 0) FROM sophia.refresh_log AS l
+$$;
+COMMENT ON FUNCTION sophia.last_refresh() IS 'internal: number of the last row of refresh_log';
+
+CREATE FUNCTION sophia.logged_since(last bigint) RETURNS sophia.refresh_log[]
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT ARRAY(SELECT l FROM sophia.refresh_log AS l WHERE l.id > last ORDER BY l.id)
+$$;
+COMMENT ON FUNCTION sophia.logged_since(bigint) IS 'internal: rows of refresh_log after this one';
+
+CREATE FUNCTION sophia.log_again(runs sophia.refresh_log[]) RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+  INSERT INTO sophia.refresh_log
+    (target, mode, mode_used, reason, started_at, finished_at, complete, rows_inserted, rows_updated, rows_deleted)
+  SELECT r.target, 'dry_run', r.mode_used, r.reason, r.started_at, r.finished_at, r.complete, r.rows_inserted, r.rows_updated,
+    r.rows_deleted
+  FROM unnest(runs) AS r
+  ORDER BY r.id
+$$;
+COMMENT ON FUNCTION sophia.log_again(sophia.refresh_log[]) IS 'internal: logs runs that were taken back';
 
 CREATE TABLE sophia.free_mail_domains (
   domain text PRIMARY KEY,
@@ -118,14 +147,21 @@ RETURN CASE WHEN start >= '0001-01-01 00:00:00+00'::timestamptz AND start < '200
   THEN start + seconds * interval '1 second' END;
 COMMENT ON FUNCTION sophia.time_after(timestamptz, integer) IS 'internal: time some seconds later; NULL far outside history, where it might not exist';
 
-CREATE FUNCTION sophia.check_refresh(mode text) RETURNS void
+CREATE TRIGGER request_refresh AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON sophia.free_mail_domains
+  FOR EACH STATEMENT EXECUTE FUNCTION sophia.request_refresh();
+
+CREATE FUNCTION sophia.check_refresh(mode text, max_rows bigint, time_budget interval) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  IF mode IS NULL OR mode NOT IN ('incremental', 'full') THEN
-    RAISE EXCEPTION 'refresh mode must be incremental or full, not %', coalesce(quote_literal(mode), 'NULL')
+  IF mode IS NULL OR mode NOT IN ('incremental', 'full', 'dry_run') THEN
+    RAISE EXCEPTION 'refresh mode must be incremental, full or dry_run, not %', coalesce(quote_literal(mode), 'NULL')
       USING ERRCODE = 'invalid_parameter_value';
+  ELSIF max_rows < 1 THEN
+    RAISE EXCEPTION 'max_rows must be at least 1' USING ERRCODE = 'invalid_parameter_value';
+  ELSIF time_budget < interval '0' THEN
+    RAISE EXCEPTION 'time_budget must not be negative' USING ERRCODE = 'invalid_parameter_value';
   END IF;
   IF to_regclass('processed_data.unified_contacts') IS NULL OR to_regclass('processed_data.interaction_timeline') IS NULL
     OR to_regclass('processed_data.interaction_participants') IS NULL THEN
@@ -136,4 +172,5 @@ BEGIN
   PERFORM pg_advisory_xact_lock(hashtextextended('sophia_stack.refresh', 0));
 END
 $$;
-COMMENT ON FUNCTION sophia.check_refresh(text) IS 'internal: checks the mode of a refresh and what it needs, and waits for a run that is under way';
+COMMENT ON FUNCTION sophia.check_refresh(text, bigint, interval) IS
+  'internal: checks the arguments of a refresh and what it needs, and waits for a run that is under way';

@@ -1,108 +1,31 @@
--- Where unified_contacts comes from: a query a source, and what they look up in one another.
+-- Where unified_contacts comes from: a query a source.
+--
+-- Each answers for all rows of its source (keys NULL) or for some, keys being unified_contacts.source_id.  Its caller gives
+-- keys as a parameter of a statement that is planned each time, so that the planner drops what does not apply; what
+-- is gathered over many rows has a way for each case, side by side, below one and the same result.
 
-CREATE FUNCTION sophia.hubspot_aliases() RETURNS TABLE (id text, survivor text)
-LANGUAGE plpgsql STABLE ROWS 1000
-SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION sophia.hubspot_seen(keys text[]) RETURNS TABLE (id text, first_at timestamptz, last_at timestamptz)
+LANGUAGE sql STABLE ROWS 10000
 AS $$
-BEGIN
-  IF NOT sophia.has_source('hubspot') THEN
-    RETURN;
-  END IF;
-  RETURN QUERY
-  WITH RECURSIVE edge AS (
-    -- A merged list holds ids, or "id:time" pairs: only the leading digits count.
-    SELECT DISTINCT substring(m.entry FROM '^\s*(\d+)') AS loser, c.id AS winner
-    FROM hubspot_raw.contacts AS c
-    CROSS JOIN LATERAL unnest(c.merged_object_ids || c.calculated_merged_vids) AS m (entry)
-    WHERE substring(m.entry FROM '^\s*(\d+)') <> c.id
-  ), onward AS MATERIALIZED (
-    -- Few survivors were merged away themselves; only these make a chain.
-    SELECT edge.loser, edge.winner FROM edge
-    WHERE EXISTS (SELECT FROM edge AS earlier WHERE earlier.winner = edge.loser)
-  ), reach (loser, at) AS (
-    -- UNION drops what was reached before, so that a cycle ends.
-    SELECT edge.loser, edge.winner FROM edge
-    UNION
-    SELECT reach.loser, onward.winner FROM reach JOIN onward ON onward.loser = reach.at
-  ), ranked AS (
-    -- The end of the chain; within a cycle, which has no end, the newest record, as ids grow.
-    SELECT DISTINCT ON (reach.loser) reach.loser, reach.at
-    FROM reach
-    LEFT JOIN (SELECT DISTINCT onward.loser FROM onward) AS again ON again.loser = reach.at
-    ORDER BY reach.loser, again.loser IS NOT NULL,
-      length(ltrim(reach.at, '0')) DESC, ltrim(reach.at, '0') COLLATE "C" DESC, reach.at COLLATE "C"
-  )
-  SELECT ranked.loser, ranked.at FROM ranked WHERE ranked.loser <> ranked.at;
-END
+  SELECT coalesce(a.survivor, x.id), pg_catalog.min(e.occurred_at), pg_catalog.max(e.occurred_at)
+  FROM hubspot_raw.engagements AS e
+  CROSS JOIN LATERAL pg_catalog.unnest(e.contact_ids) AS x (id)
+  LEFT JOIN sophia.hubspot_aliases() AS a ON a.id = x.id
+  WHERE keys IS NULL AND NOT e.is_deleted AND e.engagement_type IS DISTINCT FROM 'TASK'
+  GROUP BY 1
+  UNION ALL
+  SELECT k.id, pg_catalog.min(e.occurred_at), pg_catalog.max(e.occurred_at)
+  FROM (SELECT u.id, u.id AS member FROM pg_catalog.unnest(keys) AS u (id)
+    UNION ALL
+    SELECT a.survivor, a.id FROM sophia.hubspot_aliases() AS a WHERE a.survivor = ANY (keys)) AS k
+  JOIN hubspot_raw.engagements AS e ON e.contact_ids @> ARRAY[k.member]
+  WHERE keys IS NOT NULL AND NOT e.is_deleted AND e.engagement_type IS DISTINCT FROM 'TASK'
+    AND NOT EXISTS (SELECT FROM sophia.hubspot_aliases() AS a WHERE a.id = k.id)
+  GROUP BY k.id
 $$;
-COMMENT ON FUNCTION sophia.hubspot_aliases() IS 'internal: ids of merged-away HubSpot contacts, each with the contact that it ended up in';
+COMMENT ON FUNCTION sophia.hubspot_seen(text[]) IS 'internal: first and last engagement of HubSpot contacts, of all or of some, with those that were merged into them';
 
-CREATE FUNCTION sophia.company_domains() RETURNS TABLE (domain text, name text)
-LANGUAGE plpgsql STABLE ROWS 10000
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  IF NOT sophia.has_source('hubspot') THEN
-    RETURN;
-  END IF;
-  RETURN QUERY
-  SELECT DISTINCT ON (d.domain) d.domain, d.name
-  FROM (SELECT regexp_replace(lower(btrim(c.domain)), '^www\.', '') AS domain, sophia.value_or_null(c.name) AS name,
-      c.is_deleted, c.createdate, c.id
-    FROM hubspot_raw.companies AS c) AS d
-  WHERE d.domain <> '' AND d.name IS NOT NULL
-    AND NOT EXISTS (SELECT FROM sophia.free_mail_domains AS f WHERE f.domain = d.domain)
-  ORDER BY d.domain, d.is_deleted, d.createdate NULLS LAST, d.id;
-END
-$$;
-COMMENT ON FUNCTION sophia.company_domains() IS 'internal: name of the HubSpot company of each domain, the oldest one where several share it, without free-mail domains';
-
-CREATE FUNCTION sophia.gong_user_emails() RETURNS TABLE (email_norm text, user_id text)
-LANGUAGE plpgsql STABLE ROWS 1000
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  IF NOT sophia.has_source('gong') THEN
-    RETURN;
-  END IF;
-  RETURN QUERY
-  SELECT DISTINCT ON (e.email_norm) e.email_norm, e.id
-  FROM (SELECT sophia.normalize_email(a.email) AS email_norm, u.id, u.is_deleted, u.active, a.place
-    FROM gong_raw.users AS u
-    CROSS JOIN LATERAL unnest(ARRAY[u.email, u.trusted_email] || u.email_aliases) WITH ORDINALITY AS a (email, place)) AS e
-  WHERE e.email_norm IS NOT NULL
-  ORDER BY e.email_norm, e.is_deleted, e.active IS FALSE, e.place, e.id;
-END
-$$;
-COMMENT ON FUNCTION sophia.gong_user_emails() IS 'internal: every normalised e-mail address of the Gong users with its user';
-
-CREATE FUNCTION sophia.hubspot_owner_emails() RETURNS TABLE (owner_id text, email_norm text)
-LANGUAGE plpgsql STABLE ROWS 1000
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  IF NOT sophia.has_source('hubspot') THEN
-    RETURN;
-  END IF;
-  RETURN QUERY
-  SELECT o.id, sophia.normalize_email(o.email) FROM hubspot_raw.owners AS o;
-END
-$$;
-COMMENT ON FUNCTION sophia.hubspot_owner_emails() IS 'internal: normalised e-mail address of each HubSpot owner';
-
-CREATE FUNCTION sophia.staff_domains() RETURNS TABLE (domain text)
-LANGUAGE sql STABLE ROWS 100
-SET search_path = pg_catalog, pg_temp
-AS $$
-  SELECT DISTINCT sophia.mail_host(e.email_norm)
-  FROM (SELECT email_norm FROM sophia.gong_user_emails()
-    UNION ALL SELECT email_norm FROM sophia.hubspot_owner_emails()) AS e
-  WHERE sophia.mail_host(e.email_norm) IS NOT NULL
-    AND NOT EXISTS (SELECT FROM sophia.free_mail_domains AS f WHERE f.domain = sophia.mail_host(e.email_norm))
-$$;
-COMMENT ON FUNCTION sophia.staff_domains() IS 'internal: e-mail domains of the own company: those of Gong users and HubSpot owners, without free-mail domains';
-
-CREATE FUNCTION sophia.contacts_from_hubspot()
+CREATE FUNCTION sophia.contacts_from_hubspot(keys text[] DEFAULT NULL)
 RETURNS TABLE (id text, source_system text, source_id text, email text, first_name text, last_name text, full_name text,
   company_name text, job_title text, phone text, created_at timestamptz, updated_at timestamptz, email_norm text,
   email_domain text, phone_e164 text, all_emails text[], is_internal boolean, is_bot boolean, is_deleted boolean,
@@ -110,27 +33,20 @@ RETURNS TABLE (id text, source_system text, source_id text, email text, first_na
   first_seen_at timestamptz, last_seen_at timestamptz)
 LANGUAGE sql STABLE ROWS 100000
 AS $$
-  WITH alias AS MATERIALIZED (
-    SELECT a.id, a.survivor FROM sophia.hubspot_aliases() AS a
-  ), merged_emails AS (
+  WITH merged_emails AS (
     -- An address that only a merged-away contact had still leads to its survivor.
     SELECT a.survivor, pg_catalog.array_agg(e.email) AS emails
-    FROM alias AS a
+    FROM sophia.hubspot_aliases() AS a
     JOIN hubspot_raw.contacts AS l ON l.id = a.id
     CROSS JOIN LATERAL pg_catalog.unnest(l.additional_emails || l.email) AS e (email)
+    WHERE keys IS NULL OR a.survivor = ANY (keys)
     GROUP BY a.survivor
-  ), seen AS (
-    SELECT coalesce(a.survivor, x.id) AS id, pg_catalog.min(e.occurred_at) AS first_at, pg_catalog.max(e.occurred_at) AS last_at
-    FROM hubspot_raw.engagements AS e
-    CROSS JOIN LATERAL pg_catalog.unnest(e.contact_ids) AS x (id)
-    LEFT JOIN alias AS a ON a.id = x.id
-    WHERE NOT e.is_deleted AND e.engagement_type IS DISTINCT FROM 'TASK'
-    GROUP BY 1
   ), person AS (
     SELECT c.*, sophia.normalize_email(c.email) AS main_email,
       pg_catalog.concat_ws(' ', sophia.value_or_null(c.firstname), sophia.value_or_null(c.lastname)) AS joined_name
     FROM hubspot_raw.contacts AS c
-    WHERE NOT EXISTS (SELECT FROM alias AS a WHERE a.id = c.id)
+    WHERE (keys IS NULL OR c.id = ANY (keys))
+      AND NOT EXISTS (SELECT FROM sophia.hubspot_aliases() AS a WHERE a.id = c.id)
   )
   SELECT 'hubspot_' || c.id, 'hubspot', c.id, sophia.value_or_null(c.email),
     sophia.value_or_null(c.firstname), sophia.value_or_null(c.lastname),
@@ -150,9 +66,9 @@ AS $$
   LEFT JOIN hubspot_raw.companies AS o ON o.id = c.associated_company_id
   LEFT JOIN merged_emails AS m ON m.survivor = c.id
   LEFT JOIN sophia.staff_domains() AS s ON s.domain = sophia.mail_host(c.main_email)
-  LEFT JOIN seen ON seen.id = c.id
+  LEFT JOIN sophia.hubspot_seen(keys) AS seen ON seen.id = c.id
 $$;
-COMMENT ON FUNCTION sophia.contacts_from_hubspot() IS 'internal: rows that unified_contacts should have for HubSpot contacts: all but those that were merged away';
+COMMENT ON FUNCTION sophia.contacts_from_hubspot(text[]) IS 'internal: rows that unified_contacts should have for HubSpot contacts: all but those that were merged away';
 
 CREATE FUNCTION sophia.gong_parties()
 RETURNS TABLE (call_id text, party_id text, ordinal integer, speaker_id text, email text, email_norm text, name text, title text,
@@ -186,7 +102,35 @@ AS $$
 $$;
 COMMENT ON FUNCTION sophia.gong_parties() IS 'internal: parties of Gong calls with the Gong user that each is, if any, and the unified_contacts.id of its own record, if it has one';
 
-CREATE FUNCTION sophia.contacts_from_gong()
+CREATE FUNCTION sophia.gong_parties_of(keys text[]) RETURNS TABLE (call_id text, party_id text)
+LANGUAGE sql STABLE ROWS 1000
+AS $$
+  WITH address AS MATERIALIZED (
+    SELECT pg_catalog.array_agg(e.email) AS emails
+    FROM (SELECT pg_catalog.unnest(keys)
+      UNION SELECT l.key FROM sophia.refresh_lookups AS l WHERE l.kind = 'staff_email' AND l.value = ANY (keys)) AS e (email)
+  )
+  SELECT p.call_id, p.party_id FROM gong_raw.call_parties AS p
+  WHERE p.email_norm = ANY ((SELECT a.emails FROM address AS a)::text[])
+  UNION
+  -- The ingest normalises each address; who writes by hand may not have done so.
+  SELECT p.call_id, p.party_id FROM gong_raw.call_parties AS p
+  WHERE p.email_norm IS NULL AND p.email IS NOT NULL
+    AND sophia.normalize_email(p.email) = ANY ((SELECT a.emails FROM address AS a)::text[])
+  UNION
+  SELECT p.call_id, p.party_id FROM gong_raw.call_parties AS p WHERE p.user_id = ANY (keys)
+  UNION
+  -- call_party, wherever it is cut
+  SELECT p.call_id, p.party_id
+  FROM pg_catalog.unnest(keys) AS k (id)
+  CROSS JOIN LATERAL pg_catalog.generate_series(1, pg_catalog.length(k.id)) AS n (place)
+  JOIN gong_raw.call_parties AS p
+    ON p.call_id = pg_catalog.left(k.id, n.place - 1) AND p.party_id = pg_catalog.substr(k.id, n.place + 1)
+  WHERE pg_catalog.strpos(k.id, '_') > 0 AND pg_catalog.substr(k.id, n.place, 1) = '_'
+$$;
+COMMENT ON FUNCTION sophia.gong_parties_of(text[]) IS 'internal: keys of the parties of Gong calls that can be one of these contacts';
+
+CREATE FUNCTION sophia.contacts_from_gong(keys text[] DEFAULT NULL)
 RETURNS TABLE (id text, source_system text, source_id text, email text, first_name text, last_name text, full_name text,
   company_name text, job_title text, phone text, created_at timestamptz, updated_at timestamptz, email_norm text,
   email_domain text, phone_e164 text, all_emails text[], is_internal boolean, is_bot boolean, is_deleted boolean,
@@ -195,30 +139,36 @@ RETURNS TABLE (id text, source_system text, source_id text, email text, first_na
 LANGUAGE sql STABLE ROWS 100000
 AS $$
   WITH party AS MATERIALIZED (
-    SELECT p.* FROM sophia.gong_parties() AS p
+    SELECT p.contact_id, p.user_id, p.call_id, p.ordinal, p.email_norm, p.email, p.name, p.title, p.phone, p.affiliation,
+      p.called_at, p.is_deleted, CASE WHEN p.user_id IS NULL THEN sophia.document_hash(p.doc) END AS doc_hash
+    FROM sophia.gong_parties() AS p
+    WHERE keys IS NULL
+    UNION ALL
+    SELECT p.contact_id, p.user_id, p.call_id, p.ordinal, p.email_norm, p.email, p.name, p.title, p.phone, p.affiliation,
+      p.called_at, p.is_deleted, CASE WHEN p.user_id IS NULL THEN sophia.document_hash(p.doc) END
+    FROM sophia.gong_parties_of(keys) AS k
+    JOIN sophia.gong_parties() AS p ON p.call_id = k.call_id AND p.party_id = k.party_id
+    WHERE keys IS NOT NULL AND p.contact_id = ANY (ARRAY(SELECT 'gong_' || k.id FROM pg_catalog.unnest(keys) AS k (id)))
   ), attended AS (
     SELECT a.user_id, pg_catalog.min(a.called_at) AS first_at, pg_catalog.max(a.called_at) AS last_at
     FROM (SELECT p.user_id, p.called_at FROM party AS p WHERE NOT p.is_deleted
       UNION ALL
-      SELECT c.primary_user_id, coalesce(c.started, c.scheduled) FROM gong_raw.calls AS c WHERE NOT c.is_deleted) AS a
+      SELECT c.primary_user_id, coalesce(c.started, c.scheduled) FROM gong_raw.calls AS c
+      WHERE NOT c.is_deleted AND (keys IS NULL OR c.primary_user_id = ANY (keys))) AS a
     WHERE a.user_id IS NOT NULL
     GROUP BY a.user_id
   ), outsider AS (
-    -- One row over all calls: the latest call that tells a value gives it.
-    SELECT p.contact_id, p.email_norm,
-      (pg_catalog.array_agg(p.email ORDER BY p.called_at DESC NULLS LAST, p.call_id DESC, p.ordinal))[1] AS email,
-      (pg_catalog.array_agg(p.name ORDER BY p.called_at DESC NULLS LAST, p.call_id DESC, p.ordinal)
-        FILTER (WHERE p.name IS NOT NULL))[1] AS name,
-      (pg_catalog.array_agg(p.title ORDER BY p.called_at DESC NULLS LAST, p.call_id DESC, p.ordinal)
-        FILTER (WHERE p.title IS NOT NULL))[1] AS title,
-      (pg_catalog.array_agg(p.phone ORDER BY p.called_at DESC NULLS LAST, p.call_id DESC, p.ordinal)
-        FILTER (WHERE p.phone IS NOT NULL))[1] AS phone,
-      (pg_catalog.array_agg(p.affiliation ORDER BY p.called_at DESC NULLS LAST, p.call_id DESC, p.ordinal))[1] AS affiliation,
-      (pg_catalog.array_agg(p.doc ORDER BY p.called_at DESC NULLS LAST, p.call_id DESC, p.ordinal))[1] AS doc,
+    -- One row over all calls: the latest call that tells a value gives it.  The order of the rows is that of each array.
+    SELECT p.contact_id, p.email_norm, (pg_catalog.array_agg(p.email))[1] AS email,
+      (pg_catalog.array_agg(p.name) FILTER (WHERE p.name IS NOT NULL))[1] AS name,
+      (pg_catalog.array_agg(p.title) FILTER (WHERE p.title IS NOT NULL))[1] AS title,
+      (pg_catalog.array_agg(p.phone) FILTER (WHERE p.phone IS NOT NULL))[1] AS phone,
+      (pg_catalog.array_agg(p.affiliation))[1] AS affiliation, (pg_catalog.array_agg(p.doc_hash))[1] AS doc_hash,
       pg_catalog.min(p.called_at) AS first_at, pg_catalog.max(p.called_at) AS last_at,
       pg_catalog.bool_and(p.is_deleted) AS is_deleted
-    FROM party AS p
-    WHERE p.user_id IS NULL AND p.contact_id IS NOT NULL
+    FROM (SELECT o.* FROM party AS o
+      WHERE o.user_id IS NULL AND o.contact_id IS NOT NULL
+      ORDER BY o.contact_id, o.email_norm, o.called_at DESC NULLS LAST, o.call_id DESC, o.ordinal) AS p
     GROUP BY p.contact_id, p.email_norm
   )
   SELECT 'gong_' || u.id, 'gong', u.id, sophia.value_or_null(u.email),
@@ -233,6 +183,7 @@ AS $$
     true, false, u.is_deleted, NULL, NULL, NULL, u.source_updated_at, sophia.document_hash(u.doc), a.first_at, a.last_at
   FROM gong_raw.users AS u
   LEFT JOIN attended AS a ON a.user_id = u.id
+  WHERE keys IS NULL OR u.id = ANY (keys)
   UNION ALL
   SELECT o.contact_id, 'gong', pg_catalog.substr(o.contact_id, 6), o.email,
     -- "Lee, Ann" and "Ann Lee": what stands before the comma, or after the first blank, is the last name.
@@ -242,14 +193,38 @@ AS $$
       ELSE sophia.value_or_null(pg_catalog.substr(o.name, pg_catalog.length(pg_catalog.split_part(o.name, ' ', 1)) + 1)) END,
     o.name, d.name, o.title, o.phone, o.first_at, o.last_at, o.email_norm, sophia.mail_host(o.email_norm),
     sophia.normalize_phone(o.phone), CASE WHEN o.email_norm IS NULL THEN '{}'::text[] ELSE ARRAY[o.email_norm] END,
-    o.affiliation = 'internal', false, o.is_deleted, NULL, NULL, NULL, NULL::timestamptz, sophia.document_hash(o.doc),
+    o.affiliation = 'internal', false, o.is_deleted, NULL, NULL, NULL, NULL::timestamptz, o.doc_hash,
     o.first_at, o.last_at
   FROM outsider AS o
   LEFT JOIN sophia.company_domains() AS d ON d.domain = sophia.mail_host(o.email_norm) AND o.affiliation <> 'internal'
 $$;
-COMMENT ON FUNCTION sophia.contacts_from_gong() IS 'internal: rows that unified_contacts should have for Gong: its users, and the parties of calls that are none of them';
+COMMENT ON FUNCTION sophia.contacts_from_gong(text[]) IS 'internal: rows that unified_contacts should have for Gong: its users, and the parties of calls that are none of them';
 
-CREATE FUNCTION sophia.contacts_from_slack()
+CREATE FUNCTION sophia.slack_seen(keys text[]) RETURNS TABLE (user_id text, first_at timestamptz, last_at timestamptz)
+LANGUAGE sql STABLE ROWS 10000
+AS $$
+  SELECT m.user_id, pg_catalog.min(m.sent_at), pg_catalog.max(m.sent_at)
+  FROM slack_raw.messages AS m
+  WHERE keys IS NULL AND m.user_id IS NOT NULL AND NOT m.is_deleted
+    AND coalesce(m.subtype, '') IN ('', 'thread_broadcast', 'file_share', 'bot_message', 'me_message')
+  GROUP BY m.user_id
+  UNION ALL
+  -- From either end of an index, however much somebody wrote.
+  SELECT k.id, first.sent_at, last.sent_at
+  FROM pg_catalog.unnest(keys) AS k (id)
+  LEFT JOIN LATERAL (SELECT m.sent_at FROM slack_raw.messages AS m
+    WHERE m.user_id = k.id AND NOT m.is_deleted AND m.sent_at IS NOT NULL
+      AND coalesce(m.subtype, '') IN ('', 'thread_broadcast', 'file_share', 'bot_message', 'me_message')
+    ORDER BY m.sent_at LIMIT 1) AS first ON true
+  LEFT JOIN LATERAL (SELECT m.sent_at FROM slack_raw.messages AS m
+    WHERE m.user_id = k.id AND NOT m.is_deleted AND m.sent_at IS NOT NULL
+      AND coalesce(m.subtype, '') IN ('', 'thread_broadcast', 'file_share', 'bot_message', 'me_message')
+    ORDER BY m.sent_at DESC LIMIT 1) AS last ON true
+  WHERE keys IS NOT NULL
+$$;
+COMMENT ON FUNCTION sophia.slack_seen(text[]) IS 'internal: first and last message that Slack users wrote, of all or of some; notices such as joined and left are none';
+
+CREATE FUNCTION sophia.contacts_from_slack(keys text[] DEFAULT NULL)
 RETURNS TABLE (id text, source_system text, source_id text, email text, first_name text, last_name text, full_name text,
   company_name text, job_title text, phone text, created_at timestamptz, updated_at timestamptz, email_norm text,
   email_domain text, phone_e164 text, all_emails text[], is_internal boolean, is_bot boolean, is_deleted boolean,
@@ -258,12 +233,7 @@ RETURNS TABLE (id text, source_system text, source_id text, email text, first_na
 LANGUAGE sql STABLE ROWS 10000
 AS $$
   WITH home AS MATERIALIZED (
-    SELECT pg_catalog.mode() WITHIN GROUP (ORDER BY u.team_id) AS team_id FROM slack_raw.users AS u
-  ), seen AS (
-    SELECT m.user_id, pg_catalog.min(m.sent_at) AS first_at, pg_catalog.max(m.sent_at) AS last_at
-    FROM slack_raw.messages AS m
-    WHERE NOT m.is_deleted AND m.user_id IS NOT NULL
-    GROUP BY m.user_id
+    SELECT sophia.slack_home() AS team_id
   )
   SELECT 'slack_' || u.id, 'slack', u.id, sophia.value_or_null(u.email),
     sophia.value_or_null(u.first_name), sophia.value_or_null(u.last_name), n.full_name, NULL,
@@ -279,8 +249,9 @@ AS $$
     coalesce(sophia.value_or_null(u.real_name),
       nullif(pg_catalog.concat_ws(' ', sophia.value_or_null(u.first_name), sophia.value_or_null(u.last_name)), ''),
       sophia.value_or_null(u.display_name)) AS full_name) AS n
-  LEFT JOIN seen ON seen.user_id = u.id
-  WHERE NOT coalesce(u.is_bot, false) AND NOT coalesce(u.is_app_user, false) AND u.id <> 'USLACKBOT'
+  LEFT JOIN sophia.slack_seen(keys) AS seen ON seen.user_id = u.id
+  WHERE (keys IS NULL OR u.id = ANY (keys))
+    AND NOT coalesce(u.is_bot, false) AND NOT coalesce(u.is_app_user, false) AND u.id <> 'USLACKBOT'
     AND (n.full_name IS NOT NULL OR n.email_norm IS NOT NULL)
 $$;
-COMMENT ON FUNCTION sophia.contacts_from_slack() IS 'internal: rows that unified_contacts should have for Slack users: people only, deactivated ones included';
+COMMENT ON FUNCTION sophia.contacts_from_slack(text[]) IS 'internal: rows that unified_contacts should have for Slack users: people only, deactivated ones included';

@@ -1,141 +1,208 @@
 -- Where interaction_timeline and its participants come from: lookups, and the queries for HubSpot.
 --
--- primary_rank orders the participants that can be the contact of an interaction; NULL = cannot.
+-- Each query takes the ids of the interactions that it is to give, NULL for all: the same text is planned by key for a few
+-- and by table for all, because the ids are a constant in the statement that uses it.  Participants are made first;
+-- the interactions read from them who is their contact, so both are written in that order, and those of Gong before those
+-- of HubSpot, which look among the former for a call that shows the same meeting.
 
-CREATE FUNCTION sophia.contacts_by_email() RETURNS TABLE (email_norm text, contact_id text)
-LANGUAGE sql STABLE ROWS 100000
+CREATE FUNCTION sophia.source_ids(ids text[]) RETURNS text[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT DISTINCT ON (e.email COLLATE "C") e.email, c.id
-  FROM processed_data.unified_contacts AS c
-  CROSS JOIN LATERAL pg_catalog.unnest(c.all_emails) AS e (email)
-  ORDER BY e.email COLLATE "C", c.is_deleted,
-    CASE c.source_system WHEN 'hubspot' THEN 1 WHEN 'gong' THEN 2 ELSE 3 END,
-    c.email_norm IS DISTINCT FROM e.email, c.created_at NULLS LAST, c.id COLLATE "C"
+  SELECT array_agg(substr(i.id, strpos(i.id, '_') + 1)) FROM unnest(ids) AS i (id)
 $$;
-COMMENT ON FUNCTION sophia.contacts_by_email() IS 'internal: contact of each e-mail address: of HubSpot before Gong before Slack, one whose primary address it is before others';
+COMMENT ON FUNCTION sophia.source_ids(text[]) IS 'internal: ids in their source of ids of processed rows: what follows the first underscore';
 
-CREATE FUNCTION sophia.staff_by_email() RETURNS TABLE (email_norm text, contact_id text)
-LANGUAGE sql STABLE ROWS 1000
-AS $$
-  SELECT DISTINCT ON (e.email COLLATE "C") e.email, c.id
-  FROM processed_data.unified_contacts AS c
-  CROSS JOIN LATERAL pg_catalog.unnest(c.all_emails) AS e (email)
-  WHERE c.is_internal
-  ORDER BY e.email COLLATE "C", c.is_deleted,
-    CASE c.source_system WHEN 'gong' THEN 1 WHEN 'slack' THEN 2 ELSE 3 END, c.created_at NULLS LAST, c.id COLLATE "C"
-$$;
-COMMENT ON FUNCTION sophia.staff_by_email() IS 'internal: contact of each e-mail address of a colleague: of Gong before Slack before HubSpot';
-
-CREATE FUNCTION sophia.gong_calendar_calls() RETURNS TABLE (calendar_event_id text, call_id text, called_at timestamptz)
-LANGUAGE plpgsql STABLE ROWS 10000
+CREATE FUNCTION sophia.contacts_by_email(emails text[]) RETURNS TABLE (email_norm text, contact_id text)
+LANGUAGE plpgsql STABLE ROWS 100000
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  IF NOT sophia.has_source('gong') THEN
-    RETURN;
-  END IF;
-  RETURN QUERY
-  SELECT c.calendar_event_id, c.id, coalesce(c.started, c.scheduled)
-  FROM gong_raw.calls AS c
-  WHERE c.calendar_event_id <> '' AND NOT c.is_deleted;
+  -- The few records with further addresses have an index of their own.
+  RETURN QUERY EXECUTE $query$
+    SELECT DISTINCT ON (e.email COLLATE "C") e.email, e.id
+    FROM (
+      SELECT c.email_norm AS email, c.id, c.is_deleted, c.source_system, false AS is_further, c.created_at
+      FROM processed_data.unified_contacts AS c
+      WHERE c.email_norm IS NOT NULL AND ($1 IS NULL OR c.email_norm = ANY ($1))
+      UNION ALL
+      SELECT x.email, c.id, c.is_deleted, c.source_system, true, c.created_at
+      FROM processed_data.unified_contacts AS c
+      CROSS JOIN LATERAL unnest(c.all_emails) AS x (email)
+      WHERE cardinality(c.all_emails) > 1 AND x.email IS DISTINCT FROM c.email_norm
+        AND ($1 IS NULL OR c.all_emails && $1 AND x.email = ANY ($1))) AS e
+    ORDER BY e.email COLLATE "C", e.is_deleted, CASE e.source_system WHEN 'hubspot' THEN 1 WHEN 'gong' THEN 2 ELSE 3 END,
+      e.is_further, e.created_at NULLS LAST, e.id COLLATE "C" $query$ USING emails;
 END
 $$;
-COMMENT ON FUNCTION sophia.gong_calendar_calls() IS 'internal: Gong calls that a calendar event belongs to';
+COMMENT ON FUNCTION sophia.contacts_by_email(text[]) IS
+  'internal: contact of each of these e-mail addresses, NULL = of all: of HubSpot before Gong before Slack, one whose primary address it is before others';
 
-CREATE FUNCTION sophia.participants_from_hubspot()
+CREATE FUNCTION sophia.staff_by_email(emails text[]) RETURNS TABLE (email_norm text, contact_id text)
+LANGUAGE sql STABLE ROWS 100
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT DISTINCT ON (e.email COLLATE "C") e.email, c.id
+  FROM unnest(emails) AS e (email)
+  JOIN processed_data.unified_contacts AS c ON c.is_internal
+    AND (c.email_norm = e.email OR cardinality(c.all_emails) > 1 AND c.all_emails @> ARRAY[e.email])
+  ORDER BY e.email COLLATE "C", c.is_deleted,
+    CASE c.source_system WHEN 'gong' THEN 1 WHEN 'slack' THEN 2 ELSE 3 END, c.created_at NULLS LAST, c.id COLLATE "C"
+$$;
+COMMENT ON FUNCTION sophia.staff_by_email(text[]) IS
+  'internal: contact of each of these e-mail addresses of a colleague: of Gong before Slack before HubSpot';
+
+CREATE FUNCTION sophia.hubspot_staff() RETURNS TABLE (owner_id text, contact_id text, email_norm text, name text)
+LANGUAGE sql STABLE ROWS 100
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT o.id, s.contact_id, o.email_norm, o.name
+  FROM (SELECT r.id, sophia.normalize_email(r.email) AS email_norm,
+      nullif(concat_ws(' ', sophia.value_or_null(r.first_name), sophia.value_or_null(r.last_name)), '') AS name
+    FROM hubspot_raw.owners AS r) AS o
+  LEFT JOIN sophia.staff_by_email(ARRAY(SELECT DISTINCT sophia.normalize_email(r.email) FROM hubspot_raw.owners AS r)) AS s
+    ON s.email_norm = o.email_norm
+$$;
+COMMENT ON FUNCTION sophia.hubspot_staff() IS 'internal: owners of HubSpot, each with the contact of the colleague';
+
+CREATE FUNCTION sophia.is_erased(doc jsonb) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN coalesce(doc OPERATOR(pg_catalog.#>>) '{properties,hs_gdpr_deleted}' = 'true', false);
+COMMENT ON FUNCTION sophia.is_erased(jsonb) IS 'internal: whether HubSpot erased what an engagement said about a person';
+
+CREATE FUNCTION sophia.primary_rank(source_system text, role text, affiliation text, contact_id text) RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE source_system
+  -- A receiver of a copy comes last; so does a contact of HubSpot with an address of the own company.
+  WHEN 'hubspot' THEN CASE
+    WHEN role IN ('host', 'author', 'attendee') THEN NULL
+    WHEN affiliation = 'external' THEN CASE WHEN role IN ('cc', 'bcc') THEN 2 ELSE 1 END
+    WHEN contact_id LIKE 'hubspot\_%' THEN CASE role WHEN 'associated' THEN 3 WHEN 'to' THEN 4 END END
+  WHEN 'gong' THEN CASE affiliation WHEN 'external' THEN 1 WHEN 'unknown' THEN 2 END
+  ELSE CASE role WHEN 'author' THEN 1 END END;
+COMMENT ON FUNCTION sophia.primary_rank(text, text, text, text) IS 'internal: orders the participants that can be the contact of an interaction; NULL = cannot';
+
+CREATE FUNCTION sophia.primary_contacts(source_system text, ids text[]) RETURNS TABLE (interaction_id text, contact_id text)
+LANGUAGE sql STABLE ROWS 100000
+AS $$
+  SELECT p.interaction_id, p.contact_id
+  FROM (
+    SELECT q.interaction_id, pg_catalog.min(sophia.primary_rank(source_system, q.role, q.affiliation, q.contact_id)
+      * 1000000000::bigint + q.ordinal) AS first
+    FROM processed_data.interaction_participants AS q
+    WHERE (ids IS NULL OR q.interaction_id = ANY (ids)) AND q.contact_id IS NOT NULL
+      AND (ids IS NOT NULL OR pg_catalog.starts_with(q.interaction_id, source_system || '_'))
+    GROUP BY q.interaction_id) AS f
+  JOIN processed_data.interaction_participants AS p
+    ON p.interaction_id = f.interaction_id AND p.ordinal = f.first % 1000000000
+$$;
+COMMENT ON FUNCTION sophia.primary_contacts(text, text[]) IS 'internal: contact of each of these interactions, NULL = of all of a source: the first among the participants that can be it';
+
+CREATE FUNCTION sophia.participants_from_hubspot(ids text[] DEFAULT NULL)
 RETURNS TABLE (interaction_id text, ordinal integer, contact_id text, role text, email_norm text, name text, affiliation text,
-  speaker_id text, talk_seconds integer, primary_rank integer)
+  speaker_id text, talk_seconds integer, occurred_at timestamptz)
 LANGUAGE sql STABLE ROWS 100000
 AS $$
   WITH mailbox AS MATERIALIZED (
-    SELECT e.id, a.rank, a.role, sophia.normalize_email(x.email) AS email_norm, pg_catalog.min(x.place) AS place
+    SELECT e.id, a.rank, a.role, n.email_norm, pg_catalog.min(x.place) AS place, e.occurred_at, e.createdate
     FROM hubspot_raw.engagements AS e
     CROSS JOIN LATERAL (VALUES (1, 'from', ARRAY[e.from_email]), (2, 'to', e.to_emails), (3, 'cc', e.cc_emails),
       (4, 'bcc', e.bcc_emails)) AS a (rank, role, emails)
     CROSS JOIN LATERAL pg_catalog.unnest(a.emails) WITH ORDINALITY AS x (email, place)
-    WHERE sophia.normalize_email(x.email) IS NOT NULL
-    GROUP BY e.id, a.rank, a.role, sophia.normalize_email(x.email)
+    CROSS JOIN LATERAL (SELECT sophia.normalize_email(x.email) AS email_norm OFFSET 0) AS n
+    WHERE (ids IS NULL OR e.id = ANY (sophia.source_ids(ids))) AND n.email_norm IS NOT NULL AND NOT sophia.is_erased(e.doc)
+    GROUP BY e.id, a.rank, a.role, n.email_norm
+  ), address AS MATERIALIZED (
+    SELECT c.email_norm, c.contact_id
+    FROM sophia.contacts_by_email(CASE WHEN ids IS NOT NULL
+      THEN ARRAY(SELECT DISTINCT m.email_norm FROM mailbox AS m) END) AS c
   ), staff AS (
     -- The owner and the colleagues who attended a meeting; an e-mail names its owner among its addresses.
     SELECT e.id, 5 AS rank, CASE WHEN e.engagement_type IN ('CALL', 'MEETING') THEN 'host' ELSE 'author' END AS role,
-      e.owner_id, 1::bigint AS place
+      e.owner_id, 1::bigint AS place, e.occurred_at, e.createdate
     FROM hubspot_raw.engagements AS e
-    WHERE e.owner_id IS NOT NULL
-      AND coalesce(e.engagement_type, '') NOT IN ('EMAIL', 'INCOMING_EMAIL', 'FORWARDED_EMAIL')
+    WHERE (ids IS NULL OR e.id = ANY (sophia.source_ids(ids))) AND e.owner_id IS NOT NULL
+      AND coalesce(e.engagement_type, '') NOT IN ('EMAIL', 'INCOMING_EMAIL', 'FORWARDED_EMAIL') AND NOT sophia.is_erased(e.doc)
     UNION ALL
-    SELECT e.id, 6, 'attendee', x.owner_id, pg_catalog.min(x.place)
+    SELECT e.id, 6, 'attendee', x.owner_id, pg_catalog.min(x.place), e.occurred_at, e.createdate
     FROM hubspot_raw.engagements AS e
     CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.string_to_array(
       e.doc #>> '{properties,hs_attendee_owner_ids}', ';')) WITH ORDINALITY AS x (owner_id, place)
-    WHERE e.engagement_type = 'MEETING' AND x.owner_id IS DISTINCT FROM e.owner_id
+    WHERE (ids IS NULL OR e.id = ANY (sophia.source_ids(ids))) AND e.engagement_type = 'MEETING'
+      AND x.owner_id IS DISTINCT FROM e.owner_id AND NOT sophia.is_erased(e.doc)
     GROUP BY e.id, x.owner_id
-  ), linked AS (
-    -- Association arrays hold duplicates, and ids that were merged away.
-    SELECT e.id, 'hubspot_' || coalesce(a.survivor, x.id) AS contact_id, pg_catalog.min(x.place) AS place
+  ), association AS MATERIALIZED (
+    SELECT e.id, x.id AS contact, x.place, e.occurred_at, e.createdate
     FROM hubspot_raw.engagements AS e
     CROSS JOIN LATERAL pg_catalog.unnest(e.contact_ids) WITH ORDINALITY AS x (id, place)
-    LEFT JOIN sophia.hubspot_aliases() AS a ON a.id = x.id
-    GROUP BY e.id, 'hubspot_' || coalesce(a.survivor, x.id)
+    WHERE (ids IS NULL OR e.id = ANY (sophia.source_ids(ids))) AND NOT sophia.is_erased(e.doc)
+  ), linked AS (
+    -- Association arrays hold duplicates, and ids that were merged away.
+    SELECT x.id, 'hubspot_' || coalesce(a.survivor, x.contact) AS contact_id, pg_catalog.min(x.place) AS place,
+      x.occurred_at, x.createdate
+    FROM association AS x
+    LEFT JOIN sophia.hubspot_aliases() AS a ON a.id = x.contact
+    GROUP BY x.id, 'hubspot_' || coalesce(a.survivor, x.contact), x.occurred_at, x.createdate
   ), participant AS (
-    SELECT m.id, m.rank, m.role, m.place, m.email_norm, NULL::text AS name, c.contact_id, d.domain IS NOT NULL AS is_staff
+    SELECT m.id, m.rank, m.role, m.place, m.email_norm, NULL::text AS name, c.contact_id, d.domain IS NOT NULL AS is_staff,
+      m.occurred_at, m.createdate
     FROM mailbox AS m
-    LEFT JOIN sophia.contacts_by_email() AS c ON c.email_norm = m.email_norm
+    LEFT JOIN address AS c ON c.email_norm = m.email_norm
     LEFT JOIN sophia.staff_domains() AS d ON d.domain = sophia.mail_host(m.email_norm)
     UNION ALL
-    SELECT s.id, s.rank, s.role, s.place, sophia.normalize_email(o.email),
-      nullif(pg_catalog.concat_ws(' ', sophia.value_or_null(o.first_name), sophia.value_or_null(o.last_name)), ''),
-      c.contact_id, true
+    SELECT s.id, s.rank, s.role, s.place, o.email_norm, o.name, o.contact_id, true, s.occurred_at, s.createdate
     FROM staff AS s
-    JOIN hubspot_raw.owners AS o ON o.id = s.owner_id
-    LEFT JOIN sophia.staff_by_email() AS c ON c.email_norm = sophia.normalize_email(o.email)
+    JOIN sophia.hubspot_staff() AS o ON o.owner_id = s.owner_id
     UNION ALL
-    SELECT l.id, 7, 'associated', l.place, u.email_norm, NULL, l.contact_id, u.is_internal
+    SELECT l.id, 7, 'associated', l.place, NULL, NULL, l.contact_id, false, l.occurred_at, l.createdate
     FROM linked AS l
-    JOIN processed_data.unified_contacts AS u ON u.id = l.contact_id
   ), ranked AS (
-    SELECT p.*, pg_catalog.min(p.rank) OVER (PARTITION BY p.id, p.contact_id) AS first_rank
+    SELECT p.*, u.id AS known_id, u.email_norm AS known_email, u.full_name, u.is_internal,
+      pg_catalog.min(p.rank) OVER (PARTITION BY p.id, p.contact_id) AS first_rank
     FROM participant AS p
+    LEFT JOIN processed_data.unified_contacts AS u ON u.id = p.contact_id
+    WHERE p.rank <> 7 OR u.id IS NOT NULL
   )
   SELECT 'hubspot_' || r.id,
     (pg_catalog.row_number() OVER (PARTITION BY r.id ORDER BY r.rank, r.place, r.email_norm, r.contact_id))::integer,
-    r.contact_id, r.role, r.email_norm, coalesce(r.name, u.full_name),
-    CASE WHEN r.is_staff OR u.is_internal THEN 'internal' ELSE 'external' END, NULL, NULL::integer,
-    -- A receiver of a copy comes last; so does a contact of HubSpot with an address of the own company.
-    CASE
-      WHEN r.role IN ('host', 'author', 'attendee') THEN NULL
-      WHEN NOT (r.is_staff OR coalesce(u.is_internal, false)) THEN CASE WHEN r.role IN ('cc', 'bcc') THEN 2 ELSE 1 END
-      WHEN u.source_system = 'hubspot' THEN CASE r.role WHEN 'associated' THEN 3 WHEN 'to' THEN 4 END END
+    r.contact_id, r.role, CASE r.rank WHEN 7 THEN r.known_email ELSE r.email_norm END, coalesce(r.name, r.full_name),
+    CASE WHEN r.is_staff OR r.is_internal THEN 'internal' ELSE 'external' END, NULL, NULL::integer,
+    coalesce(r.occurred_at, r.createdate)
   FROM ranked AS r
-  LEFT JOIN processed_data.unified_contacts AS u ON u.id = r.contact_id
   WHERE r.contact_id IS NULL OR r.rank <> 7 OR r.first_rank = 7
 $$;
-COMMENT ON FUNCTION sophia.participants_from_hubspot() IS 'internal: participants of HubSpot engagements: e-mail addresses, owner, attendees, and associated contacts that are none of these';
+COMMENT ON FUNCTION sophia.participants_from_hubspot(text[]) IS
+  'internal: participants of these HubSpot engagements, NULL = of all: e-mail addresses, owner, attendees, and associated contacts that are none of these';
 
-CREATE FUNCTION sophia.interactions_from_hubspot()
+CREATE FUNCTION sophia.unknown_time() RETURNS timestamptz
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT '-infinity'::timestamptz FROM pg_partitioned_table AS p
+  WHERE p.partrelid = to_regclass('processed_data.interaction_timeline')
+$$;
+COMMENT ON FUNCTION sophia.unknown_time() IS 'internal: what stands for an unknown time in interaction_timeline: -infinity where it is partitioned, as its key holds the time';
+
+CREATE FUNCTION sophia.distinct_in_order(items text[]) RETURNS text[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT array_agg(d.item ORDER BY d.place)
+  FROM (SELECT i.item, min(i.place) AS place FROM unnest(items) WITH ORDINALITY AS i (item, place)
+    WHERE i.item <> '' GROUP BY i.item) AS d
+$$;
+COMMENT ON FUNCTION sophia.distinct_in_order(text[]) IS 'internal: the items without repetition, in the order in which they first come; NULL where there is none';
+
+CREATE FUNCTION sophia.interactions_from_hubspot(ids text[] DEFAULT NULL)
 RETURNS TABLE (id text, source_system text, source_id text, interaction_type text, occurred_at timestamptz,
   ended_at timestamptz, duration_seconds integer, direction text, channel text, channel_name text, thread_key text,
-  subject text, body text, snippet text, owner_contact_id text, company_id text, deal_id text, sentiment text,
-  sentiment_score real, is_private boolean, source_url text, source_published_at timestamptz, created_at timestamptz,
-  updated_at timestamptz, doc_hash bytea, is_deleted boolean, duplicate_of text)
+  subject text, body text, snippet text, contact_id text, owner_contact_id text, company_id text, deal_id text,
+  sentiment text, sentiment_score real, is_private boolean, source_url text, source_published_at timestamptz,
+  created_at timestamptz, updated_at timestamptz, doc_hash bytea, is_deleted boolean, duplicate_of text, parent_id text,
+  company_ids text[], deal_ids text[])
 LANGUAGE sql STABLE ROWS 100000
 AS $$
-  WITH same_meeting AS (
-    -- All meetings of a series share the calendar event, so the time has to agree too.
-    SELECT DISTINCT ON (e.id) e.id, g.call_id
-    FROM hubspot_raw.engagements AS e
-    JOIN sophia.gong_calendar_calls() AS g ON g.calendar_event_id = e.ical_uid
-      AND pg_catalog.abs(sophia.seconds_between(e.occurred_at, g.called_at)) <= 900
-    WHERE e.engagement_type = 'MEETING'
-    ORDER BY e.id, pg_catalog.abs(sophia.seconds_between(e.occurred_at, g.called_at)), g.call_id
-  ), engagement AS (
-    SELECT e.*, coalesce(e.occurred_at, e.createdate) AS at, coalesce(e.body_text, sophia.strip_html(e.body_html)) AS plain,
-      CASE e.engagement_type
-        WHEN 'CALL' THEN 'call' WHEN 'MEETING' THEN 'meeting' WHEN 'NOTE' THEN 'note' WHEN 'TASK' THEN 'task'
-        WHEN 'EMAIL' THEN 'email' WHEN 'INCOMING_EMAIL' THEN 'email' WHEN 'FORWARDED_EMAIL' THEN 'email'
-        ELSE 'other' END AS kind
-    FROM hubspot_raw.engagements AS e
-  )
-  SELECT 'hubspot_' || e.id, 'hubspot', e.id, e.kind, e.at,
+  SELECT 'hubspot_' || e.id, 'hubspot', e.id, e.kind, coalesce(e.at, sophia.unknown_time()),
     coalesce(e.ended_at, sophia.time_after(e.at, sophia.whole_seconds(e.duration_ms / 1000.0))),
     coalesce(sophia.whole_seconds(e.duration_ms / 1000.0), sophia.whole_seconds(sophia.seconds_between(e.at, e.ended_at))),
     CASE coalesce(e.direction, e.engagement_type)
@@ -143,14 +210,55 @@ AS $$
       WHEN 'OUTBOUND' THEN 'outbound' WHEN 'EMAIL' THEN 'outbound'
       ELSE 'unknown' END,
     CASE e.kind WHEN 'email' THEN 'email' WHEN 'call' THEN 'phone' WHEN 'meeting' THEN 'meeting' ELSE 'crm' END,
-    NULL, e.thread_id, sophia.value_or_null(e.subject), e.plain,
-    sophia.snippet(coalesce(nullif(pg_catalog.btrim(e.body_preview), ''), e.plain)),
-    s.contact_id, e.company_ids[1], e.deal_ids[1], NULL, NULL::real, false, e.url, e.source_published_at,
-    e.createdate, e.lastmodifieddate, sophia.document_hash(e.doc), e.is_deleted OR coalesce(e.archived, false),
-    'gong_' || m.call_id
-  FROM engagement AS e
-  LEFT JOIN hubspot_raw.owners AS o ON o.id = e.owner_id
-  LEFT JOIN sophia.staff_by_email() AS s ON s.email_norm = sophia.normalize_email(o.email)
-  LEFT JOIN same_meeting AS m ON m.id = e.id
+    NULL, e.thread_id, CASE WHEN NOT e.erased THEN sophia.value_or_null(e.subject) END, e.plain,
+    CASE WHEN NOT e.erased THEN sophia.snippet(coalesce(nullif(pg_catalog.btrim(e.body_preview), ''), e.plain)) END,
+    p.contact_id, s.contact_id, CASE WHEN NOT e.erased THEN e.company_ids[1] END, CASE WHEN NOT e.erased THEN e.deal_ids[1] END,
+    NULL, NULL::real, false, CASE WHEN NOT e.erased THEN e.url END, e.source_published_at, e.createdate, e.lastmodifieddate,
+    sophia.document_hash(e.doc), e.is_deleted OR coalesce(e.archived, false) OR e.erased, coalesce(same.id, near.id),
+    'hubspot_' || nullif(root.id, e.id),
+    CASE WHEN NOT e.erased THEN sophia.distinct_in_order(e.company_ids) END,
+    CASE WHEN NOT e.erased THEN sophia.distinct_in_order(e.deal_ids) END
+  FROM (
+    SELECT r.*, coalesce(r.occurred_at, r.createdate) AS at, sophia.is_erased(r.doc) AS erased,
+      CASE WHEN NOT sophia.is_erased(r.doc) THEN coalesce(r.body_text, sophia.strip_html(r.body_html)) END AS plain,
+      CASE r.engagement_type
+        WHEN 'CALL' THEN 'call' WHEN 'MEETING' THEN 'meeting' WHEN 'NOTE' THEN 'note' WHEN 'TASK' THEN 'task'
+        WHEN 'EMAIL' THEN 'email' WHEN 'INCOMING_EMAIL' THEN 'email' WHEN 'FORWARDED_EMAIL' THEN 'email'
+        ELSE 'other' END AS kind
+    FROM hubspot_raw.engagements AS r
+    WHERE ids IS NULL OR r.id = ANY (sophia.source_ids(ids))) AS e
+  LEFT JOIN sophia.primary_contacts('hubspot', ids) AS p ON p.interaction_id = 'hubspot_' || e.id
+  LEFT JOIN sophia.hubspot_staff() AS s ON s.owner_id = e.owner_id
+  LEFT JOIN LATERAL (
+    SELECT t.id
+    FROM hubspot_raw.engagements AS t
+    WHERE t.thread_id = e.thread_id
+    ORDER BY coalesce(t.occurred_at, t.createdate), t.id COLLATE "C"
+    LIMIT 1) AS root ON true
+  -- The call of the calendar event.  All meetings of a series share it, so the time has to agree too.
+  LEFT JOIN LATERAL (
+    SELECT g.id
+    FROM processed_data.interaction_timeline AS g
+    WHERE e.engagement_type = 'MEETING' AND e.ical_uid <> '' AND g.thread_key = e.ical_uid AND g.source_system = 'gong'
+      AND g.occurred_at BETWEEN sophia.time_after(e.at, -900) AND sophia.time_after(e.at, 900) AND NOT g.is_deleted
+    ORDER BY pg_catalog.abs(sophia.seconds_between(e.at, g.occurred_at)), g.id COLLATE "C"
+    LIMIT 1) AS same ON true
+  -- Without it, a call of the same host at that time with one of the same people besides.
+  LEFT JOIN LATERAL (
+    SELECT g.id
+    FROM processed_data.interaction_timeline AS g
+    WHERE same.id IS NULL AND e.engagement_type = 'MEETING' AND g.owner_contact_id = s.contact_id AND g.source_system = 'gong'
+      AND g.occurred_at BETWEEN sophia.time_after(e.at, -900) AND sophia.time_after(e.at, 900) AND NOT g.is_deleted
+      AND EXISTS (
+        SELECT FROM processed_data.interaction_participants AS m
+        JOIN processed_data.interaction_participants AS o ON o.interaction_id = g.id
+        LEFT JOIN processed_data.unified_contacts AS u ON u.id = m.contact_id
+        WHERE m.interaction_id = 'hubspot_' || e.id
+          AND m.contact_id IS DISTINCT FROM s.contact_id AND o.contact_id IS DISTINCT FROM s.contact_id
+          AND m.role <> 'host' AND o.role <> 'host'
+          AND (o.contact_id = m.contact_id OR o.email_norm = m.email_norm OR o.email_norm = ANY (u.all_emails)))
+    ORDER BY pg_catalog.abs(sophia.seconds_between(e.at, g.occurred_at)), g.id COLLATE "C"
+    LIMIT 1) AS near ON true
 $$;
-COMMENT ON FUNCTION sophia.interactions_from_hubspot() IS 'internal: rows that interaction_timeline should have for HubSpot engagements, without their contact';
+COMMENT ON FUNCTION sophia.interactions_from_hubspot(text[]) IS
+  'internal: rows that interaction_timeline should have for these HubSpot engagements, NULL = for all; one that HubSpot erased tells nothing of what was said, nor who took part';

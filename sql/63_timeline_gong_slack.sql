@@ -1,50 +1,65 @@
 -- Where interaction_timeline and its participants come from: the queries for Gong and Slack.
 
-CREATE FUNCTION sophia.participants_from_gong()
+CREATE FUNCTION sophia.participants_from_gong(ids text[] DEFAULT NULL)
 RETURNS TABLE (interaction_id text, ordinal integer, contact_id text, role text, email_norm text, name text, affiliation text,
-  speaker_id text, talk_seconds integer, primary_rank integer)
+  speaker_id text, talk_seconds integer, occurred_at timestamptz)
 LANGUAGE sql STABLE ROWS 100000
 AS $$
   WITH talk AS (
     SELECT t.call_id, t.speaker_id, sophia.whole_seconds(pg_catalog.sum(t.end_ms - t.start_ms) / 1000.0) AS seconds
     FROM gong_raw.call_transcripts AS t
-    WHERE t.speaker_id IS NOT NULL
+    WHERE (ids IS NULL OR t.call_id = ANY (sophia.source_ids(ids))) AND t.speaker_id IS NOT NULL
     GROUP BY t.call_id, t.speaker_id
+  ), measured AS (
+    -- What Gong measured itself tells where the transcript is missing.
+    SELECT c.id AS call_id, x.speaker ->> 'id' AS speaker_id,
+      pg_catalog.max(sophia.whole_seconds(CASE WHEN pg_catalog.jsonb_typeof(x.speaker -> 'talkTime') = 'number'
+        THEN (x.speaker ->> 'talkTime')::numeric END)) AS seconds
+    FROM gong_raw.calls AS c
+    CROSS JOIN LATERAL pg_catalog.jsonb_path_query(c.doc, '$.interaction.speakers[*]') AS x (speaker)
+    WHERE (ids IS NULL OR c.id = ANY (sophia.source_ids(ids)))
+    GROUP BY c.id, x.speaker ->> 'id'
   ), party AS MATERIALIZED (
     -- A transcript names one speaker; where several parties share it, the first one spoke.
     SELECT p.*, pg_catalog.row_number() OVER (PARTITION BY p.call_id, p.speaker_id ORDER BY p.ordinal, p.party_id) AS turn
     FROM sophia.gong_parties() AS p
+    WHERE ids IS NULL OR p.call_id = ANY (sophia.source_ids(ids))
   ), participant AS (
     SELECT p.call_id, 1 AS rank, p.ordinal, p.party_id,
-      CASE WHEN p.user_id = c.primary_user_id THEN 'host' WHEN t.seconds IS NOT NULL THEN 'speaker' ELSE 'attendee' END AS role,
+      CASE WHEN p.user_id = c.primary_user_id THEN 'host' WHEN coalesce(t.seconds, g.seconds) IS NOT NULL THEN 'speaker'
+        ELSE 'attendee' END AS role,
       coalesce(p.contact_id, 'hubspot_' || coalesce(a.survivor, p.hubspot_contact_id)) AS contact_id,
-      p.email_norm, p.name, p.affiliation, p.speaker_id, t.seconds
+      p.email_norm, p.name, p.affiliation, p.speaker_id, coalesce(t.seconds, g.seconds) AS seconds,
+      coalesce(c.started, c.scheduled) AS at
     FROM party AS p
     JOIN gong_raw.calls AS c ON c.id = p.call_id
     LEFT JOIN talk AS t ON t.call_id = p.call_id AND t.speaker_id = p.speaker_id AND p.turn = 1
+    LEFT JOIN measured AS g ON g.call_id = p.call_id AND g.speaker_id = p.speaker_id AND p.turn = 1
     LEFT JOIN sophia.hubspot_aliases() AS a ON a.id = p.hubspot_contact_id
     UNION ALL
     -- The basic form of a call has no parties and names its host only.
-    SELECT c.id, 2, 1, '', 'host', 'gong_' || u.id, sophia.normalize_email(u.email), NULL, 'internal', NULL, NULL
+    SELECT c.id, 2, 1, '', 'host', 'gong_' || u.id, sophia.normalize_email(u.email), NULL, 'internal', NULL, NULL,
+      coalesce(c.started, c.scheduled)
     FROM gong_raw.calls AS c
     JOIN gong_raw.users AS u ON u.id = c.primary_user_id
-    WHERE NOT EXISTS (SELECT FROM party AS p WHERE p.call_id = c.id AND p.user_id = c.primary_user_id)
+    WHERE (ids IS NULL OR c.id = ANY (sophia.source_ids(ids)))
+      AND NOT EXISTS (SELECT FROM party AS p WHERE p.call_id = c.id AND p.user_id = c.primary_user_id)
   )
   SELECT 'gong_' || p.call_id,
     (pg_catalog.row_number() OVER (PARTITION BY p.call_id ORDER BY p.rank, p.ordinal, p.party_id))::integer,
-    u.id, p.role, p.email_norm, coalesce(p.name, u.full_name), p.affiliation, p.speaker_id, p.seconds,
-    CASE p.affiliation WHEN 'external' THEN 1 WHEN 'unknown' THEN 2 END
+    u.id, p.role, p.email_norm, coalesce(p.name, u.full_name), p.affiliation, p.speaker_id, p.seconds, p.at
   FROM participant AS p
   LEFT JOIN processed_data.unified_contacts AS u ON u.id = p.contact_id
 $$;
-COMMENT ON FUNCTION sophia.participants_from_gong() IS 'internal: participants of Gong calls: their parties, and the host where he is none of them';
+COMMENT ON FUNCTION sophia.participants_from_gong(text[]) IS 'internal: participants of these Gong calls, NULL = of all: their parties, and the host where he is none of them';
 
-CREATE FUNCTION sophia.interactions_from_gong()
+CREATE FUNCTION sophia.interactions_from_gong(ids text[] DEFAULT NULL)
 RETURNS TABLE (id text, source_system text, source_id text, interaction_type text, occurred_at timestamptz,
   ended_at timestamptz, duration_seconds integer, direction text, channel text, channel_name text, thread_key text,
-  subject text, body text, snippet text, owner_contact_id text, company_id text, deal_id text, sentiment text,
-  sentiment_score real, is_private boolean, source_url text, source_published_at timestamptz, created_at timestamptz,
-  updated_at timestamptz, doc_hash bytea, is_deleted boolean, duplicate_of text)
+  subject text, body text, snippet text, contact_id text, owner_contact_id text, company_id text, deal_id text,
+  sentiment text, sentiment_score real, is_private boolean, source_url text, source_published_at timestamptz,
+  created_at timestamptz, updated_at timestamptz, doc_hash bytea, is_deleted boolean, duplicate_of text, parent_id text,
+  company_ids text[], deal_ids text[])
 LANGUAGE sql STABLE ROWS 100000
 AS $$
   WITH transcript AS (
@@ -53,33 +68,50 @@ AS $$
       pg_catalog.mode() WITHIN GROUP (ORDER BY t.sentiment) AS sentiment,
       pg_catalog.avg(t.sentiment_score::numeric)::real AS score
     FROM gong_raw.call_transcripts AS t
+    WHERE ids IS NULL OR t.call_id = ANY (sophia.source_ids(ids))
     GROUP BY t.call_id
   ), call AS (
     SELECT c.*, coalesce(c.started, c.scheduled) AS at, coalesce(c.is_private, false) AS hidden,
       CASE WHEN NOT coalesce(c.is_private, false) THEN coalesce(sophia.value_or_null(c.brief), t.opening) END AS told,
-      t.sentiment, t.score
+      CASE WHEN NOT coalesce(c.is_private, false) THEN t.sentiment END AS sentiment,
+      CASE WHEN NOT coalesce(c.is_private, false) THEN t.score END AS score,
+      ARRAY(SELECT o.id #>> '{}' FROM pg_catalog.jsonb_path_query(c.doc, '$.context[*] ? (@.system == "HubSpot").objects[*]
+        ? (@.objectType == "Account" || @.objectType == "Company").objectId') AS o (id)) AS companies,
+      ARRAY(SELECT o.id #>> '{}' FROM pg_catalog.jsonb_path_query(c.doc, '$.context[*] ? (@.system == "HubSpot").objects[*]
+        ? (@.objectType == "Opportunity" || @.objectType == "Deal").objectId') AS o (id)) AS deals
     FROM gong_raw.calls AS c
     LEFT JOIN transcript AS t ON t.call_id = c.id
+    WHERE ids IS NULL OR c.id = ANY (sophia.source_ids(ids))
   )
-  SELECT 'gong_' || c.id, 'gong', c.id, 'call', c.at, sophia.time_after(c.at, c.duration_s), c.duration_s,
+  SELECT 'gong_' || c.id, 'gong', c.id, 'call', coalesce(c.at, sophia.unknown_time()), sophia.time_after(c.at, c.duration_s), c.duration_s,
     CASE
       WHEN pg_catalog.lower(c.scope) = 'internal' THEN 'internal'
       WHEN pg_catalog.lower(c.direction) IN ('inbound', 'outbound', 'conference') THEN pg_catalog.lower(c.direction)
       ELSE 'unknown' END,
     c.system, NULL, c.calendar_event_id, sophia.value_or_null(c.title),
-    c.told, sophia.snippet(c.told), u.id,
-    pg_catalog.jsonb_path_query_first(c.doc, '$.context[*] ? (@.system == "HubSpot").objects[*]
-      ? (@.objectType == "Account" || @.objectType == "Company").objectId') #>> '{}',
-    pg_catalog.jsonb_path_query_first(c.doc, '$.context[*] ? (@.system == "HubSpot").objects[*]
-      ? (@.objectType == "Opportunity" || @.objectType == "Deal").objectId') #>> '{}',
-    c.sentiment, c.score, c.hidden, c.url, c.source_published_at, c.at,
-    coalesce(c.source_updated_at, c.source_published_at), sophia.document_hash(c.doc), c.is_deleted, NULL
+    c.told, sophia.snippet(c.told), p.contact_id, u.id, c.companies[1], c.deals[1], c.sentiment, c.score, c.hidden, c.url, c.source_published_at, c.at,
+    coalesce(c.source_updated_at, c.source_published_at), sophia.document_hash(c.doc), c.is_deleted, NULL, NULL,
+    sophia.distinct_in_order(c.companies), sophia.distinct_in_order(c.deals)
   FROM call AS c
+  LEFT JOIN sophia.primary_contacts('gong', ids) AS p ON p.interaction_id = 'gong_' || c.id
   LEFT JOIN processed_data.unified_contacts AS u ON u.id = 'gong_' || c.primary_user_id
 $$;
-COMMENT ON FUNCTION sophia.interactions_from_gong() IS 'internal: rows that interaction_timeline should have for Gong calls, without their contact; a private call shows no body';
+COMMENT ON FUNCTION sophia.interactions_from_gong(text[]) IS 'internal: rows that interaction_timeline should have for these Gong calls, NULL = for all; a private call shows neither body nor sentiment';
 
-CREATE FUNCTION sophia.slack_messages()
+CREATE FUNCTION sophia.is_written_by_somebody(subtype text) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN coalesce(subtype, '') IN ('', 'thread_broadcast', 'file_share', 'bot_message', 'me_message');
+COMMENT ON FUNCTION sophia.is_written_by_somebody(text) IS 'internal: whether a Slack message of this subtype is more than a notice such as joined or left';
+
+CREATE FUNCTION sophia.slack_keys(ids text[]) RETURNS TABLE (channel text, ts text)
+LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 1000
+AS $$
+  SELECT substring(i.id FROM '^slack_(.*)_[^_]*$'), substring(i.id FROM '_([^_]*)$')
+  FROM (SELECT DISTINCT u.id FROM pg_catalog.unnest(ids) AS u (id)) AS i
+$$;
+COMMENT ON FUNCTION sophia.slack_keys(text[]) IS 'internal: channel and ts of the Slack messages of these interactions; ts holds no underscore';
+
+CREATE FUNCTION sophia.slack_messages(ids text[])
 RETURNS TABLE (channel text, ts text, user_id text, username text, message text, thread_ts text, sent_at timestamptz,
   permalink text, team text, source_updated_at timestamptz, source_published_at timestamptz, is_deleted boolean, doc jsonb,
   channel_name text, is_private boolean, is_ext_shared boolean)
@@ -87,78 +119,83 @@ LANGUAGE sql STABLE ROWS 100000
 AS $$
   SELECT m.channel, m.ts, m.user_id, m.username, m.text, m.thread_ts, m.sent_at, m.permalink, m.team, m.source_updated_at,
     m.source_published_at, m.is_deleted, m.doc, c.name, coalesce(c.is_private, false), coalesce(c.is_ext_shared, false)
-  FROM slack_raw.messages AS m
+  FROM (
+    SELECT a.* FROM slack_raw.messages AS a WHERE ids IS NULL
+    UNION ALL
+    SELECT b.* FROM sophia.slack_keys(ids) AS k
+    JOIN slack_raw.messages AS b ON b.channel = k.channel AND b.ts = k.ts) AS m
   LEFT JOIN slack_raw.channels AS c ON c.id = m.channel
-  WHERE coalesce(m.subtype, '') IN ('', 'thread_broadcast', 'file_share', 'bot_message', 'me_message')
+  WHERE sophia.is_written_by_somebody(m.subtype)
 $$;
-COMMENT ON FUNCTION sophia.slack_messages() IS 'internal: Slack messages that somebody wrote, without notices such as joined and left, with their channel';
+COMMENT ON FUNCTION sophia.slack_messages(text[]) IS 'internal: these Slack messages, NULL = all, as far as somebody wrote them, without notices such as joined and left, with their channel';
 
-CREATE FUNCTION sophia.slack_mentions()
-RETURNS TABLE (channel text, ts text, place bigint, is_user boolean, id text, name text)
+CREATE FUNCTION sophia.slack_mentions(ids text[])
+RETURNS TABLE (channel text, ts text, author text, sent_at timestamptz, place bigint, is_user boolean, id text, name text)
 LANGUAGE sql STABLE ROWS 10000
 AS $$
-  SELECT m.channel, m.ts, x.place, x.found[1] = '@', x.found[2],
+  SELECT m.channel, m.ts, m.user_id, m.sent_at, x.place, x.found[1] = '@', x.found[2],
     CASE x.found[1]
-      WHEN '@' THEN coalesce(sophia.value_or_null(u.real_name), sophia.value_or_null(u.display_name),
+      WHEN '@' THEN coalesce(p.full_name, sophia.value_or_null(u.real_name), sophia.value_or_null(u.display_name),
         sophia.value_or_null(u.name))
       WHEN '#' THEN CASE WHEN NOT coalesce(c.is_private, false) THEN sophia.value_or_null(c.name) END END
-  FROM slack_raw.messages AS m
-  CROSS JOIN LATERAL pg_catalog.regexp_matches(m.text, '<([@#])([[:alnum:]]+)[|>]', 'g') WITH ORDINALITY AS x (found, place)
+  FROM sophia.slack_messages(ids) AS m
+  CROSS JOIN LATERAL pg_catalog.regexp_matches(m.message, '<([@#])([[:alnum:]]+)[|>]', 'g') WITH ORDINALITY AS x (found, place)
   LEFT JOIN slack_raw.users AS u ON u.id = x.found[2]
+  LEFT JOIN processed_data.unified_contacts AS p ON p.id = 'slack_' || x.found[2]
   LEFT JOIN slack_raw.channels AS c ON c.id = x.found[2]
-  WHERE m.text LIKE '%<@%' OR m.text LIKE '%<#%'
+  WHERE m.message LIKE '%<@%' OR m.message LIKE '%<#%'
 $$;
-COMMENT ON FUNCTION sophia.slack_mentions() IS 'internal: users and channels that Slack messages mention, with their names; a private channel gives none';
+COMMENT ON FUNCTION sophia.slack_mentions(text[]) IS 'internal: users and channels that these Slack messages mention, NULL = that any do, with their names; a private channel gives none';
 
-CREATE FUNCTION sophia.participants_from_slack()
+CREATE FUNCTION sophia.participants_from_slack(ids text[] DEFAULT NULL)
 RETURNS TABLE (interaction_id text, ordinal integer, contact_id text, role text, email_norm text, name text, affiliation text,
-  speaker_id text, talk_seconds integer, primary_rank integer)
+  speaker_id text, talk_seconds integer, occurred_at timestamptz)
 LANGUAGE sql STABLE ROWS 100000
 AS $$
   WITH participant AS (
     SELECT m.channel, m.ts, 1 AS rank, 1::bigint AS place, 'author' AS role, m.user_id,
-      CASE WHEN m.user_id IS NULL THEN sophia.value_or_null(m.username) END AS name
-    FROM sophia.slack_messages() AS m
+      CASE WHEN m.user_id IS NULL THEN sophia.value_or_null(m.username) END AS name, m.sent_at
+    FROM sophia.slack_messages(ids) AS m
     WHERE m.user_id IS NOT NULL OR sophia.value_or_null(m.username) IS NOT NULL
     UNION ALL
-    SELECT m.channel, m.ts, 2, pg_catalog.min(x.place), 'mentioned', x.id, pg_catalog.min(x.name)
-    FROM sophia.slack_messages() AS m
-    JOIN sophia.slack_mentions() AS x ON x.channel = m.channel AND x.ts = m.ts AND x.is_user
-    WHERE x.id IS DISTINCT FROM m.user_id
-    GROUP BY m.channel, m.ts, x.id
+    SELECT x.channel, x.ts, 2, pg_catalog.min(x.place), 'mentioned', x.id, pg_catalog.min(x.name), x.sent_at
+    FROM sophia.slack_mentions(ids) AS x
+    WHERE x.is_user AND x.id IS DISTINCT FROM x.author
+    GROUP BY x.channel, x.ts, x.id, x.sent_at
   )
   SELECT 'slack_' || p.channel || '_' || p.ts,
     (pg_catalog.row_number() OVER (PARTITION BY p.channel, p.ts ORDER BY p.rank, p.place, p.user_id))::integer,
     u.id, p.role, u.email_norm, coalesce(u.full_name, p.name, sophia.value_or_null(r.real_name), sophia.value_or_null(r.name)),
-    CASE WHEN u.is_internal THEN 'internal' WHEN u.id IS NOT NULL THEN 'external' ELSE 'unknown' END, NULL, NULL::integer,
-    CASE p.role WHEN 'author' THEN 1 END
+    CASE WHEN u.is_internal THEN 'internal' WHEN u.id IS NOT NULL THEN 'external' ELSE 'unknown' END, NULL, NULL::integer, p.sent_at
   FROM participant AS p
   LEFT JOIN slack_raw.users AS r ON r.id = p.user_id
   LEFT JOIN processed_data.unified_contacts AS u ON u.id = 'slack_' || p.user_id
 $$;
-COMMENT ON FUNCTION sophia.participants_from_slack() IS 'internal: participants of Slack messages: the author, and who is mentioned in one that is not private';
+COMMENT ON FUNCTION sophia.participants_from_slack(text[]) IS 'internal: participants of these Slack messages, NULL = of all: the author, and who is mentioned in one that is not private';
 
-CREATE FUNCTION sophia.interactions_from_slack()
+CREATE FUNCTION sophia.interactions_from_slack(ids text[] DEFAULT NULL)
 RETURNS TABLE (id text, source_system text, source_id text, interaction_type text, occurred_at timestamptz,
   ended_at timestamptz, duration_seconds integer, direction text, channel text, channel_name text, thread_key text,
-  subject text, body text, snippet text, owner_contact_id text, company_id text, deal_id text, sentiment text,
-  sentiment_score real, is_private boolean, source_url text, source_published_at timestamptz, created_at timestamptz,
-  updated_at timestamptz, doc_hash bytea, is_deleted boolean, duplicate_of text)
+  subject text, body text, snippet text, contact_id text, owner_contact_id text, company_id text, deal_id text,
+  sentiment text, sentiment_score real, is_private boolean, source_url text, source_published_at timestamptz,
+  created_at timestamptz, updated_at timestamptz, doc_hash bytea, is_deleted boolean, duplicate_of text, parent_id text,
+  company_ids text[], deal_ids text[])
 LANGUAGE sql STABLE ROWS 100000
 AS $$
   WITH home AS MATERIALIZED (
     SELECT pg_catalog.mode() WITHIN GROUP (ORDER BY u.team_id) AS team_id FROM slack_raw.users AS u
   ), named AS (
     SELECT x.channel, x.ts, pg_catalog.jsonb_object_agg(x.id, x.name) AS names
-    FROM sophia.slack_mentions() AS x
+    FROM sophia.slack_mentions(ids) AS x
     WHERE x.name IS NOT NULL
     GROUP BY x.channel, x.ts
   ), message AS (
     SELECT m.*, sophia.slack_text(m.message, n.names) AS told
-    FROM sophia.slack_messages() AS m
+    FROM sophia.slack_messages(ids) AS m
     LEFT JOIN named AS n ON n.channel = m.channel AND n.ts = m.ts
   )
-  SELECT 'slack_' || m.channel || '_' || m.ts, 'slack', m.channel || '_' || m.ts, 'message', m.sent_at, NULL::timestamptz,
+  SELECT 'slack_' || m.channel || '_' || m.ts, 'slack', m.channel || '_' || m.ts, 'message',
+    coalesce(m.sent_at, sophia.unknown_time()), NULL::timestamptz,
     NULL::integer,
     CASE
       WHEN NOT m.is_ext_shared AND coalesce(m.team = home.team_id, true) THEN 'internal'
@@ -166,10 +203,14 @@ AS $$
       WHEN u.is_internal THEN 'outbound'
       ELSE 'inbound' END,
     m.channel, m.channel_name, m.channel || ':' || coalesce(m.thread_ts, m.ts), NULL, m.told, sophia.snippet(m.told),
-    NULL, NULL, NULL, NULL, NULL::real, m.is_private, m.permalink, m.source_published_at, m.sent_at,
-    coalesce(m.source_updated_at, m.sent_at), sophia.document_hash(m.doc), m.is_deleted, NULL
+    p.contact_id, NULL, NULL, NULL, NULL, NULL::real, m.is_private, m.permalink, m.source_published_at, m.sent_at,
+    coalesce(m.source_updated_at, m.sent_at), sophia.document_hash(m.doc), m.is_deleted, NULL,
+    'slack_' || r.channel || '_' || r.ts, NULL::text[], NULL::text[]
   FROM message AS m
   CROSS JOIN home
+  LEFT JOIN sophia.primary_contacts('slack', ids) AS p ON p.interaction_id = 'slack_' || m.channel || '_' || m.ts
+  LEFT JOIN slack_raw.messages AS r ON r.channel = m.channel AND r.ts = m.thread_ts AND r.ts <> m.ts
+    AND sophia.is_written_by_somebody(r.subtype)
   LEFT JOIN processed_data.unified_contacts AS u ON u.id = 'slack_' || m.user_id
 $$;
-COMMENT ON FUNCTION sophia.interactions_from_slack() IS 'internal: rows that interaction_timeline should have for Slack messages, without their contact';
+COMMENT ON FUNCTION sophia.interactions_from_slack(text[]) IS 'internal: rows that interaction_timeline should have for these Slack messages, NULL = for all';

@@ -1,166 +1,300 @@
 -- refresh: makes processed_data equal to what the raw tables say, and writes only what differs.
 --
--- The procedures run as their caller and commit nothing: one call is one transaction.  The statements differ between
--- sources in the names of the queries only; those names are built from a fixed list.  Compiling statements as long as
--- these (jit) takes longer than most of their runs.
+-- The procedures run as their caller and commit nothing: one call is one transaction.  Compiling statements as long as
+-- theirs (jit) takes longer than most of their runs.  work_mem is what the sorts and hash tables of a full run over a
+-- million rows need; several of them may be alive at a time.
 
-CREATE FUNCTION sophia.write_contacts(source text, OUT rows_inserted bigint, OUT rows_updated bigint, OUT rows_deleted bigint)
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  -- Rows that are as wanted are left out before the upsert, because ON CONFLICT locks, and so writes, every row it meets.
-  EXECUTE format($statement$
-    WITH wanted AS MATERIALIZED (
-      SELECT * FROM sophia.%I()
-    ), changed AS MATERIALIZED (
-      SELECT w.*, t.id IS NULL AS is_new
-      FROM wanted AS w
-      LEFT JOIN processed_data.unified_contacts AS t ON t.id = w.id
-      WHERE t.id IS NULL OR
-        (t.source_system, t.source_id, t.email, t.first_name, t.last_name, t.full_name, t.company_name, t.job_title,
-         t.phone, t.created_at, t.updated_at, t.email_norm, t.email_domain, t.phone_e164, t.all_emails, t.is_internal,
-         t.is_bot, t.is_deleted, t.owner_id, t.lifecycle_stage, t.source_url, t.source_updated_at, t.doc_hash,
-         t.first_seen_at, t.last_seen_at)
-        IS DISTINCT FROM
-        (w.source_system, w.source_id, w.email, w.first_name, w.last_name, w.full_name, w.company_name, w.job_title,
-         w.phone, w.created_at, w.updated_at, w.email_norm, w.email_domain, w.phone_e164, w.all_emails, w.is_internal,
-         w.is_bot, w.is_deleted, w.owner_id, w.lifecycle_stage, w.source_url, w.source_updated_at, w.doc_hash,
-         w.first_seen_at, w.last_seen_at)
-    ), upserted AS (
-      INSERT INTO processed_data.unified_contacts AS t
-        (id, source_system, source_id, email, first_name, last_name, full_name, company_name, job_title, phone,
-         created_at, updated_at, email_norm, email_domain, phone_e164, all_emails, is_internal, is_bot, is_deleted,
-         owner_id, lifecycle_stage, source_url, source_updated_at, doc_hash, first_seen_at, last_seen_at)
-      SELECT w.id, w.source_system, w.source_id, w.email, w.first_name, w.last_name, w.full_name, w.company_name,
-        w.job_title, w.phone, w.created_at, w.updated_at, w.email_norm, w.email_domain, w.phone_e164, w.all_emails,
-        w.is_internal, w.is_bot, w.is_deleted, w.owner_id, w.lifecycle_stage, w.source_url, w.source_updated_at,
-        w.doc_hash, w.first_seen_at, w.last_seen_at
-      FROM changed AS w
-      ON CONFLICT (id) DO UPDATE SET
-        (source_system, source_id, email, first_name, last_name, full_name, company_name, job_title, phone,
-         created_at, updated_at, email_norm, email_domain, phone_e164, all_emails, is_internal, is_bot, is_deleted,
-         owner_id, lifecycle_stage, source_url, source_updated_at, doc_hash, first_seen_at, last_seen_at) =
-        ROW (excluded.source_system, excluded.source_id, excluded.email, excluded.first_name, excluded.last_name,
-         excluded.full_name, excluded.company_name, excluded.job_title, excluded.phone, excluded.created_at,
-         excluded.updated_at, excluded.email_norm, excluded.email_domain, excluded.phone_e164, excluded.all_emails,
-         excluded.is_internal, excluded.is_bot, excluded.is_deleted, excluded.owner_id, excluded.lifecycle_stage,
-         excluded.source_url, excluded.source_updated_at, excluded.doc_hash, excluded.first_seen_at,
-         excluded.last_seen_at)
-    ), removed AS (
-      DELETE FROM processed_data.unified_contacts AS t
-      WHERE t.source_system = $1 AND NOT EXISTS (SELECT FROM wanted AS w WHERE w.id = t.id)
-      RETURNING t.id
-    )
-    SELECT count(*) FILTER (WHERE c.is_new), count(*) FILTER (WHERE NOT c.is_new), (SELECT count(*) FROM removed)
-    FROM changed AS c
-    $statement$, 'contacts_from_' || source)
-  INTO rows_inserted, rows_updated, rows_deleted USING source;
-END
-$$;
-COMMENT ON FUNCTION sophia.write_contacts(text) IS 'internal: makes the rows of a source in unified_contacts as wanted, and counts them; identity_id is left alone';
+CREATE TYPE sophia.refresh_run AS (
+  target text,
+  mode text,
+  mode_used text,
+  reason text,
+  started_at timestamptz,
+  deadline timestamptz,
+  rows_left bigint,
+  timeline_later boolean,
+  rows_inserted bigint,
+  rows_updated bigint,
+  rows_deleted bigint
+);
+COMMENT ON TYPE sophia.refresh_run IS 'internal: a run of refresh for one target, and what is left of its limits (NULL = no limit)';
 
-CREATE FUNCTION sophia.link_merged_contacts() RETURNS void
-LANGUAGE sql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-  UPDATE hubspot_raw.contacts AS c SET merged_into = w.survivor
-  FROM (SELECT o.id, a.survivor
-    FROM hubspot_raw.contacts AS o
-    LEFT JOIN sophia.hubspot_aliases() AS a ON a.id = o.id
-    WHERE o.merged_into IS DISTINCT FROM a.survivor) AS w
-  WHERE c.id = w.id
-$$;
-COMMENT ON FUNCTION sophia.link_merged_contacts() IS 'internal: writes the survivor of each merged-away HubSpot contact to merged_into';
-
-CREATE FUNCTION sophia.link_speakers() RETURNS void
-LANGUAGE sql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-  UPDATE gong_raw.call_transcripts AS t SET party_id = w.party_id
-  FROM (SELECT o.call_id, o.seq, p.party_id
-    FROM gong_raw.call_transcripts AS o
-    LEFT JOIN (SELECT DISTINCT ON (r.call_id, r.speaker_id) r.call_id, r.speaker_id, r.party_id
-      FROM gong_raw.call_parties AS r
-      WHERE r.speaker_id IS NOT NULL
-      ORDER BY r.call_id, r.speaker_id, r.ordinal, r.party_id) AS p
-      ON p.call_id = o.call_id AND p.speaker_id = o.speaker_id
-    WHERE o.party_id IS DISTINCT FROM p.party_id) AS w
-  WHERE t.call_id = w.call_id AND t.seq = w.seq
-$$;
-COMMENT ON FUNCTION sophia.link_speakers() IS 'internal: writes the party that spoke each monologue of a Gong call to party_id';
-
-CREATE FUNCTION sophia.full_reason(mode text) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN mode <> 'full' THEN 'everything is recomputed; only differences are written' END;
-COMMENT ON FUNCTION sophia.full_reason(text) IS 'internal: why a refresh runs in mode full where another one was asked for';
-
-CREATE FUNCTION sophia.write_target(target text, writer text, mode text, started_at timestamptz) RETURNS void
+CREATE FUNCTION sophia.count_written(run sophia.refresh_run, writer text, ids text[]) RETURNS sophia.refresh_run
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   source text;
+  of_source text[];
   written record;
-  inserted bigint := 0;
-  updated bigint := 0;
-  deleted bigint := 0;
 BEGIN
-  FOREACH source IN ARRAY ARRAY['hubspot', 'gong', 'slack'] LOOP
-    CONTINUE WHEN NOT sophia.has_source(source);
-    EXECUTE format('SELECT w.* FROM sophia.%I($1) AS w', writer) INTO written USING source;
-    inserted := inserted + written.rows_inserted;
-    updated := updated + written.rows_updated;
-    deleted := deleted + written.rows_deleted;
+  -- Meetings of HubSpot are compared with the calls of Gong, which therefore come first.
+  FOREACH source IN ARRAY ARRAY['gong', 'hubspot', 'slack'] LOOP
+    of_source := (SELECT array_agg(i.id) FROM unnest(ids) AS i (id) WHERE starts_with(i.id, source || '_'));
+    CONTINUE WHEN ids IS NOT NULL AND of_source IS NULL OR NOT sophia.has_source(source);
+    IF writer = 'write_contacts' THEN
+      written := sophia.write_contacts(source, of_source, run.timeline_later);
+    ELSE
+      written := sophia.write_interactions(source, of_source);
+    END IF;
+    run.rows_inserted := run.rows_inserted + written.rows_inserted;
+    run.rows_updated := run.rows_updated + written.rows_updated;
+    run.rows_deleted := run.rows_deleted + written.rows_deleted;
   END LOOP;
-  PERFORM sophia.log_refresh(target, mode, 'full', sophia.full_reason(mode), started_at, inserted, updated, deleted);
+  RETURN run;
 END
 $$;
-COMMENT ON FUNCTION sophia.write_target(text, text, text, timestamptz) IS 'internal: has a writer make the rows of every source as wanted, and logs what it counted';
+COMMENT ON FUNCTION sophia.count_written(sophia.refresh_run, text, text[]) IS 'internal: has a writer make rows of every source as wanted, ids NULL = all, and counts what it wrote';
 
-CREATE PROCEDURE sophia.refresh_unified_contacts(mode text DEFAULT 'incremental')
+CREATE FUNCTION sophia.take_from_queue(target text, most bigint) RETURNS text[]
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  WITH taken AS (
+    DELETE FROM sophia.refresh_queue AS q
+    WHERE q.target = take_from_queue.target AND q.key = ANY (ARRAY(
+      SELECT o.key FROM sophia.refresh_queue AS o WHERE o.target = take_from_queue.target ORDER BY o.key LIMIT most))
+    RETURNING q.key
+  )
+  SELECT array_agg(t.key) FROM taken AS t
+$$;
+COMMENT ON FUNCTION sophia.take_from_queue(text, bigint) IS 'internal: takes the first keys of a target from the queue; NULL = there is none';
+
+CREATE FUNCTION sophia.list_rows(target text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  source text;
+BEGIN
+  FOREACH source IN ARRAY ARRAY['gong', 'hubspot', 'slack'] LOOP
+    CONTINUE WHEN NOT sophia.has_source(source);
+    EXECUTE format('INSERT INTO sophia.refresh_queue (target, key) SELECT $1, k.id FROM (%s) AS k (id) ON CONFLICT DO NOTHING',
+      sophia.ids_of_source(target, source)) USING target;
+  END LOOP;
+  EXECUTE format('INSERT INTO sophia.refresh_queue (target, key) SELECT $1, t.id FROM processed_data.%I AS t ON CONFLICT DO NOTHING', target)
+    USING target;
+  UPDATE sophia.refresh_full AS f SET listed = true WHERE f.target = list_rows.target;
+END
+$$;
+COMMENT ON FUNCTION sophia.list_rows(text) IS 'internal: enqueues every row that a target has or should have';
+
+CREATE FUNCTION sophia.worth_full(target text) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  most bigint;
+BEGIN
+  SELECT greatest(20000, (greatest(c.reltuples, 0) / 4)::bigint) INTO most
+  FROM pg_class AS c WHERE c.oid = to_regclass(format('processed_data.%I', target));
+  IF (SELECT count(*) > most FROM (SELECT FROM sophia.refresh_queue AS q WHERE q.target = worth_full.target LIMIT most + 1) AS q) THEN
+    RETURN format('more than %s rows are concerned', most);
+  END IF;
+  RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION sophia.worth_full(text) IS 'internal: why recomputing everything is cheaper than recomputing what is in the queue; NULL = it is not';
+
+CREATE FUNCTION sophia.write_everything(run sophia.refresh_run, writer text) RETURNS sophia.refresh_run
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  DELETE FROM sophia.refresh_full AS f WHERE f.target = run.target;
+  DELETE FROM sophia.refresh_queue AS q WHERE q.target = run.target;
+  IF run.target = 'unified_contacts' THEN
+    PERFORM sophia.write_all_lookups();
+    IF sophia.has_source('hubspot') THEN
+      PERFORM sophia.link_merged_contacts();
+    END IF;
+  END IF;
+  RETURN sophia.count_written(run, writer, NULL);
+END
+$$;
+COMMENT ON FUNCTION sophia.write_everything(sophia.refresh_run, text) IS 'internal: makes all rows of a target as wanted';
+
+CREATE FUNCTION sophia.write_target(run sophia.refresh_run, writer text) RETURNS sophia.refresh_run
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  everything sophia.refresh_full;
+  limited CONSTANT boolean := run.rows_left IS NOT NULL OR run.deadline IS NOT NULL;
+  batch bigint;
+  keys text[];
+BEGIN
+  SELECT f.* INTO everything FROM sophia.refresh_full AS f WHERE f.target = run.target;
+  IF everything.target IS NULL AND NOT limited THEN
+    everything.reason := sophia.worth_full(run.target);
+  END IF;
+  IF everything.target IS NOT NULL OR everything.reason IS NOT NULL THEN
+    run.mode_used := 'full';
+    run.reason := coalesce(run.reason, everything.reason);
+    IF NOT limited THEN
+      RETURN sophia.write_everything(run, writer);
+    ELSIF NOT everything.listed THEN
+      IF run.target = 'unified_contacts' THEN
+        PERFORM sophia.write_all_lookups();
+        IF sophia.has_source('hubspot') THEN
+          PERFORM sophia.link_merged_contacts();
+        END IF;
+      END IF;
+      PERFORM sophia.list_rows(run.target);
+    END IF;
+  END IF;
+  -- Against the clock, small steps; the first one is made however late it is, so that every call comes on.
+  batch := CASE WHEN run.deadline IS NULL THEN 20000 ELSE 200 END;
+  LOOP
+    EXIT WHEN run.rows_left <= 0;
+    keys := sophia.take_from_queue(run.target, least(batch, run.rows_left));
+    EXIT WHEN keys IS NULL;
+    run := sophia.count_written(run, writer, keys);
+    run.rows_left := run.rows_left - cardinality(keys);
+    EXIT WHEN clock_timestamp() >= run.deadline;
+    batch := least(batch * 2, 20000);
+  END LOOP;
+  DELETE FROM sophia.refresh_full AS f
+  WHERE f.target = run.target AND f.listed
+    AND NOT EXISTS (SELECT FROM sophia.refresh_queue AS q WHERE q.target = run.target);
+  RETURN run;
+END
+$$;
+COMMENT ON FUNCTION sophia.write_target(sophia.refresh_run, text) IS 'internal: recomputes what is in the queue of a target, or everything, within the limits of the run';
+
+CREATE FUNCTION sophia.write_targets(runs sophia.refresh_run[]) RETURNS sophia.refresh_run[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  records text[];
+BEGIN
+  FOR i IN 1 .. cardinality(runs) LOOP
+    IF i > 1 THEN
+      runs[i].rows_left := runs[i - 1].rows_left;
+    END IF;
+    -- What the limits did not allow for the first target has to come before the next.
+    CONTINUE WHEN i > 1 AND sophia.has_backlog(runs[i - 1].target);
+    runs[i] := sophia.write_target(runs[i],
+      CASE runs[i].target WHEN 'unified_contacts' THEN 'write_contacts' ELSE 'write_interactions' END);
+  END LOOP;
+  RETURN runs;
+END
+$$;
+COMMENT ON FUNCTION sophia.write_targets(sophia.refresh_run[]) IS 'internal: recomputes what is in the queue of several targets, in this order, within the limits of the runs';
+
+CREATE FUNCTION sophia.resolve_changed(everything boolean) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  records text[];
+BEGIN
+  IF everything THEN
+    DELETE FROM sophia.refresh_queue AS q WHERE q.target = 'identities';
+    PERFORM sophia.resolve_identities();
+    RETURN;
+  END IF;
+  records := sophia.take_from_queue('identities', NULL);
+  IF records IS NOT NULL THEN
+    PERFORM sophia.resolve_identities(records);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION sophia.resolve_changed(boolean) IS 'internal: decides anew which records are one person, for all or for those that changed';
+
+CREATE FUNCTION sophia.run_targets(targets text[], mode text, max_rows bigint, time_budget interval) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  started CONSTANT timestamptz := clock_timestamp();
+  deadline CONSTANT timestamptz := started + time_budget;
+  runs sophia.refresh_run[] := ARRAY(
+    SELECT ROW (t.target, run_targets.mode, 'incremental', NULL, started, deadline, max_rows,
+      cardinality(targets) = 1 OR max_rows IS NOT NULL OR time_budget IS NOT NULL, 0, 0, 0)::sophia.refresh_run
+    FROM unnest(targets) WITH ORDINALITY AS t (target, place) ORDER BY t.place);
+  under_way boolean;
+  captured boolean := false;
+  run sophia.refresh_run;
+BEGIN
+  SELECT count(*) > 0 INTO under_way FROM sophia.refresh_full AS f WHERE f.listed;
+  IF mode = 'full' AND NOT under_way THEN
+    PERFORM sophia.request_full(t.target, NULL) FROM unnest(targets) AS t (target);
+  END IF;
+  -- What changes while everything is being recomputed step by step can wait for its end.
+  IF NOT under_way OR max_rows IS NULL AND time_budget IS NULL THEN
+    captured := sophia.capture_changes(deadline);
+  END IF;
+  runs := sophia.write_targets(runs);
+  FOREACH run IN ARRAY runs LOOP
+    PERFORM sophia.log_refresh(run.target, run.mode, run.mode_used, run.reason, run.started_at, run.rows_inserted,
+      run.rows_updated, run.rows_deleted, captured AND NOT sophia.has_backlog(run.target));
+    IF run.target = 'unified_contacts' THEN
+      PERFORM sophia.resolve_changed(run.mode_used = 'full' AND max_rows IS NULL AND time_budget IS NULL);
+    END IF;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION sophia.run_targets(text[], text, bigint, interval) IS 'internal: one refresh of these targets, which are logged';
+
+CREATE FUNCTION sophia.run_refresh(targets text[], mode text, max_rows bigint, time_budget interval) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET jit = off
+SET work_mem = '64MB'
 AS $$
 DECLARE
-  started_at timestamptz;
+  last bigint;
+  logged sophia.refresh_log[];
 BEGIN
-  PERFORM sophia.check_refresh(mode);
-  started_at := clock_timestamp();
-  IF sophia.has_source('hubspot') THEN
-    PERFORM sophia.link_merged_contacts();
+  PERFORM sophia.check_refresh(mode, max_rows, time_budget);
+  IF mode <> 'dry_run' THEN
+    PERFORM sophia.run_targets(targets, mode, max_rows, time_budget);
+    RETURN;
   END IF;
-  PERFORM sophia.write_target('unified_contacts', 'write_contacts', mode, started_at);
+  -- The run itself, taken back; only what it logged is kept.
+  BEGIN
+    last := sophia.last_refresh();
+    PERFORM sophia.run_targets(targets, mode, max_rows, time_budget);
+    logged := sophia.logged_since(last);
+    RAISE EXCEPTION USING ERRCODE = 'SDRY0';
+  EXCEPTION WHEN SQLSTATE 'SDRY0' THEN
+    PERFORM sophia.log_again(logged);
+  END;
 END
 $$;
-COMMENT ON PROCEDURE sophia.refresh_unified_contacts(text) IS 'brings unified_contacts up to date with the raw tables; writes only what differs, and its counts to refresh_log';
+COMMENT ON FUNCTION sophia.run_refresh(text[], text, bigint, interval) IS 'internal: what the refresh procedures do';
 
-CREATE PROCEDURE sophia.refresh_interaction_timeline(mode text DEFAULT 'incremental')
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-SET jit = off
-AS $$
-DECLARE
-  started_at timestamptz;
-BEGIN
-  PERFORM sophia.check_refresh(mode);
-  started_at := clock_timestamp();
-  IF sophia.has_source('gong') THEN
-    PERFORM sophia.link_speakers();
-  END IF;
-  PERFORM sophia.write_target('interaction_timeline', 'write_interactions', mode, started_at);
-END
-$$;
-COMMENT ON PROCEDURE sophia.refresh_interaction_timeline(text) IS 'brings interaction_timeline and interaction_participants up to date with the raw tables and unified_contacts; writes only what differs, and its counts to refresh_log';
-
-CREATE PROCEDURE sophia.refresh(mode text DEFAULT 'incremental')
+CREATE PROCEDURE sophia.refresh_unified_contacts(mode text DEFAULT 'incremental', max_rows bigint DEFAULT NULL, time_budget interval DEFAULT NULL)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  CALL sophia.refresh_unified_contacts(mode);
-  CALL sophia.refresh_interaction_timeline(mode);
+  PERFORM sophia.run_refresh('{unified_contacts}', mode, max_rows, time_budget);
 END
 $$;
-COMMENT ON PROCEDURE sophia.refresh(text) IS 'refresh_unified_contacts and then refresh_interaction_timeline, in one transaction';
+COMMENT ON PROCEDURE sophia.refresh_unified_contacts(text, bigint, interval) IS
+  'brings unified_contacts up to date with the raw tables; modes incremental, full and dry_run (changes nothing); max_rows and time_budget end it early, and the next call goes on';
+
+CREATE PROCEDURE sophia.refresh_interaction_timeline(mode text DEFAULT 'incremental', max_rows bigint DEFAULT NULL, time_budget interval DEFAULT NULL)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  PERFORM sophia.run_refresh('{interaction_timeline}', mode, max_rows, time_budget);
+END
+$$;
+COMMENT ON PROCEDURE sophia.refresh_interaction_timeline(text, bigint, interval) IS
+  'brings interaction_timeline and interaction_participants up to date with the raw tables and unified_contacts; modes and limits as of refresh_unified_contacts';
+
+CREATE PROCEDURE sophia.refresh(mode text DEFAULT 'incremental', max_rows bigint DEFAULT NULL, time_budget interval DEFAULT NULL)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  PERFORM sophia.run_refresh('{unified_contacts,interaction_timeline}', mode, max_rows, time_budget);
+END
+$$;
+COMMENT ON PROCEDURE sophia.refresh(text, bigint, interval) IS
+  'refresh_unified_contacts and then refresh_interaction_timeline, in one transaction; max_rows and time_budget are for both together';

@@ -1,95 +1,141 @@
--- interaction_timeline and interaction_participants: makes them equal to what the raw tables say.
+-- The timeline written: interaction_timeline and interaction_participants made equal to what their queries say, for all
+-- interactions of a source or for some.
+--
+-- Rows are compared first and only differences are written.  New rows are inserted plainly and others updated by their id:
+-- a refresh runs alone (check_refresh), and a partitioned timeline has no unique index that ON CONFLICT could name.
 
-CREATE FUNCTION sophia.write_interactions(source text, OUT rows_inserted bigint, OUT rows_updated bigint, OUT rows_deleted bigint)
+CREATE FUNCTION sophia.result_columns(query text) RETURNS text[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT array_agg(a.name ORDER BY a.place)
+  FROM pg_proc AS p
+  CROSS JOIN LATERAL unnest(p.proargnames, p.proargmodes) WITH ORDINALITY AS a (name, mode, place)
+  WHERE p.proname = query AND p.pronamespace = 'sophia'::regnamespace AND a.mode = 't'
+$$;
+COMMENT ON FUNCTION sophia.result_columns(text) IS 'internal: columns that a query under a name gives: those that a refresh writes';
+
+CREATE FUNCTION sophia.write_rows(target text, query text, keys text[], in_scope text, ids text[],
+  OUT inserted text[], OUT updated text[], OUT deleted text[])
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+  columns constant text[] := sophia.result_columns(query);
+  list constant text := (SELECT string_agg(quote_ident(c), ', ') FROM unnest(columns) AS c);
+  of_target constant text := (SELECT string_agg(format('t.%I', c), ', ') FROM unnest(columns) AS c);
+  of_wanted constant text := (SELECT string_agg(format('w.%I', c), ', ') FROM unnest(columns) AS c);
+  same_key constant text := (SELECT string_agg(format('t.%1$I = w.%1$I', k), ' AND ') FROM unnest(keys) AS k);
 BEGIN
   EXECUTE format($statement$
-    WITH wanted_participant AS MATERIALIZED (
-      SELECT * FROM sophia.%I()
-    ), wanted AS MATERIALIZED (
-      SELECT i.*, p.contact_id
-      FROM sophia.%I() AS i
-      LEFT JOIN (
-        SELECT DISTINCT ON (w.interaction_id) w.interaction_id, w.contact_id
-        FROM wanted_participant AS w
-        WHERE w.primary_rank IS NOT NULL AND w.contact_id IS NOT NULL
-        ORDER BY w.interaction_id, w.primary_rank, w.ordinal) AS p ON p.interaction_id = i.id
-    ), changed AS MATERIALIZED (
-      SELECT w.*, t.id IS NULL AS is_new
-      FROM wanted AS w
-      LEFT JOIN processed_data.interaction_timeline AS t ON t.id = w.id
-      WHERE t.id IS NULL OR
-        (t.source_system, t.source_id, t.interaction_type, t.occurred_at, t.ended_at, t.duration_seconds, t.direction,
-         t.channel, t.channel_name, t.thread_key, t.subject, t.body, t.snippet, t.contact_id, t.owner_contact_id,
-         t.company_id, t.deal_id, t.sentiment, t.sentiment_score, t.is_private, t.source_url, t.source_published_at,
-         t.created_at, t.updated_at, t.doc_hash, t.is_deleted, t.duplicate_of)
-        IS DISTINCT FROM
-        (w.source_system, w.source_id, w.interaction_type, w.occurred_at, w.ended_at, w.duration_seconds, w.direction,
-         w.channel, w.channel_name, w.thread_key, w.subject, w.body, w.snippet, w.contact_id, w.owner_contact_id,
-         w.company_id, w.deal_id, w.sentiment, w.sentiment_score, w.is_private, w.source_url, w.source_published_at,
-         w.created_at, w.updated_at, w.doc_hash, w.is_deleted, w.duplicate_of)
-    ), upserted AS (
-      INSERT INTO processed_data.interaction_timeline AS t
-        (id, source_system, source_id, interaction_type, occurred_at, ended_at, duration_seconds, direction, channel,
-         channel_name, thread_key, subject, body, snippet, contact_id, owner_contact_id, company_id, deal_id,
-         sentiment, sentiment_score, is_private, source_url, source_published_at, created_at, updated_at, doc_hash,
-         is_deleted, duplicate_of)
-      SELECT w.id, w.source_system, w.source_id, w.interaction_type, w.occurred_at, w.ended_at, w.duration_seconds,
-        w.direction, w.channel, w.channel_name, w.thread_key, w.subject, w.body, w.snippet, w.contact_id,
-        w.owner_contact_id, w.company_id, w.deal_id, w.sentiment, w.sentiment_score, w.is_private, w.source_url,
-        w.source_published_at, w.created_at, w.updated_at, w.doc_hash, w.is_deleted, w.duplicate_of
-      FROM changed AS w
-      ON CONFLICT (id) DO UPDATE SET
-        (source_system, source_id, interaction_type, occurred_at, ended_at, duration_seconds, direction, channel,
-         channel_name, thread_key, subject, body, snippet, contact_id, owner_contact_id, company_id, deal_id,
-         sentiment, sentiment_score, is_private, source_url, source_published_at, created_at, updated_at, doc_hash,
-         is_deleted, duplicate_of) =
-        ROW (excluded.source_system, excluded.source_id, excluded.interaction_type, excluded.occurred_at,
-         excluded.ended_at, excluded.duration_seconds, excluded.direction, excluded.channel, excluded.channel_name,
-         excluded.thread_key, excluded.subject, excluded.body, excluded.snippet, excluded.contact_id,
-         excluded.owner_contact_id, excluded.company_id, excluded.deal_id, excluded.sentiment,
-         excluded.sentiment_score, excluded.is_private, excluded.source_url, excluded.source_published_at,
-         excluded.created_at, excluded.updated_at, excluded.doc_hash, excluded.is_deleted, excluded.duplicate_of)
+    WITH wanted AS MATERIALIZED (
+      SELECT * FROM sophia.%1$I($1)
     ), removed AS (
-      DELETE FROM processed_data.interaction_timeline AS t
-      WHERE t.source_system = $1 AND NOT EXISTS (SELECT FROM wanted AS w WHERE w.id = t.id)
-      RETURNING t.id
-    ), changed_participant AS MATERIALIZED (
-      SELECT w.*
-      FROM wanted_participant AS w
-      LEFT JOIN processed_data.interaction_participants AS t
-        ON t.interaction_id = w.interaction_id AND t.ordinal = w.ordinal
-      WHERE t.interaction_id IS NULL OR
-        (t.contact_id, t.role, t.email_norm, t.name, t.affiliation, t.speaker_id, t.talk_seconds)
-        IS DISTINCT FROM
-        (w.contact_id, w.role, w.email_norm, w.name, w.affiliation, w.speaker_id, w.talk_seconds)
-    ), upserted_participant AS (
-      INSERT INTO processed_data.interaction_participants AS t
-        (interaction_id, ordinal, contact_id, role, email_norm, name, affiliation, speaker_id, talk_seconds)
-      SELECT w.interaction_id, w.ordinal, w.contact_id, w.role, w.email_norm, w.name, w.affiliation, w.speaker_id,
-        w.talk_seconds
-      FROM changed_participant AS w
-      ON CONFLICT (interaction_id, ordinal) DO UPDATE SET
-        (contact_id, role, email_norm, name, affiliation, speaker_id, talk_seconds) =
-        ROW (excluded.contact_id, excluded.role, excluded.email_norm, excluded.name, excluded.affiliation,
-         excluded.speaker_id, excluded.talk_seconds)
-    ), removed_participant AS (
-      DELETE FROM processed_data.interaction_participants AS t
-      WHERE starts_with(t.interaction_id, $1 || '_') AND NOT EXISTS (
-        SELECT FROM wanted_participant AS w WHERE w.interaction_id = t.interaction_id AND w.ordinal = t.ordinal)
-      RETURNING t.interaction_id
-    ), touched AS (
-      SELECT c.id FROM changed AS c
-      UNION SELECT c.interaction_id FROM changed_participant AS c
-      UNION SELECT r.interaction_id FROM removed_participant AS r
-      EXCEPT SELECT r.id FROM removed AS r
+      DELETE FROM processed_data.%2$I AS t
+      WHERE %3$s AND NOT EXISTS (SELECT FROM wanted AS w WHERE %4$s)
+      RETURNING t.%5$I AS id
+    ), changed AS MATERIALIZED (
+      SELECT w.*, t.%5$I IS NULL AS is_new
+      FROM wanted AS w
+      LEFT JOIN processed_data.%2$I AS t ON %4$s AND %3$s
+      WHERE t.%5$I IS NULL OR (%6$s) IS DISTINCT FROM (%7$s)
+    ), inserted AS (
+      INSERT INTO processed_data.%2$I (%8$s) SELECT %7$s FROM changed AS w WHERE w.is_new
+    ), updated AS (
+      UPDATE processed_data.%2$I AS t SET (%8$s) = ROW (%7$s) FROM changed AS w WHERE NOT w.is_new AND %4$s
     )
-    SELECT n.inserted, (SELECT count(*) FROM touched) - n.inserted, (SELECT count(*) FROM removed)
-    FROM (SELECT count(*) AS inserted FROM changed AS c WHERE c.is_new) AS n
-    $statement$, 'participants_from_' || source, 'interactions_from_' || source)
-  INTO rows_inserted, rows_updated, rows_deleted USING source;
+    SELECT ARRAY(SELECT DISTINCT c.%5$I FROM changed AS c WHERE c.is_new),
+      ARRAY(SELECT DISTINCT c.%5$I FROM changed AS c WHERE NOT c.is_new), ARRAY(SELECT DISTINCT r.id FROM removed AS r)
+    $statement$, query, target, in_scope, same_key, keys[1], of_target, of_wanted, list)
+  INTO inserted, updated, deleted USING ids;
 END
 $$;
-COMMENT ON FUNCTION sophia.write_interactions(text) IS 'internal: makes the rows of a source in interaction_timeline and interaction_participants as wanted, and counts interactions';
+COMMENT ON FUNCTION sophia.write_rows(text, text, text[], text, text[]) IS
+  'internal: makes the rows of a table of processed_data that are in scope as a query wants them; tells the first key columns of what it inserted, updated and deleted';
+
+CREATE FUNCTION sophia.link_speakers(calls text[] DEFAULT NULL) RETURNS void
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  UPDATE gong_raw.call_transcripts AS t SET party_id = w.party_id
+  FROM (SELECT o.call_id, o.seq, p.party_id
+    FROM gong_raw.call_transcripts AS o
+    LEFT JOIN (SELECT DISTINCT ON (r.call_id, r.speaker_id) r.call_id, r.speaker_id, r.party_id
+      FROM gong_raw.call_parties AS r
+      WHERE (calls IS NULL OR r.call_id = ANY (calls)) AND r.speaker_id IS NOT NULL
+      ORDER BY r.call_id, r.speaker_id, r.ordinal, r.party_id) AS p
+      ON p.call_id = o.call_id AND p.speaker_id = o.speaker_id
+    WHERE (calls IS NULL OR o.call_id = ANY (calls)) AND o.party_id IS DISTINCT FROM p.party_id) AS w
+  WHERE t.call_id = w.call_id AND t.seq = w.seq
+$$;
+COMMENT ON FUNCTION sophia.link_speakers(text[]) IS 'internal: writes the party that spoke each monologue of these Gong calls, NULL = of all, to party_id';
+
+CREATE FUNCTION sophia.write_interactions(source text, ids text[] DEFAULT NULL,
+  OUT rows_inserted bigint, OUT rows_updated bigint, OUT rows_deleted bigint)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  participants record;
+  interactions record;
+  touched text[];
+BEGIN
+  IF source = 'gong' THEN
+    PERFORM sophia.link_speakers(sophia.source_ids(ids));
+  END IF;
+  IF ids IS NULL THEN
+    PERFORM sophia.keep_all_inputs(source);
+  END IF;
+  PERFORM sophia.make_timeline_partitions(source, ids);
+  IF ids IS NULL AND NOT sophia.has_interactions(source) THEN
+    rows_inserted := sophia.fill_interactions(source);
+    rows_updated := 0;
+    rows_deleted := 0;
+    RETURN;
+  END IF;
+  participants := sophia.write_rows('interaction_participants', 'participants_from_' || source, '{interaction_id,ordinal}',
+    CASE WHEN ids IS NULL THEN format('starts_with(t.interaction_id, %L)', source || '_')
+      ELSE 't.interaction_id = ANY ($1)' END, ids);
+  interactions := sophia.write_rows('interaction_timeline', 'interactions_from_' || source, '{id}',
+    CASE WHEN ids IS NULL THEN format('t.source_system = %L', source) ELSE 't.id = ANY ($1)' END, ids);
+  touched := ARRAY(
+    SELECT unnest(participants.inserted || participants.updated || participants.deleted || interactions.updated)
+    EXCEPT SELECT unnest(interactions.inserted || interactions.deleted));
+  rows_inserted := cardinality(interactions.inserted);
+  rows_updated := cardinality(touched);
+  rows_deleted := cardinality(interactions.deleted);
+  IF source = 'gong' AND ids IS NOT NULL THEN
+    PERFORM sophia.touch_duplicates(touched || interactions.inserted || interactions.deleted);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION sophia.write_interactions(text, text[]) IS
+  'internal: makes these interactions of a source, NULL = all, and their participants as wanted, and counts interactions; those of Gong come before those of HubSpot';
+
+CREATE FUNCTION sophia.has_interactions(source text) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT EXISTS (SELECT FROM processed_data.interaction_timeline AS t WHERE t.source_system = source)
+    OR EXISTS (SELECT FROM processed_data.interaction_participants AS p WHERE starts_with(p.interaction_id, source || '_'))
+$$;
+COMMENT ON FUNCTION sophia.has_interactions(text) IS 'internal: whether the timeline shows anything of a source';
+
+CREATE FUNCTION sophia.fill_interactions(source text) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  tables constant text[] := '{interaction_participants,interaction_timeline}';
+  queries constant text[] := ARRAY['participants_from_' || source, 'interactions_from_' || source];
+  written bigint;
+BEGIN
+  FOR i IN 1 .. 2 LOOP
+    EXECUTE format('INSERT INTO processed_data.%1$I (%2$s) SELECT %2$s FROM sophia.%3$I(NULL)', tables[i],
+      (SELECT string_agg(quote_ident(c), ', ') FROM unnest(sophia.result_columns(queries[i])) AS c), queries[i]);
+    GET DIAGNOSTICS written = ROW_COUNT;
+  END LOOP;
+  RETURN written;
+END
+$$;
+COMMENT ON FUNCTION sophia.fill_interactions(text) IS 'internal: writes the interactions of a source of which the timeline shows nothing yet, and counts them';
