@@ -47,20 +47,44 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION sophia.identifier_hash(text, text) IS 'internal: keyed hash of an identifier';
 
+-- These run for each row while anybody is forgotten: in PL/pgSQL, which keeps the plans.
 CREATE FUNCTION sophia.is_suppressed(kind text, value text) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT value IS NOT NULL AND EXISTS (SELECT FROM sophia.suppressions AS s
-    WHERE s.kind = is_suppressed.kind AND s.hash = sophia.identifier_hash(is_suppressed.kind, value))
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RETURN value IS NOT NULL AND EXISTS (SELECT FROM sophia.suppression_key AS k
+    JOIN sophia.suppressions AS s ON s.kind = is_suppressed.kind
+      AND s.hash = sha256(k.outer_pad || sha256(k.inner_pad || convert_to(is_suppressed.kind || ' ' || value, 'UTF8'))));
+END
 $$;
 COMMENT ON FUNCTION sophia.is_suppressed(text, text) IS 'internal: whether an identifier is one of a forgotten person';
 
 -- A phone number may belong to many; it tells a person only where nothing better is known.
 CREATE FUNCTION sophia.is_forgotten(record text, emails text[], phones text[] DEFAULT NULL) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT sophia.is_suppressed('record', record)
-    OR EXISTS (SELECT FROM unnest(emails) AS e (address) WHERE sophia.is_suppressed('email', sophia.normalize_email(e.address)))
-    OR num_nonnulls(VARIADIC coalesce(nullif(emails, '{}'), '{NULL}')) = 0
-      AND EXISTS (SELECT FROM unnest(phones) AS p (number) WHERE sophia.is_suppressed('phone', coalesce(sophia.normalize_phone(p.number), p.number)))
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  item text;
+  has_email boolean := false;
+BEGIN
+  IF sophia.is_suppressed('record', record) THEN
+    RETURN true;
+  END IF;
+  FOREACH item IN ARRAY coalesce(emails, '{}') LOOP
+    CONTINUE WHEN item IS NULL;
+    has_email := true;
+    IF sophia.is_suppressed('email', sophia.normalize_email(item)) THEN
+      RETURN true;
+    END IF;
+  END LOOP;
+  IF has_email THEN
+    RETURN false;
+  END IF;
+  FOREACH item IN ARRAY coalesce(phones, '{}') LOOP
+    IF sophia.is_suppressed('phone', coalesce(sophia.normalize_phone(item), item)) THEN
+      RETURN true;
+    END IF;
+  END LOOP;
+  RETURN false;
+END
 $$;
 COMMENT ON FUNCTION sophia.is_forgotten(text, text[], text[]) IS 'internal: whether a record is one of a forgotten person, by its id, its addresses or, where it has none, its phone numbers';
 
@@ -124,13 +148,37 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION sophia.forget_pattern(text[], text[]) IS 'internal: pattern that finds e-mail addresses, and words or phrases, as wholes; NULL for none';
 
+CREATE FUNCTION sophia.person_tokens(document text) RETURNS text[]
+  AS 'MODULE_PATHNAME', 'sophia_person_tokens' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION sophia.person_tokens(text) IS 'internal: e-mail addresses and users of Slack in a document';
+
 CREATE FUNCTION sophia.suppressed_pattern(document text) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT sophia.forget_pattern(
-    ARRAY(SELECT DISTINCT m[1] FROM regexp_matches(document, '([^\s"<>(),;:\\\[\]]+@[^\s"<>(),;:\\\[\]]+[[:alnum:]])', 'g') AS m
-      WHERE sophia.is_suppressed('email', sophia.normalize_email(m[1]))),
-    ARRAY(SELECT DISTINCT m[1] FROM regexp_matches(document, '(?:<@|")([UW][A-Z0-9]+)\M', 'g') AS m
-      WHERE sophia.is_suppressed('record', 'slack_' || m[1])))
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  token text;
+  last text := '';
+  addresses text[] := '{}';
+  users text[] := '{}';
+BEGIN
+  FOREACH token IN ARRAY sophia.person_tokens(document) LOOP
+    CONTINUE WHEN token = last;
+    last := token;
+    IF token ~ '^@?[UW][A-Z0-9]+$' THEN
+      IF sophia.is_suppressed('record', 'slack_' || ltrim(token, '@')) THEN
+        users := users || ltrim(token, '@');
+      END IF;
+    ELSE
+      token := rtrim(token, '.!?''');
+      IF sophia.is_suppressed('email', sophia.normalize_email(token)) THEN
+        addresses := addresses || token;
+      END IF;
+    END IF;
+  END LOOP;
+  IF addresses = '{}' AND users = '{}' THEN
+    RETURN NULL;
+  END IF;
+  RETURN sophia.forget_pattern(addresses, users);
+END
 $$;
 COMMENT ON FUNCTION sophia.suppressed_pattern(text) IS 'internal: pattern of the e-mail addresses and Slack users in a document that belong to forgotten people; NULL for none';
 
@@ -159,8 +207,10 @@ WHERE pg_catalog.to_regclass(t.name) IS NOT NULL;
 COMMENT ON VIEW sophia.guarded_tables IS 'internal: tables that keep forgotten people out';
 
 CREATE FUNCTION sophia.forgotten_party(party jsonb) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT sophia.is_forgotten('gong_' || (party ->> 'userId'), ARRAY[party ->> 'emailAddress'], ARRAY[party ->> 'phoneNumber'])
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RETURN sophia.is_forgotten('gong_' || (party ->> 'userId'), ARRAY[party ->> 'emailAddress'], ARRAY[party ->> 'phoneNumber']);
+END
 $$;
 COMMENT ON FUNCTION sophia.forgotten_party(jsonb) IS 'internal: whether a party of a Gong call is a forgotten person';
 
@@ -388,6 +438,11 @@ SELECT p.* FROM (VALUES
     ' OR t.target = to_regclass(''slack_raw.users'') AND t.key ->> ''id'' = ANY (($1).slack)', NULL, NULL),
   ('sophia.quality_results', NULL, 'false', NULL),
   ('sophia.refresh_queue', 't.key = ANY (($1).records)', NULL, NULL),
+  ('sophia.refresh_links', 't.contact_id = ANY (($1).records)', NULL, NULL),
+  ('sophia.refresh_lookups', 't.key = ANY (($1).emails) OR t.value = ANY (($1).emails) OR t.kind = ''alias'' AND (t.key = ANY (($1).hubspot) OR t.value = ANY (($1).hubspot))'
+    ' OR t.key || '' '' || t.value ~* ($1).pattern', NULL, NULL),
+  ('sophia.contact_merges', 't.winner = ANY (($1).hubspot) OR t.loser = ANY (($1).hubspot)', NULL, NULL),
+  ('sophia.timeline_inputs', 't.key || '' '' || t.value ~* ($1).pattern', NULL, NULL),
   ('sophia.staged_documents', NULL, NULL, NULL),
   ('sophia.dead_letters', NULL, NULL, NULL),
   ('sophia.stream_events', NULL, NULL, NULL),
@@ -611,6 +666,9 @@ BEGIN
     found_again := sophia.find_person(step.name, coalesce(step.found, concat_ws(' OR ', step.own, step.shared)), person);
     RETURN NEXT;
   END LOOP;
+  -- What the incremental refresh would derive from the rows that are gone, it recomputes.
+  PERFORM sophia.request_full(t.target, 'a person was forgotten')
+  FROM unnest(ARRAY['unified_contacts', 'interaction_timeline']) AS t (target);
 END
 $$;
 COMMENT ON FUNCTION sophia.forget_contact(bigint) IS
