@@ -408,6 +408,7 @@ BEGIN
   FROM sophia.data_table_state AS t
   JOIN sophia.table_columns AS c USING (table_schema, table_name)
   WHERE c.column_name = 'changed_xid' AND (t.source IS NULL OR t.source = ANY (sources));
+  PERFORM sophia.guard_tables();
 END
 $$;
 COMMENT ON FUNCTION sophia.create_schemas(text[], jsonb) IS

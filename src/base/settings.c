@@ -25,6 +25,7 @@ bool sophia_enabled = true;
 char *sophia_fragment_directories = NULL;
 int sophia_evolve_limit = 200;
 int sophia_ingest_workers = 1;
+int sophia_job_history = 30 * MINUTES_PER_DAY;
 int sophia_match_block_limit = 1000;
 int sophia_max_document_size = 64 * 1024;
 char *sophia_secrets_directory = NULL;
@@ -112,6 +113,11 @@ sophia_settings_define(void)
 	DefineCustomIntVariable("sophia_stack.ingest_workers",
 							"Number of ingest workers of each database.", NULL,
 							&sophia_ingest_workers, 1, 1, 8, PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable(
+		"sophia_stack.job_history", "How long the record of a run of a scheduled job is kept.",
+		NULL, &sophia_job_history, 30 * MINUTES_PER_DAY, 1, 100 * 366 * MINUTES_PER_DAY, PGC_SIGHUP,
+		GUC_UNIT_MIN, NULL, NULL, NULL);
 
 	DefineCustomIntVariable(
 		"sophia_stack.match_block_limit", "Most records of one block that match_records compares.",

@@ -16,6 +16,7 @@ extern bool sophia_enabled;				  /* false: every worker pauses its work */
 extern char *sophia_fragment_directories; /* comma separated absolute folders; '' = none */
 extern int sophia_evolve_limit;			  /* columns that option evolve may add to one table */
 extern int sophia_ingest_workers;		  /* ingest workers per database */
+extern int sophia_job_history;			  /* minutes that the record of a run is kept */
 extern int sophia_match_block_limit;	  /* records */
 extern int sophia_max_document_size;	  /* kilobytes */
 extern char *sophia_secrets_directory;	  /* absolute folder; '' = none */
