@@ -23,11 +23,13 @@ COMMENT ON FUNCTION sophia.chunks(text[]) IS
   'internal: the items by hundreds: overlap of arrays takes the product of their lengths, and each scan of a GIN index reads all that it has pending';
 
 CREATE FUNCTION sophia.contacts_by_email(emails text[]) RETURNS TABLE (email_norm text, contact_id text)
-LANGUAGE plpgsql STABLE ROWS 100000
+LANGUAGE plpgsql STABLE ROWS 1000
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = on
 AS $$
 BEGIN
-  -- The few records with further addresses have an index of their own.
+  -- The few records with further addresses have an index of their own, which the planner thinks little of.
+  PERFORM set_config('enable_seqscan', (emails IS NULL)::text, true);
   RETURN QUERY EXECUTE $query$
     SELECT DISTINCT ON (e.email COLLATE "C") e.email, e.id
     FROM (

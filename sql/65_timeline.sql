@@ -32,7 +32,8 @@ BEGIN
       SELECT * FROM sophia.%1$I($1)
     ), removed AS (
       DELETE FROM processed_data.%2$I AS t
-      WHERE %3$s AND (%9$s) NOT IN (SELECT %10$s FROM wanted AS w)
+      USING (SELECT %9$s FROM processed_data.%2$I AS t WHERE %3$s EXCEPT SELECT %10$s FROM wanted AS w) AS w
+      WHERE %4$s
       RETURNING t.%5$I AS id
     ), changed AS MATERIALIZED (
       SELECT w.*, t.%5$I IS NULL AS is_new
