@@ -21,10 +21,10 @@ PG_CPPFLAGS = -Isrc -DSOPHIA_STACK_VERSION='"$(EXTVERSION)"' -fvisibility=hidden
   '-DPGDLLEXPORT=__attribute__((visibility("default")))' \
   -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
   -Wno-declaration-after-statement
-SHLIB_LINK = -lcurl -ljson-c -lz -lcrypto
+SHLIB_LINK = -lcurl -ljson-c -lz -lcrypto -lidn2 -lpsl
 EXTRA_CLEAN = test/unit/bin test/fuzz/bin tmp_check
 
-STANDALONE = check check-faults check-sanitized format fuzz lint unit quickstart quickstart-stop
+STANDALONE = check check-faults check-race check-sanitized format fuzz lint unit quickstart quickstart-stop
 ifneq ($(filter $(STANDALONE),$(MAKECMDGOALS)),)
 
 # Goals that need no pg_config.  test/run and the quickstart install what they lack themselves.
@@ -37,6 +37,8 @@ check:
 	test/run
 check-faults:
 	test/run faults
+check-race:
+	test/run race
 check-sanitized:
 	test/run sanitized
 format:
