@@ -13,12 +13,23 @@ AS $$
 $$;
 COMMENT ON FUNCTION sophia.source_ids(text[]) IS 'internal: ids in their source of ids of processed rows: what follows the first underscore';
 
-CREATE FUNCTION sophia.contacts_by_email(emails text[]) RETURNS TABLE (email_norm text, contact_id text)
-LANGUAGE plpgsql STABLE ROWS 100000
+CREATE FUNCTION sophia.chunks(items text[]) RETURNS TABLE (chunk text[])
+LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 10
 SET search_path = pg_catalog, pg_temp
 AS $$
+  SELECT array_agg(i.item) FROM unnest(items) WITH ORDINALITY AS i (item, place) GROUP BY i.place / 100
+$$;
+COMMENT ON FUNCTION sophia.chunks(text[]) IS
+  'internal: the items by hundreds: overlap of arrays takes the product of their lengths, and each scan of a GIN index reads all that it has pending';
+
+CREATE FUNCTION sophia.contacts_by_email(emails text[]) RETURNS TABLE (email_norm text, contact_id text)
+LANGUAGE plpgsql STABLE ROWS 1000
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = on
+AS $$
 BEGIN
-  -- The few records with further addresses have an index of their own.
+  -- The few records with further addresses have an index of their own, which the planner thinks little of.
+  PERFORM set_config('enable_seqscan', (emails IS NULL)::text, true);
   RETURN QUERY EXECUTE $query$
     SELECT DISTINCT ON (e.email COLLATE "C") e.email, e.id
     FROM (
@@ -29,8 +40,13 @@ BEGIN
       SELECT x.email, c.id, c.is_deleted, c.source_system, true, c.created_at
       FROM processed_data.unified_contacts AS c
       CROSS JOIN LATERAL unnest(c.all_emails) AS x (email)
-      WHERE cardinality(c.all_emails) > 1 AND x.email IS DISTINCT FROM c.email_norm
-        AND ($1 IS NULL OR c.all_emails && $1 AND x.email = ANY ($1))) AS e
+      WHERE $1 IS NULL AND cardinality(c.all_emails) > 1 AND x.email IS DISTINCT FROM c.email_norm
+      UNION ALL
+      SELECT x.email, c.id, c.is_deleted, c.source_system, true, c.created_at
+      FROM sophia.chunks($1) AS k (emails)
+      JOIN processed_data.unified_contacts AS c ON c.all_emails && k.emails
+      CROSS JOIN LATERAL unnest(c.all_emails) AS x (email)
+      WHERE cardinality(c.all_emails) > 1 AND x.email IS DISTINCT FROM c.email_norm AND x.email = ANY (k.emails)) AS e
     ORDER BY e.email COLLATE "C", e.is_deleted, CASE e.source_system WHEN 'hubspot' THEN 1 WHEN 'gong' THEN 2 ELSE 3 END,
       e.is_further, e.created_at NULLS LAST, e.id COLLATE "C" $query$ USING emails;
 END
@@ -82,22 +98,6 @@ RETURN CASE source_system
   WHEN 'gong' THEN CASE affiliation WHEN 'external' THEN 1 WHEN 'unknown' THEN 2 END
   ELSE CASE role WHEN 'author' THEN 1 END END;
 COMMENT ON FUNCTION sophia.primary_rank(text, text, text, text) IS 'internal: orders the participants that can be the contact of an interaction; NULL = cannot';
-
-CREATE FUNCTION sophia.primary_contacts(source_system text, ids text[]) RETURNS TABLE (interaction_id text, contact_id text)
-LANGUAGE sql STABLE ROWS 100000
-AS $$
-  SELECT p.interaction_id, p.contact_id
-  FROM (
-    SELECT q.interaction_id, pg_catalog.min(sophia.primary_rank(source_system, q.role, q.affiliation, q.contact_id)
-      * 1000000000::bigint + q.ordinal) AS first
-    FROM processed_data.interaction_participants AS q
-    WHERE (ids IS NULL OR q.interaction_id = ANY (ids)) AND q.contact_id IS NOT NULL
-      AND (ids IS NOT NULL OR pg_catalog.starts_with(q.interaction_id, source_system || '_'))
-    GROUP BY q.interaction_id) AS f
-  JOIN processed_data.interaction_participants AS p
-    ON p.interaction_id = f.interaction_id AND p.ordinal = f.first % 1000000000
-$$;
-COMMENT ON FUNCTION sophia.primary_contacts(text, text[]) IS 'internal: contact of each of these interactions, NULL = of all of a source: the first among the participants that can be it';
 
 CREATE FUNCTION sophia.participants_from_hubspot(ids text[] DEFAULT NULL)
 RETURNS TABLE (interaction_id text, ordinal integer, contact_id text, role text, email_norm text, name text, affiliation text,
@@ -243,7 +243,13 @@ AS $$
     FROM hubspot_raw.engagements AS r
     WHERE (ids IS NULL OR r.id = ANY (sophia.source_ids(ids)))
       AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = r.id)) AS e
-  LEFT JOIN sophia.primary_contacts('hubspot', ids) AS p ON p.interaction_id = 'hubspot_' || e.id
+  LEFT JOIN LATERAL (
+    SELECT q.contact_id
+    FROM processed_data.interaction_participants AS q
+    WHERE q.interaction_id = 'hubspot_' || e.id AND q.contact_id IS NOT NULL
+      AND sophia.primary_rank('hubspot', q.role, q.affiliation, q.contact_id) IS NOT NULL
+    ORDER BY sophia.primary_rank('hubspot', q.role, q.affiliation, q.contact_id), q.ordinal
+    LIMIT 1) AS p ON true
   LEFT JOIN sophia.hubspot_staff() AS s ON s.owner_id = e.owner_id
   LEFT JOIN LATERAL (
     SELECT t.id

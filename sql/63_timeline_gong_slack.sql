@@ -98,7 +98,13 @@ AS $$
     coalesce(c.source_updated_at, c.source_published_at), sophia.document_hash(c.doc), c.is_deleted, NULL, NULL,
     sophia.unique_items(c.companies), sophia.unique_items(c.deals)
   FROM call AS c
-  LEFT JOIN sophia.primary_contacts('gong', ids) AS p ON p.interaction_id = 'gong_' || c.id
+  LEFT JOIN LATERAL (
+    SELECT q.contact_id
+    FROM processed_data.interaction_participants AS q
+    WHERE q.interaction_id = 'gong_' || c.id AND q.contact_id IS NOT NULL
+      AND sophia.primary_rank('gong', q.role, q.affiliation, q.contact_id) IS NOT NULL
+    ORDER BY sophia.primary_rank('gong', q.role, q.affiliation, q.contact_id), q.ordinal
+    LIMIT 1) AS p ON true
   LEFT JOIN processed_data.unified_contacts AS u ON u.id = 'gong_' || c.primary_user_id
 $$;
 COMMENT ON FUNCTION sophia.interactions_from_gong(text[]) IS 'internal: rows that interaction_timeline should have for these Gong calls, NULL = for all; a private call shows neither body nor sentiment';
@@ -112,7 +118,7 @@ CREATE FUNCTION sophia.slack_keys(ids text[]) RETURNS TABLE (channel text, ts te
 LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 1000
 AS $$
   SELECT substring(i.id FROM '^slack_(.*)_[^_]*$'), substring(i.id FROM '_([^_]*)$')
-  FROM (SELECT DISTINCT u.id FROM pg_catalog.unnest(ids) AS u (id)) AS i
+  FROM pg_catalog.unnest(ids) AS i (id)
 $$;
 COMMENT ON FUNCTION sophia.slack_keys(text[]) IS 'internal: channel and ts of the Slack messages of these interactions; ts holds no underscore';
 
@@ -137,23 +143,21 @@ AS $$
 $$;
 COMMENT ON FUNCTION sophia.slack_messages(text[]) IS 'internal: these Slack messages, NULL = all, as far as somebody wrote them, without notices such as joined and left, with their channel';
 
-CREATE FUNCTION sophia.slack_mentions(ids text[])
-RETURNS TABLE (channel text, ts text, author text, sent_at timestamptz, place bigint, is_user boolean, id text, name text)
-LANGUAGE sql STABLE ROWS 10000
+CREATE FUNCTION sophia.slack_mentions(message text)
+RETURNS TABLE (place bigint, is_user boolean, id text, name text)
+LANGUAGE sql STABLE ROWS 2
 AS $$
-  SELECT m.channel, m.ts, m.user_id, m.sent_at, x.place, x.found[1] = '@', x.found[2],
+  SELECT x.place, x.found[1] = '@', x.found[2],
     CASE x.found[1]
       WHEN '@' THEN coalesce(p.full_name, sophia.value_or_null(u.real_name), sophia.value_or_null(u.display_name),
         sophia.value_or_null(u.name))
       WHEN '#' THEN CASE WHEN NOT coalesce(c.is_private, false) THEN sophia.value_or_null(c.name) END END
-  FROM sophia.slack_messages(ids) AS m
-  CROSS JOIN LATERAL pg_catalog.regexp_matches(m.message, '<([@#])([[:alnum:]]+)[|>]', 'g') WITH ORDINALITY AS x (found, place)
+  FROM pg_catalog.regexp_matches(message, '<([@#])([[:alnum:]]+)[|>]', 'g') WITH ORDINALITY AS x (found, place)
   LEFT JOIN slack_raw.users AS u ON u.id = x.found[2]
   LEFT JOIN processed_data.unified_contacts AS p ON p.id = 'slack_' || x.found[2]
   LEFT JOIN slack_raw.channels AS c ON c.id = x.found[2]
-  WHERE m.message LIKE '%<@%' OR m.message LIKE '%<#%'
 $$;
-COMMENT ON FUNCTION sophia.slack_mentions(text[]) IS 'internal: users and channels that these Slack messages mention, NULL = that any do, with their names; a private channel gives none';
+COMMENT ON FUNCTION sophia.slack_mentions(text) IS 'internal: users and channels that a Slack message mentions, with their names; a private channel gives none';
 
 CREATE FUNCTION sophia.participants_from_slack(ids text[] DEFAULT NULL)
 RETURNS TABLE (interaction_id text, ordinal integer, contact_id text, role text, email_norm text, name text, affiliation text,
@@ -166,10 +170,14 @@ AS $$
     FROM sophia.slack_messages(ids) AS m
     WHERE m.user_id IS NOT NULL OR sophia.value_or_null(m.username) IS NOT NULL
     UNION ALL
-    SELECT x.channel, x.ts, 2, pg_catalog.min(x.place), 'mentioned', x.id, pg_catalog.min(x.name), x.sent_at
-    FROM sophia.slack_mentions(ids) AS x
-    WHERE x.is_user AND x.id IS DISTINCT FROM x.author
-    GROUP BY x.channel, x.ts, x.id, x.sent_at
+    SELECT m.channel, m.ts, 2, x.place, 'mentioned', x.id, x.name, m.sent_at
+    FROM sophia.slack_messages(ids) AS m
+    CROSS JOIN LATERAL (
+      SELECT s.id, pg_catalog.min(s.place) AS place, pg_catalog.min(s.name) AS name
+      FROM sophia.slack_mentions(m.message) AS s
+      WHERE s.is_user AND s.id IS DISTINCT FROM m.user_id
+      GROUP BY s.id) AS x
+    WHERE m.message LIKE '%<@%'
   )
   SELECT 'slack_' || p.channel || '_' || p.ts,
     (pg_catalog.row_number() OVER (PARTITION BY p.channel, p.ts ORDER BY p.rank, p.place, p.user_id))::integer,
@@ -192,15 +200,11 @@ LANGUAGE sql STABLE ROWS 100000
 AS $$
   WITH home AS MATERIALIZED (
     SELECT pg_catalog.mode() WITHIN GROUP (ORDER BY u.team_id) AS team_id FROM slack_raw.users AS u
-  ), named AS (
-    SELECT x.channel, x.ts, pg_catalog.jsonb_object_agg(x.id, x.name) AS names
-    FROM sophia.slack_mentions(ids) AS x
-    WHERE x.name IS NOT NULL
-    GROUP BY x.channel, x.ts
   ), message AS (
-    SELECT m.*, sophia.slack_text(m.message, n.names) AS told
+    SELECT m.*, sophia.slack_text(m.message, CASE WHEN m.message LIKE '%<%' THEN (
+        SELECT pg_catalog.jsonb_object_agg(x.id, x.name) FROM sophia.slack_mentions(m.message) AS x
+        WHERE x.name IS NOT NULL) END) AS told
     FROM sophia.slack_messages(ids) AS m
-    LEFT JOIN named AS n ON n.channel = m.channel AND n.ts = m.ts
   )
   SELECT 'slack_' || m.channel || '_' || m.ts, 'slack', m.channel || '_' || m.ts, 'message',
     coalesce(m.sent_at, sophia.unknown_time()), NULL::timestamptz,
@@ -216,7 +220,13 @@ AS $$
     'slack_' || r.channel || '_' || r.ts, NULL::text[], NULL::text[]
   FROM message AS m
   CROSS JOIN home
-  LEFT JOIN sophia.primary_contacts('slack', ids) AS p ON p.interaction_id = 'slack_' || m.channel || '_' || m.ts
+  LEFT JOIN LATERAL (
+    SELECT q.contact_id
+    FROM processed_data.interaction_participants AS q
+    WHERE q.interaction_id = 'slack_' || m.channel || '_' || m.ts AND q.contact_id IS NOT NULL
+      AND sophia.primary_rank('slack', q.role, q.affiliation, q.contact_id) IS NOT NULL
+    ORDER BY sophia.primary_rank('slack', q.role, q.affiliation, q.contact_id), q.ordinal
+    LIMIT 1) AS p ON true
   LEFT JOIN slack_raw.messages AS r ON r.channel = m.channel AND r.ts = m.thread_ts AND r.ts <> m.ts
     AND sophia.is_written_by_somebody(r.subtype)
     AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'slack_raw.messages'::regclass AND q.key ->> 'channel' = r.channel AND q.key ->> 'ts' = r.ts)

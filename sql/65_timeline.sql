@@ -32,12 +32,13 @@ BEGIN
       SELECT * FROM sophia.%1$I($1)
     ), removed AS (
       DELETE FROM processed_data.%2$I AS t
-      WHERE %3$s AND NOT EXISTS (SELECT FROM wanted AS w WHERE %4$s)
+      USING (SELECT %9$s FROM processed_data.%2$I AS t WHERE %3$s EXCEPT SELECT %10$s FROM wanted AS w) AS w
+      WHERE %4$s
       RETURNING t.%5$I AS id
     ), changed AS MATERIALIZED (
       SELECT w.*, t.%5$I IS NULL AS is_new
       FROM wanted AS w
-      LEFT JOIN processed_data.%2$I AS t ON %4$s AND %3$s
+      LEFT JOIN processed_data.%2$I AS t ON %4$s
       WHERE t.%5$I IS NULL OR (%6$s) IS DISTINCT FROM (%7$s)
     ), inserted AS (
       INSERT INTO processed_data.%2$I (%8$s) SELECT %7$s FROM changed AS w WHERE w.is_new
@@ -46,7 +47,8 @@ BEGIN
     )
     SELECT ARRAY(SELECT DISTINCT c.%5$I FROM changed AS c WHERE c.is_new),
       ARRAY(SELECT DISTINCT c.%5$I FROM changed AS c WHERE NOT c.is_new), ARRAY(SELECT DISTINCT r.id FROM removed AS r)
-    $statement$, query, target, in_scope, same_key, keys[1], of_target, of_wanted, list)
+    $statement$, query, target, in_scope, same_key, keys[1], of_target, of_wanted, list,
+    (SELECT string_agg(format('t.%I', k), ', ') FROM unnest(keys) AS k), (SELECT string_agg(format('w.%I', k), ', ') FROM unnest(keys) AS k))
   INTO inserted, updated, deleted USING ids;
 END
 $$;
@@ -54,9 +56,11 @@ COMMENT ON FUNCTION sophia.write_rows(text, text, text[], text, text[]) IS
   'internal: makes the rows of a table of processed_data that are in scope as a query wants them; tells the first key columns of what it inserted, updated and deleted';
 
 CREATE FUNCTION sophia.link_speakers(calls text[] DEFAULT NULL) RETURNS void
-LANGUAGE sql VOLATILE
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan
 AS $$
+BEGIN
   UPDATE gong_raw.call_transcripts AS t SET party_id = w.party_id
   FROM (SELECT o.call_id, o.seq, p.party_id
     FROM gong_raw.call_transcripts AS o
@@ -66,7 +70,8 @@ AS $$
       ORDER BY r.call_id, r.speaker_id, r.ordinal, r.party_id) AS p
       ON p.call_id = o.call_id AND p.speaker_id = o.speaker_id
     WHERE (calls IS NULL OR o.call_id = ANY (calls)) AND o.party_id IS DISTINCT FROM p.party_id) AS w
-  WHERE t.call_id = w.call_id AND t.seq = w.seq
+  WHERE t.call_id = w.call_id AND t.seq = w.seq;
+END
 $$;
 COMMENT ON FUNCTION sophia.link_speakers(text[]) IS 'internal: writes the party that spoke each monologue of these Gong calls, NULL = of all, to party_id';
 

@@ -319,7 +319,8 @@ BEGIN
   IF sophia.has_source('hubspot') THEN
     ids := sophia.hubspot_ids_of(contact_ids);
     PERFORM sophia.enqueue('interaction_timeline', ARRAY(
-      SELECT 'hubspot_' || e.id FROM hubspot_raw.engagements AS e WHERE e.contact_ids && ids));
+      SELECT 'hubspot_' || e.id FROM sophia.chunks(ids) AS c (ids)
+      JOIN hubspot_raw.engagements AS e ON e.contact_ids && c.ids));
     IF sophia.has_source('gong') THEN
       PERFORM sophia.enqueue('interaction_timeline', ARRAY(
         SELECT 'gong_' || p.call_id FROM gong_raw.call_parties AS p WHERE p.hubspot_contact_id = ANY (ids)));
