@@ -42,8 +42,7 @@ CREATE TEMP TABLE before AS SELECT id, xmin AS writer, ctid AS place FROM proces
 CALL sophia.refresh_unified_contacts('full');
 SELECT count(*) AS untouched FROM before JOIN processed_data.unified_contacts AS t USING (id)
 WHERE before.writer = t.xmin AND before.place = t.ctid;
--- An update, a tombstone, a removed row; an identity stays.
-UPDATE processed_data.unified_contacts SET identity_id = 42 WHERE id = 'hubspot_1';
+-- An update, a tombstone, a removed row.
 UPDATE hubspot_raw.contacts SET jobtitle = 'CEO' WHERE id = '1';
 UPDATE hubspot_raw.contacts SET is_deleted = true WHERE id = '2';
 DELETE FROM hubspot_raw.contacts WHERE id = '3';
@@ -118,6 +117,16 @@ CALL sophia.refresh_unified_contacts();
 SELECT id FROM processed_data.unified_contacts WHERE email_norm = 'free@gmail.com';
 CALL sophia.refresh_unified_contacts();
 SELECT rows_inserted, rows_updated, rows_deleted FROM sophia.refresh_log ORDER BY id DESC LIMIT 3;
+-- A dry run counts and changes nothing; limits leave the rest to the next call.
+UPDATE slack_raw.users SET title = 'Changed' WHERE id IN ('U1', 'U2', 'U3');
+CALL sophia.refresh_unified_contacts('dry_run');
+CALL sophia.refresh_unified_contacts(max_rows => 2);
+CALL sophia.refresh_unified_contacts(time_budget => '1 h');
+SELECT mode, mode_used, complete, rows_inserted, rows_updated, rows_deleted
+FROM (SELECT * FROM sophia.refresh_log WHERE target = 'unified_contacts' ORDER BY id DESC LIMIT 3) AS l ORDER BY id;
+SELECT count(*) AS differences FROM sophia.verify_refresh(1) WHERE target NOT LIKE 'interaction%';
+CALL sophia.refresh_unified_contacts(max_rows => 0);
+SELECT * FROM sophia.verify_refresh(2);
 -- Bad values never stop a refresh.
 INSERT INTO hubspot_raw.contacts (id, email, additional_emails, merged_object_ids, createdate, phone, doc) VALUES
   ('x''; --', '@@@', '{NULL,"",a@b@c}', '{NULL,"","99999999999999999999999999"}', 'infinity', repeat('9', 500), '[1, 2]'),
