@@ -49,12 +49,14 @@ BEGIN
     RETURN;
   END IF;
   RETURN QUERY
-  SELECT f.target, f.key, coalesce(o.key, n.key), o.value, n.value
+  SELECT f.target, f.key, d.name, d.incremental, d.recomputed
   FROM unnest(found_targets, found_keys, found_rows) AS f (target, key, content)
   LEFT JOIN sophia.identity_rows() AS r ON r.target = f.target AND r.key = f.key
-  CROSS JOIN LATERAL (jsonb_each_text(coalesce(r.content, '{}')) AS o
-    FULL JOIN jsonb_each_text(coalesce(f.content, '{}')) AS n ON n.key = o.key)
-  WHERE o.value IS DISTINCT FROM n.value;
+  CROSS JOIN LATERAL (
+    SELECT coalesce(o.key, n.key) AS name, o.value AS incremental, n.value AS recomputed
+    FROM jsonb_each_text(coalesce(r.content, '{}')) AS o
+    FULL JOIN jsonb_each_text(coalesce(f.content, '{}')) AS n ON n.key = o.key) AS d
+  WHERE d.incremental IS DISTINCT FROM d.recomputed;
 END
 $$;
 COMMENT ON FUNCTION sophia.verify_identities() IS
