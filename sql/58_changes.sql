@@ -5,8 +5,9 @@
 -- queue; the writers of the targets take them from there in order, recompute these rows from what the raw tables say by
 -- then, and write what differs.  So it does not matter how often, or in which order, a row is named.
 --
--- What a raw row had made is read from the processed tables.  That is what it really had made only as long as nothing
--- captured before is still to be written to the timeline: therefore the queue is worked off before the next capture.
+-- What a raw row had made is read from the processed tables.  But a contact may have been computed from a row that the
+-- timeline shows otherwise, because it changed in between, or is still in the queue: refresh_links keeps for whom such
+-- rows counted (unsettled_links, in the statement that computes the contact, so that both see the same).
 -- Everything here is state of this database, which a full run makes anew; it is not dumped.
 
 CREATE TABLE sophia.refresh_queue (
@@ -27,6 +28,15 @@ COMMENT ON TABLE sophia.refresh_full IS 'internal: targets of which everything i
 COMMENT ON COLUMN sophia.refresh_full.target IS 'unified_contacts or interaction_timeline';
 COMMENT ON COLUMN sophia.refresh_full.reason IS 'why; NULL = mode full was asked for';
 COMMENT ON COLUMN sophia.refresh_full.listed IS 'whether the queue holds what is left of it, because limits stopped it';
+
+CREATE TABLE sophia.refresh_links (
+  interaction_id text NOT NULL,
+  contact_id text NOT NULL,
+  PRIMARY KEY (interaction_id, contact_id)
+);
+COMMENT ON TABLE sophia.refresh_links IS 'internal: contacts that were computed from interactions which the timeline does not show as they were then';
+COMMENT ON COLUMN sophia.refresh_links.interaction_id IS 'interaction_timeline.id';
+COMMENT ON COLUMN sophia.refresh_links.contact_id IS 'unified_contacts.id';
 
 CREATE FUNCTION sophia.enqueue(target text, keys text[]) RETURNS void
 LANGUAGE sql VOLATILE
@@ -108,8 +118,8 @@ AS $$
 DECLARE
   batch_rows CONSTANT integer := 10000;
   most CONSTANT bigint := sophia.capture_limit();
-  -- What a changed row had made is read from the timeline; where that is behind, it cannot tell.
-  timeline_behind CONSTANT boolean := sophia.has_backlog('interaction_timeline');
+  -- What a changed row had made is read from the timeline; one that was never made cannot tell.
+  timeline_behind CONSTANT boolean := EXISTS (SELECT FROM sophia.refresh_full AS f WHERE f.target = 'interaction_timeline');
   reason text := sophia.lost_state();
   pending bigint;
   changed record;
@@ -153,6 +163,14 @@ END
 $$;
 COMMENT ON FUNCTION sophia.capture_changes(timestamptz) IS
   'internal: reads what changed in the raw tables since the last call and enqueues what depends on it; false = the time was up before all was read';
+
+CREATE FUNCTION sophia.refresh_snapshot() RETURNS pg_snapshot
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT c.snapshot FROM sophia.consumer_state AS c WHERE c.consumer = 'sophia.refresh'
+$$;
+COMMENT ON FUNCTION sophia.refresh_snapshot() IS 'internal: up to where refresh has read the changes of the raw tables';
 
 -- The consumer of refresh comes with the extension, so that deletions count from the beginning of each raw table.
 INSERT INTO sophia.consumer_state (consumer, snapshot, whole_reason, system_identifier, database_oid)

@@ -3,6 +3,80 @@
 -- Of what a raw row makes now the raw tables tell; of what it had made, the lookups and the participants of the
 -- timeline.  A contact that is named without need costs its recomputation, no more.
 
+CREATE FUNCTION sophia.hubspot_links(ids text[]) RETURNS TABLE (interaction_id text, contact_id text)
+LANGUAGE sql STABLE
+AS $$
+  SELECT 'hubspot_' || e.id, 'hubspot_' || coalesce(a.survivor, x.id)
+  FROM hubspot_raw.engagements AS e
+  CROSS JOIN LATERAL pg_catalog.unnest(e.contact_ids) AS x (id)
+  LEFT JOIN sophia.hubspot_aliases() AS a ON a.id = x.id
+  WHERE e.id = ANY (ids)
+$$;
+COMMENT ON FUNCTION sophia.hubspot_links(text[]) IS 'internal: contacts that these engagements count for';
+
+CREATE FUNCTION sophia.gong_links(ids text[]) RETURNS TABLE (interaction_id text, contact_id text)
+LANGUAGE sql STABLE
+AS $$
+  SELECT 'gong_' || p.call_id, p.contact_id FROM sophia.gong_parties() AS p WHERE p.call_id = ANY (ids) AND p.contact_id IS NOT NULL
+  UNION ALL
+  SELECT 'gong_' || c.id, 'gong_' || c.primary_user_id FROM gong_raw.calls AS c WHERE c.id = ANY (ids) AND c.primary_user_id IS NOT NULL
+$$;
+COMMENT ON FUNCTION sophia.gong_links(text[]) IS 'internal: contacts that these calls of Gong count for';
+
+CREATE FUNCTION sophia.slack_links(ids text[]) RETURNS TABLE (interaction_id text, contact_id text)
+LANGUAGE sql STABLE
+AS $$
+  SELECT 'slack_' || m.channel || '_' || m.ts, 'slack_' || m.user_id
+  FROM sophia.slack_keys(ARRAY(SELECT 'slack_' || i.id FROM pg_catalog.unnest(ids) AS i (id))) AS k
+  JOIN slack_raw.messages AS m ON m.channel = k.channel AND m.ts = k.ts
+  WHERE m.user_id IS NOT NULL
+$$;
+COMMENT ON FUNCTION sophia.slack_links(text[]) IS 'internal: contacts that these messages, channel_ts, count for';
+
+CREATE FUNCTION sophia.uncaptured(stamp xid8, seen pg_snapshot) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+AS $$
+  SELECT stamp >= pg_catalog.pg_snapshot_xmin(seen) AND NOT pg_catalog.pg_visible_in_snapshot(stamp, seen)
+$$;
+COMMENT ON FUNCTION sophia.uncaptured(xid8, pg_snapshot) IS 'internal: whether a row with this stamp changed since refresh read the changes up to seen';
+
+CREATE FUNCTION sophia.unsettled_links(source text, queued boolean) RETURNS TABLE (interaction_id text, contact_id text)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  seen CONSTANT pg_snapshot := sophia.refresh_snapshot();
+  ids text[];
+BEGIN
+  EXECUTE CASE source
+    WHEN 'hubspot' THEN 'SELECT array_agg(e.id) FROM hubspot_raw.engagements AS e WHERE sophia.uncaptured(e.changed_xid, $1)'
+    WHEN 'gong' THEN 'SELECT array_agg(x.id) FROM (SELECT c.id FROM gong_raw.calls AS c WHERE sophia.uncaptured(c.changed_xid, $1)
+      UNION SELECT p.call_id FROM gong_raw.call_parties AS p WHERE sophia.uncaptured(p.changed_xid, $1)) AS x'
+    WHEN 'slack' THEN 'SELECT array_agg(m.channel || ''_'' || m.ts) FROM slack_raw.messages AS m WHERE sophia.uncaptured(m.changed_xid, $1)' END
+  INTO ids USING seen;
+  IF queued THEN
+    ids := ids || ARRAY(SELECT substr(q.key, length(source) + 2) FROM sophia.refresh_queue AS q
+      WHERE q.target = 'interaction_timeline' AND starts_with(q.key, source || '_'));
+  END IF;
+  IF ids IS NOT NULL THEN
+    RETURN QUERY EXECUTE format('SELECT l.* FROM sophia.%I($1) AS l', source || '_links') USING ids;
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION sophia.unsettled_links(text, boolean) IS
+  'internal: whom interactions of a source count for that changed since refresh last read the changes, or (queued) that are still in the queue of the timeline';
+
+CREATE FUNCTION sophia.settle_links(ids text[]) RETURNS text[]
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  WITH settled AS (
+    DELETE FROM sophia.refresh_links AS l WHERE l.interaction_id = ANY (ids) RETURNING l.contact_id
+  )
+  SELECT array_agg(s.contact_id) FROM settled AS s
+$$;
+COMMENT ON FUNCTION sophia.settle_links(text[]) IS 'internal: takes from refresh_links whom these interactions counted for';
+
 CREATE FUNCTION sophia.touch_merges(winners text[]) RETURNS text[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -67,11 +141,9 @@ LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT ARRAY(
-    SELECT 'hubspot_' || coalesce(a.survivor, x.id)
-    FROM hubspot_raw.engagements AS e
-    CROSS JOIN LATERAL unnest(e.contact_ids) AS x (id)
-    LEFT JOIN sophia.hubspot_aliases() AS a ON a.id = x.id
-    WHERE e.id = ANY (ids)
+    SELECT l.contact_id FROM sophia.hubspot_links(ids) AS l
+    UNION
+    SELECT unnest(sophia.settle_links(ARRAY(SELECT 'hubspot_' || i.id FROM unnest(ids) AS i (id))))
     UNION
     SELECT p.contact_id FROM processed_data.interaction_participants AS p
     WHERE p.interaction_id = ANY (ARRAY(SELECT 'hubspot_' || i.id FROM unnest(ids) AS i (id)))
@@ -131,9 +203,9 @@ DECLARE
     SELECT l.key FROM sophia.refresh_lookups AS l WHERE l.kind = 'lone_party' AND split_part(l.key, ' ', 1) = ANY (ids));
 BEGIN
   RETURN ARRAY(
-    SELECT p.contact_id FROM sophia.gong_parties() AS p WHERE p.call_id = ANY (ids) AND p.contact_id IS NOT NULL
+    SELECT l.contact_id FROM sophia.gong_links(ids) AS l
     UNION
-    SELECT 'gong_' || c.primary_user_id FROM gong_raw.calls AS c WHERE c.id = ANY (ids) AND c.primary_user_id IS NOT NULL
+    SELECT unnest(sophia.settle_links(ARRAY(SELECT 'gong_' || i.id FROM unnest(ids) AS i (id))))
     UNION
     SELECT x.id
     FROM processed_data.interaction_participants AS p
@@ -181,6 +253,8 @@ AS $$
     JOIN slack_raw.messages AS m ON m.channel = c.channel AND m.ts = c.ts
     WHERE m.user_id IS NOT NULL
     UNION
+    SELECT unnest(sophia.settle_links(ARRAY(SELECT 'slack_' || c.channel || '_' || c.ts FROM message AS c)))
+    UNION
     SELECT p.contact_id
     FROM message AS c
     JOIN processed_data.interaction_participants AS p ON p.interaction_id = 'slack_' || c.channel || '_' || c.ts
@@ -205,7 +279,8 @@ BEGIN
     WHEN 'hubspot_raw.engagements' THEN sophia.touch_hubspot_engagements(ids)
     WHEN 'gong_raw.users' THEN sophia.touch_gong_users(ids)
     WHEN 'gong_raw.calls' THEN sophia.touch_gong_calls(ids)
-    WHEN 'gong_raw.call_parties' THEN sophia.touch_gong_calls(ids)
+    WHEN 'gong_raw.call_parties' THEN sophia.touch_gong_calls(ids) || ARRAY(
+      SELECT 'gong_' || (k ->> 'call_id') || '_' || (k ->> 'party_id') FROM jsonb_array_elements(keys) AS k)
     WHEN 'slack_raw.users' THEN sophia.touch_slack_users(ids)
     WHEN 'slack_raw.messages' THEN sophia.touch_slack_messages(keys) END;
   IF name = 'hubspot_raw.owners' THEN

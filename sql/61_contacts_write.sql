@@ -12,15 +12,20 @@ DECLARE
   columns CONSTANT text := (SELECT string_agg(quote_ident(c), ', ') FROM unnest(sophia.result_columns('contacts_from_' || source)) AS c);
   written bigint;
 BEGIN
-  EXECUTE format('INSERT INTO processed_data.unified_contacts (%1$s) SELECT %1$s FROM sophia.%2$I(NULL)',
-    columns, 'contacts_from_' || source);
+  EXECUTE format($statement$
+    WITH noted AS (
+      INSERT INTO sophia.refresh_links SELECT DISTINCT l.interaction_id, l.contact_id FROM sophia.unsettled_links($1, false) AS l
+      ON CONFLICT DO NOTHING
+    )
+    INSERT INTO processed_data.unified_contacts (%1$s) SELECT %1$s FROM sophia.%2$I(NULL)
+    $statement$, columns, 'contacts_from_' || source) USING source;
   GET DIAGNOSTICS written = ROW_COUNT;
   RETURN written;
 END
 $$;
 COMMENT ON FUNCTION sophia.fill_contacts(text) IS 'internal: inserts all contacts of a source, of which there is none yet';
 
-CREATE FUNCTION sophia.write_contacts(source text, ids text[] DEFAULT NULL,
+CREATE FUNCTION sophia.write_contacts(source text, ids text[] DEFAULT NULL, timeline_later boolean DEFAULT false,
   OUT rows_inserted bigint, OUT rows_updated bigint, OUT rows_deleted bigint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -52,6 +57,9 @@ BEGIN
       FULL JOIN (SELECT o.* FROM processed_data.unified_contacts AS o
         WHERE o.source_system = $1 AND ($3 IS NULL OR o.id = ANY ($3))) AS t ON t.id = w.id
       WHERE t.id IS NULL OR w.id IS NULL OR (%2$s) IS DISTINCT FROM (%3$s)
+    ), noted AS (
+      INSERT INTO sophia.refresh_links SELECT DISTINCT l.interaction_id, l.contact_id FROM sophia.unsettled_links($1, $4) AS l
+      ON CONFLICT DO NOTHING
     ), removed AS (
       DELETE FROM processed_data.unified_contacts AS t USING changed AS c WHERE c.id IS NULL AND t.id = c.old_id
     ), updated AS (
@@ -66,7 +74,7 @@ BEGIN
     FROM changed AS c
     $statement$, 'contacts_from_' || source, of_target, of_wanted, list)
   INTO rows_inserted, rows_updated, rows_deleted, changed, told
-  USING source, (SELECT array_agg(substr(i.id, length(source) + 2)) FROM unnest(ids) AS i (id)), ids;
+  USING source, (SELECT array_agg(substr(i.id, length(source) + 2)) FROM unnest(ids) AS i (id)), ids, timeline_later;
   -- Identifiers also come from raw rows that leave the row of the contact as it is: a party of an earlier call.
   PERFORM sophia.enqueue('identities', coalesce(ids, changed));
   IF cardinality(told) > most THEN
@@ -76,8 +84,8 @@ BEGIN
   END IF;
 END
 $$;
-COMMENT ON FUNCTION sophia.write_contacts(text, text[]) IS
-  'internal: makes these contacts of a source, NULL = all, as wanted, and counts them; identity_id is left alone; what depends on those that changed is enqueued';
+COMMENT ON FUNCTION sophia.write_contacts(text, text[], boolean) IS
+  'internal: makes these contacts of a source, NULL = all, as wanted, and counts them; identity_id is left alone; what depends on those that changed is enqueued; timeline_later: the queue of the timeline is not worked off in this call';
 
 CREATE FUNCTION sophia.link_merged_contacts(ids text[] DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql

@@ -12,6 +12,7 @@ CREATE TYPE sophia.refresh_run AS (
   started_at timestamptz,
   deadline timestamptz,
   rows_left bigint,
+  timeline_later boolean,
   rows_inserted bigint,
   rows_updated bigint,
   rows_deleted bigint
@@ -31,7 +32,11 @@ BEGIN
   FOREACH source IN ARRAY ARRAY['gong', 'hubspot', 'slack'] LOOP
     of_source := (SELECT array_agg(i.id) FROM unnest(ids) AS i (id) WHERE starts_with(i.id, source || '_'));
     CONTINUE WHEN ids IS NOT NULL AND of_source IS NULL OR NOT sophia.has_source(source);
-    EXECUTE format('SELECT w.* FROM sophia.%I($1, $2) AS w', writer) INTO written USING source, of_source;
+    IF writer = 'write_contacts' THEN
+      written := sophia.write_contacts(source, of_source, run.timeline_later);
+    ELSE
+      written := sophia.write_interactions(source, of_source);
+    END IF;
     run.rows_inserted := run.rows_inserted + written.rows_inserted;
     run.rows_updated := run.rows_updated + written.rows_updated;
     run.rows_deleted := run.rows_deleted + written.rows_deleted;
@@ -206,25 +211,22 @@ DECLARE
   started CONSTANT timestamptz := clock_timestamp();
   deadline CONSTANT timestamptz := started + time_budget;
   runs sophia.refresh_run[] := ARRAY(
-    SELECT ROW (t.target, run_targets.mode, 'incremental', NULL, started, deadline, max_rows, 0, 0, 0)::sophia.refresh_run
+    SELECT ROW (t.target, run_targets.mode, 'incremental', NULL, started, deadline, max_rows,
+      cardinality(targets) = 1 OR max_rows IS NOT NULL OR time_budget IS NOT NULL, 0, 0, 0)::sophia.refresh_run
     FROM unnest(targets) WITH ORDINALITY AS t (target, place) ORDER BY t.place);
+  under_way boolean;
   captured boolean := false;
   run sophia.refresh_run;
 BEGIN
-  IF mode = 'full' THEN
-    PERFORM sophia.request_full(t.target, NULL) FROM unnest(targets) AS t (target)
-    WHERE NOT EXISTS (SELECT FROM sophia.refresh_full AS f WHERE f.target = t.target AND f.listed);
+  SELECT count(*) > 0 INTO under_way FROM sophia.refresh_full AS f WHERE f.listed;
+  IF mode = 'full' AND NOT under_way THEN
+    PERFORM sophia.request_full(t.target, NULL) FROM unnest(targets) AS t (target);
   END IF;
-  -- What is left of earlier calls comes first; see sql/58_changes.sql.
-  IF EXISTS (SELECT FROM unnest(targets) AS t (target)
-      WHERE sophia.has_backlog(t.target) AND NOT EXISTS (SELECT FROM sophia.refresh_full AS f WHERE f.target = t.target AND NOT f.listed)) THEN
-    runs := sophia.write_targets(runs);
-  END IF;
-  IF coalesce(runs[cardinality(runs)].rows_left > 0, true) AND coalesce(clock_timestamp() < deadline, true)
-    AND NOT EXISTS (SELECT FROM sophia.refresh_full AS f WHERE f.target = ANY (targets) AND f.listed) THEN
+  -- What changes while everything is being recomputed step by step can wait for its end.
+  IF NOT under_way OR max_rows IS NULL AND time_budget IS NULL THEN
     captured := sophia.capture_changes(deadline);
-    runs := sophia.write_targets(runs);
   END IF;
+  runs := sophia.write_targets(runs);
   FOREACH run IN ARRAY runs LOOP
     PERFORM sophia.log_refresh(run.target, run.mode, run.mode_used, run.reason, run.started_at, run.rows_inserted,
       run.rows_updated, run.rows_deleted, captured AND NOT sophia.has_backlog(run.target));

@@ -3,38 +3,66 @@
  *		E-mail addresses in one form: see normalize.h.  Pure: no server call.
  *
  * The local part is folded to lower case although the standard lets it differ by case: no mail system in
- * use tells "Ann@" and "ann@" apart.  Plus tags and dots stay, because only some hosts ignore them.
+ * use tells "Ann@" and "ann@" apart.  Plus tags and dots stay, because only some hosts ignore them.  A quoted local
+ * part that needs no quotes loses them (RFC 5321 section 4.1.2: they are the same address).
+ *
+ * A domain that is not ASCII is mapped by libidn2 (UTS 46, non-transitional).  The registrable domain is what libpsl's
+ * own copy of the public suffix list says: it is part of the library, so nothing is read from a file.
  */
 #include "transform/email.h"
 #include "transform/unicode.h"
 
+#include <idn2.h>
+#include <libpsl.h>
 #include <string.h>
 #include <strings.h>
 
 #define MAX_INPUT	1000 /* longer values are no address, whatever surrounds it */
-#define MAX_ADDRESS 320	 /* local part 64, @, domain 255 */
-#define MAX_LABEL	63	 /* code points or bytes of one part of a domain */
+#define MAX_LOCAL	64 /* bytes; these limits are those of RFC 5321 section 4.5.3.1 and RFC 1035 */
+#define MAX_DOMAIN	253
+#define MAX_ADDRESS 254
+#define MAX_LABEL	63
+
+#define KNOWN_HOSTS	   8192 /* 512 kB at most in a process that asks for so many */
+#define KNOWN_HOST_MAX 62
+
+/* A host name whose registrable domain was asked for, and where that begins in it; at its end: it has none. */
+typedef struct KnownHost
+{
+	char host[KNOWN_HOST_MAX + 1];
+	uint8_t part;
+} KnownHost;
+
+static bool
+is_blank(uint32_t c)
+{
+	return sophia_unicode_is_space(c) || sophia_unicode_is_invisible(c);
+}
 
 /* Moves both ends inwards past white space and invisible code points. */
 static void
 trim(const char **from, const char **to)
 {
-	const char *first = NULL;
-	const char *last = *from;
-
-	for (const char *p = *from; p < *to;)
+	while (*from < *to)
 	{
-		const char *start = p;
-		uint32_t c = sophia_utf8_next(&p, *to);
+		const char *p = *from;
 
-		if (sophia_unicode_is_space(c) || sophia_unicode_is_invisible(c))
-			continue;
-		if (first == NULL)
-			first = start;
-		last = p;
+		if (!is_blank(sophia_utf8_next(&p, *to)))
+			break;
+		*from = p;
 	}
-	*from = first == NULL ? *to : first;
-	*to = first == NULL ? *to : last;
+	while (*from < *to)
+	{
+		const char *last = *to - 1;
+		const char *p;
+
+		while (last > *from && (*last & 0xC0) == 0x80)
+			last--;
+		p = last;
+		if (!is_blank(sophia_utf8_next(&p, *to)) || p != *to)
+			break;
+		*to = last;
+	}
 }
 
 /* Narrows the range to the address inside "Ann <mailto:ann@x.org?subject=…>". */
@@ -66,150 +94,128 @@ strip_surroundings(const char **from, const char **to)
 	}
 }
 
-/* True for what stands in an address in use; quoted local parts and address literals are refused. */
+/* True for a code point that a local part or a domain may have without quotes. */
 static bool
 acceptable(uint32_t c)
 {
-	return c > ' ' && c != 0x7F && c != UNICODE_REPLACEMENT && !sophia_unicode_is_space(c) &&
-		   !sophia_unicode_is_invisible(c) && !(c >= 0x80 && c < 0xA0) &&
-		   (c >= 0x80 || strchr("\"(),:;<>[\\]", (int) c) == NULL);
+	if (c < 0x80)
+		return c > ' ' && c != 0x7F && strchr("\"(),:;<>[\\]", (int) c) == NULL;
+	return c >= 0xA0 && c != UNICODE_REPLACEMENT && !sophia_unicode_is_space(c) &&
+		   !sophia_unicode_is_invisible(c);
+}
+
+/* True when a quoted string, of which from … to is the inside, is well-formed; `plain`: it needs no quotes. */
+static bool
+check_quoted(const char *from, const char *to, bool *plain)
+{
+	*plain = from < to;
+	while (from < to)
+	{
+		uint32_t c = sophia_utf8_next(&from, to);
+
+		*plain = *plain && acceptable(c);
+		if (c == '"' || c < ' ' || c == 0x7F || c == UNICODE_REPLACEMENT)
+			return false;
+		if (c == '\\' && (from == to || (unsigned char) *from < ' ' || *from++ == 0x7F))
+			return false;
+	}
+	return true;
 }
 
 static bool
 append_local_part(const char *from, const char *to, ByteBuffer *out)
 {
-	if (from == to)
+	size_t before = buffer_size(out);
+	bool quoted = to - from >= 2 && *from == '"' && to[-1] == '"';
+	bool plain;
+
+	if (quoted && !check_quoted(from + 1, to - 1, &plain))
+		return false;
+	if (quoted && plain)
+	{
+		from++;
+		to--;
+		quoted = false;
+	}
+	if (from == to || to - from > MAX_LOCAL + 2)
 		return false;
 	while (from < to)
 	{
 		uint32_t c = sophia_utf8_next(&from, to);
 
-		if (!acceptable(c) || !sophia_utf8_append(out, sophia_unicode_lower(c)))
+		if ((!quoted && !acceptable(c)) || !sophia_utf8_append(out, sophia_unicode_lower(c)))
 			return false;
 	}
-	return true;
+	return buffer_size(out) - before <= MAX_LOCAL;
 }
 
-/* Bias adaptation of Punycode, RFC 3492 section 6.1. */
-static uint32_t
-punycode_bias(uint32_t delta, uint32_t points, bool first)
-{
-	uint32_t k = 0;
-
-	delta = first ? delta / 700 : delta / 2;
-	delta += delta / points;
-	for (; delta > 455; k += 36)
-		delta /= 35;
-	return k + 36 * delta / (delta + 38);
-}
-
-/* One number of Punycode as digits of varying base, RFC 3492 section 6.3. */
+/* Appends a host name of ASCII in lower case; false when its labels are not ones. */
 static bool
-append_punycode_number(uint32_t number, uint32_t bias, ByteBuffer *out)
+append_ascii_domain(const char *from, size_t len, ByteBuffer *out)
 {
-	static const char digits[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+	char *to = sophia_buffer_reserve(out, len);
+	size_t label = 0;
 
-	for (uint32_t k = 36;; k += 36)
+	if (len == 0 || len > MAX_DOMAIN || to == NULL)
+		return false;
+	for (size_t i = 0; i < len; i++)
 	{
-		uint32_t threshold = k <= bias ? 1 : k >= bias + 26 ? 26 : k - bias;
+		char c = from[i] >= 'A' && from[i] <= 'Z' ? (char) (from[i] + ('a' - 'A')) : from[i];
 
-		if (number < threshold)
-			return sophia_buffer_append(out, &digits[number], 1);
-		if (!sophia_buffer_append(out, &digits[threshold + (number - threshold) % (36 - threshold)],
-								  1))
+		to[i] = c;
+		if (c == '.')
+		{
+			if (label == 0 || to[i - 1] == '-')
+				return false;
+			label = 0;
+			continue;
+		}
+		if ((c == '-' && label == 0) || ++label > MAX_LABEL ||
+			!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_'))
 			return false;
-		number = (number - threshold) / (36 - threshold);
 	}
-}
-
-/* Appends a label as "xn--…", RFC 3492 section 6.3; `label` has n code points, some of them not ASCII. */
-static bool
-append_punycode(const uint32_t *label, uint32_t n, ByteBuffer *out)
-{
-	uint32_t next = 0x80;
-	uint32_t delta = 0;
-	uint32_t bias = 72;
-	uint32_t basic = 0;
-	uint32_t done;
-
-	if (!sophia_buffer_append(out, "xn--", 4))
+	if (label == 0 || to[len - 1] == '-')
 		return false;
-	for (uint32_t i = 0; i < n; i++)
-		if (label[i] < 0x80)
-		{
-			if (!sophia_utf8_append(out, label[i]))
-				return false;
-			basic++;
-		}
-	if (basic > 0 && !sophia_buffer_append(out, "-", 1))
-		return false;
-	for (done = basic; done < n; delta++, next++)
-	{
-		uint32_t smallest = UINT32_MAX;
-
-		for (uint32_t i = 0; i < n; i++)
-			if (label[i] >= next && label[i] < smallest)
-				smallest = label[i];
-		delta += (smallest - next) * (done + 1);
-		next = smallest;
-		for (uint32_t i = 0; i < n; i++)
-		{
-			delta += label[i] < next;
-			if (label[i] != next)
-				continue;
-			if (!append_punycode_number(delta, bias, out))
-				return false;
-			bias = punycode_bias(delta, done + 1, done == basic);
-			delta = 0;
-			done++;
-		}
-	}
+	out->end += len;
 	return true;
 }
 
-static bool
-append_label(const uint32_t *label, uint32_t n, bool ascii, ByteBuffer *out)
-{
-	size_t before = buffer_size(out);
-
-	if (n == 0 || label[0] == '-' || label[n - 1] == '-')
-		return false;
-	if (!ascii)
-		return append_punycode(label, n, out) && buffer_size(out) - before <= MAX_LABEL;
-	for (uint32_t i = 0; i < n; i++)
-		if (!sophia_utf8_append(out, label[i]))
-			return false;
-	return true;
-}
-
+/* Appends a host name; one that is not ASCII as A-labels. */
 static bool
 append_domain(const char *from, const char *to, ByteBuffer *out)
 {
-	uint32_t label[MAX_LABEL];
-	uint32_t n = 0;
-	bool ascii = true;
+	char domain[MAX_INPUT + 1];
+	uint8_t *ascii = NULL;
+	size_t len = 0;
+	bool is_ascii = true;
+	bool fine;
 
 	if (to > from && to[-1] == '.')
 		to--;
-	while (from < to)
-	{
-		uint32_t c = sophia_unicode_lower(sophia_utf8_next(&from, to));
-
-		if (c == '.')
-		{
-			if (!append_label(label, n, ascii, out) || !sophia_buffer_append(out, ".", 1))
-				return false;
-			n = 0;
-			ascii = true;
-			continue;
-		}
-		if (n == MAX_LABEL || !acceptable(c) ||
-			(c < 0x80 && !(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') && c != '-' && c != '_'))
+	for (const char *p = from; p < to; p++)
+		is_ascii = is_ascii && (unsigned char) *p < 0x80;
+	if (is_ascii)
+		return append_ascii_domain(from, to - from, out);
+	for (const char *p = from; p < to;)
+		if (!acceptable(sophia_utf8_next(&p, to)))
 			return false;
-		ascii = ascii && c < 0x80;
-		label[n++] = c;
-	}
-	return append_label(label, n, ascii, out);
+	len = (size_t) (to - from);
+	memcpy(domain, from, len);
+	domain[len] = '\0';
+	if (idn2_lookup_u8((uint8_t *) domain, &ascii, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) != IDN2_OK)
+		return false;
+	fine = append_ascii_domain((char *) ascii, strlen((char *) ascii), out);
+	idn2_free(ascii);
+	return fine;
+}
+
+/* The @ between local part and domain: the only one.  NULL when there is none, or more. */
+static const char *
+find_at(const char *from, const char *to)
+{
+	const char *at = memchr(from, '@', to - from);
+
+	return at == NULL || memchr(at + 1, '@', to - at - 1) != NULL ? NULL : at;
 }
 
 bool
@@ -223,11 +229,80 @@ sophia_normalize_email(const char *in, size_t len, ByteBuffer *out)
 	if (len > MAX_INPUT)
 		return false;
 	strip_surroundings(&from, &to);
-	at = memchr(from, '@', to - from);
-	if (at != NULL && memchr(at + 1, '@', to - at - 1) == NULL &&
-		append_local_part(from, at, out) && sophia_buffer_append(out, "@", 1) &&
+	at = find_at(from, to);
+	if (at != NULL && append_local_part(from, at, out) && sophia_buffer_append(out, "@", 1) &&
 		append_domain(at + 1, to, out) && buffer_size(out) - before <= MAX_ADDRESS)
 		return true;
+	buffer_truncate(out, before);
+	return false;
+}
+
+/* The part of a host name in lower case from the registrable domain on, or NULL; an IP address has none. */
+static const char *
+find_registrable(const char *host)
+{
+	static const psl_ctx_t *suffixes;
+	const char *last = strrchr(host, '.');
+
+	if (last == NULL || last[strspn(last, ".0123456789")] == '\0')
+		return NULL;
+	if (suffixes == NULL)
+		suffixes = psl_builtin();
+	return suffixes == NULL ? NULL : psl_registrable_domain(suffixes, host);
+}
+
+/* The same, remembered: a table of people has few hosts, and asking the list takes longer than the rest. */
+static const char *
+registrable_part(const char *host)
+{
+	static KnownHost known[KNOWN_HOSTS];
+	size_t len = strlen(host);
+	uint32_t hash = 2166136261u; /* FNV-1a */
+	const char *part;
+	KnownHost *entry;
+
+	if (len > KNOWN_HOST_MAX)
+		return find_registrable(host);
+	for (size_t i = 0; i < len; i++)
+		hash = (hash ^ (unsigned char) host[i]) * 16777619u;
+	entry = &known[(hash ^ hash >> 16) % KNOWN_HOSTS];
+	if (len == 0 || memcmp(entry->host, host, len + 1) != 0)
+	{
+		part = find_registrable(host);
+		memcpy(entry->host, host, len + 1);
+		entry->part = (uint8_t) (part == NULL ? len : (size_t) (part - host));
+	}
+	return entry->part == len ? NULL : host + entry->part;
+}
+
+bool
+sophia_email_domain(const char *in, size_t len, ByteBuffer *out)
+{
+	size_t before = buffer_size(out);
+	const char *from = in;
+	const char *to = in + len;
+	const char *part = NULL;
+	const char *host;
+	const char *at;
+
+	if (len > MAX_INPUT)
+		return false;
+	strip_surroundings(&from, &to);
+	at = memchr(from, '@', to - from);
+	if ((at == NULL ? append_domain(from, to, out) : sophia_normalize_email(from, to - from, out)) &&
+		sophia_buffer_append(out, "", 1))
+	{
+		host = buffer_bytes(out) + before;
+		part = registrable_part(at == NULL ? host : strchr(host, '@') + 1);
+	}
+	if (part != NULL)
+	{
+		size_t n = strlen(part);
+
+		memmove(buffer_bytes(out) + before, part, n);
+		buffer_truncate(out, before + n);
+		return true;
+	}
 	buffer_truncate(out, before);
 	return false;
 }

@@ -9,8 +9,15 @@
 
 /*
  * An e-mail address in lower case, without mailto:, display name and angle brackets; a domain that is not
- * ASCII becomes its A-labels (RFC 3492).  False without exactly one @ or with bytes no address has.
+ * ASCII becomes its A-labels (UTS 46).  False without exactly one @, with bytes no address has, and beyond the lengths of
+ * RFC 5321.
  */
 extern bool sophia_normalize_email(const char *in, size_t len, ByteBuffer *out);
+
+/*
+ * The registrable domain (public suffix and one label) of an e-mail address or a host name, as A-labels.  False for what
+ * is neither, for a public suffix itself and for an IP address.
+ */
+extern bool sophia_email_domain(const char *in, size_t len, ByteBuffer *out);
 
 #endif /* SOPHIA_EMAIL_H */

@@ -5,11 +5,14 @@
  * One pass, no tree: e-mail bodies are rarely well-formed, and only their words matter.
  *   - Tags, comments and declarations go; so does what stands between <script>, <style>, <title> and
  *     <template> tags and their ends.
+ *   - An element that is not shown (the attribute hidden, or display:none in its style) goes with what is in it; such are
+ *     the preview texts of newsletters.  One that never ends is shown.
  *   - A block element and <br> end the line; a table cell ends a word; empty lines and white space at the ends
  *     of lines go; other white space becomes one space, except for line ends inside <pre>.
- *   - Character references are decoded.  One that is unknown stays as written.
+ *   - Character references are decoded.  One that is unknown stays as written.  What a CDATA section holds is text.
  *   - A "<" that starts no tag, such as in "a < b" or "<ann@example.com>", is text.
- * The result never has more bytes than the input.
+ * Every byte is looked at a bounded number of times, whatever the input: what is searched for and is not there is
+ * not searched for again.
  */
 #include "transform/html.h"
 #include "transform/html_entities.h"
@@ -36,6 +39,7 @@ typedef struct Html
 	Gap gap;	   /* what has to stand between the text so far and the next text */
 	size_t before; /* size of out at the start */
 	int pre;	   /* open <pre> elements */
+	bool unended;  /* an element that is not shown had no end: more are not looked for */
 	bool failed;   /* no memory */
 } Html;
 
@@ -82,13 +86,61 @@ is_blank(char c)
 	return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-static bool
-in_list(const char *name, const char *const *list)
+/* What an element does to the text around it, and to its own. */
+typedef enum ElementKind
 {
-	for (; *list != NULL; list++)
-		if (strcasecmp(name, *list) == 0)
-			return true;
-	return false;
+	ELEMENT_INLINE,
+	ELEMENT_BLOCK,
+	ELEMENT_CELL,
+	ELEMENT_PRE,
+	ELEMENT_SILENT
+} ElementKind;
+
+typedef struct Element
+{
+	char name[MAX_TAG_NAME + 1];
+	ElementKind kind;
+} Element;
+
+static int
+compare_element(const void *name, const void *element)
+{
+	return strcmp(name, ((const Element *) element)->name);
+}
+
+/* The kind of an element by its name in lower case. */
+static ElementKind
+element_kind(const char *name)
+{
+	/* clang-format off */
+	static const Element elements[] = {
+		{"address", ELEMENT_BLOCK}, {"article", ELEMENT_BLOCK}, {"aside", ELEMENT_BLOCK},
+		{"blockquote", ELEMENT_BLOCK}, {"body", ELEMENT_BLOCK}, {"br", ELEMENT_BLOCK},
+		{"button", ELEMENT_CELL}, {"caption", ELEMENT_BLOCK}, {"center", ELEMENT_BLOCK},
+		{"dd", ELEMENT_BLOCK}, {"details", ELEMENT_BLOCK}, {"dialog", ELEMENT_BLOCK},
+		{"dir", ELEMENT_BLOCK}, {"div", ELEMENT_BLOCK}, {"dl", ELEMENT_BLOCK},
+		{"dt", ELEMENT_BLOCK}, {"fieldset", ELEMENT_BLOCK}, {"figcaption", ELEMENT_BLOCK},
+		{"figure", ELEMENT_BLOCK}, {"footer", ELEMENT_BLOCK}, {"form", ELEMENT_BLOCK},
+		{"h1", ELEMENT_BLOCK}, {"h2", ELEMENT_BLOCK}, {"h3", ELEMENT_BLOCK},
+		{"h4", ELEMENT_BLOCK}, {"h5", ELEMENT_BLOCK}, {"h6", ELEMENT_BLOCK},
+		{"head", ELEMENT_BLOCK}, {"header", ELEMENT_BLOCK}, {"hgroup", ELEMENT_BLOCK},
+		{"hr", ELEMENT_BLOCK}, {"html", ELEMENT_BLOCK}, {"img", ELEMENT_CELL},
+		{"input", ELEMENT_CELL}, {"legend", ELEMENT_BLOCK}, {"li", ELEMENT_BLOCK},
+		{"main", ELEMENT_BLOCK}, {"menu", ELEMENT_BLOCK}, {"nav", ELEMENT_BLOCK},
+		{"ol", ELEMENT_BLOCK}, {"option", ELEMENT_CELL}, {"p", ELEMENT_BLOCK},
+		{"pre", ELEMENT_PRE}, {"script", ELEMENT_SILENT}, {"section", ELEMENT_BLOCK},
+		{"select", ELEMENT_BLOCK}, {"style", ELEMENT_SILENT}, {"summary", ELEMENT_BLOCK},
+		{"table", ELEMENT_BLOCK}, {"tbody", ELEMENT_BLOCK}, {"td", ELEMENT_CELL},
+		{"template", ELEMENT_SILENT}, {"tfoot", ELEMENT_BLOCK}, {"th", ELEMENT_CELL},
+		{"thead", ELEMENT_BLOCK}, {"title", ELEMENT_SILENT}, {"tr", ELEMENT_BLOCK},
+		{"ul", ELEMENT_BLOCK},
+	};
+	/* clang-format on */
+	const Element *found;
+
+	found = bsearch(name, elements, sizeof(elements) / sizeof(elements[0]), sizeof(elements[0]),
+					compare_element);
+	return found == NULL ? ELEMENT_INLINE : found->kind;
 }
 
 /* The byte after the tag that starts at `at`, quoted attribute values being skipped; the end when it is cut. */
@@ -109,15 +161,20 @@ after_tag(const char *at, const char *end)
 	return end;
 }
 
-/* The first place at or after `at` where the bytes stand, or NULL. */
+/* The first place at or after `at` where the bytes stand, letters in any case, or NULL.  They begin with a sign. */
 static const char *
 find(const char *at, const char *end, const char *bytes)
 {
 	size_t n = strlen(bytes);
 
 	for (; (size_t) (end - at) >= n; at++)
+	{
+		at = memchr(at, bytes[0], end - at);
+		if (at == NULL || (size_t) (end - at) < n)
+			return NULL;
 		if (strncasecmp(at, bytes, n) == 0)
 			return at;
+	}
 	return NULL;
 }
 
@@ -133,28 +190,116 @@ skip_element(Html *html, const char *name)
 	html->at = found == NULL ? html->end : after_tag(found + 1, html->end);
 }
 
-static void
-apply_tag(Html *html, const char *name, bool closing)
+/* True when a style says display:none, in any case and with any blanks. */
+static bool
+displays_none(const char *style, size_t len)
 {
-	static const char *const silent[] = {"script", "style", "title", "template", NULL};
-	static const char *const cell[] = {"td", "th", "img", "input", "button", "option", NULL};
-	static const char *const block[] = {
-		"address", "article",  "aside",		 "blockquote", "body",	  "br",		"caption",
-		"center",  "dd",	   "details",	 "dialog",	   "dir",	  "div",	"dl",
-		"dt",	   "fieldset", "figcaption", "figure",	   "footer",  "form",	"h1",
-		"h2",	   "h3",	   "h4",		 "h5",		   "h6",	  "head",	"header",
-		"hgroup",  "hr",	   "html",		 "legend",	   "li",	  "main",	"menu",
-		"nav",	   "ol",	   "p",			 "pre",		   "section", "select", "summary",
-		"table",   "tbody",	   "tfoot",		 "thead",	   "tr",	  "ul",		NULL};
+	static const char none[] = "display:none";
 
-	if (in_list(name, silent) && !closing)
+	for (size_t i = 0; i < len; i++)
+	{
+		size_t n = 0;
+
+		for (size_t j = i; j < len && n < sizeof(none) - 1; j++)
+			if (!is_blank(style[j]))
+			{
+				if ((style[j] | 0x20) != (none[n] | 0x20))
+					break;
+				n++;
+			}
+		if (n == sizeof(none) - 1)
+			return true;
+	}
+	return false;
+}
+
+/* True when the attributes between p and to say that the element is not shown. */
+static bool
+is_hidden(const char *p, const char *to)
+{
+	while (p < to)
+	{
+		const char *name = p;
+		const char *value;
+		size_t n;
+		size_t len = 0;
+
+		while (p < to && !is_blank(*p) && *p != '=' && *p != '>' && *p != '/')
+			p++;
+		n = p - name;
+		value = ++p;
+		if (p < to && p[-1] == '=')
+		{
+			bool quoted = *p == '"' || *p == '\'';
+			char quote = *p;
+
+			for (value = p += quoted; p < to && (quoted ? *p != quote : !is_blank(*p) && *p != '>');)
+				p++;
+			len = p - value;
+			p++;
+		}
+		if ((n == 6 && strncasecmp(name, "hidden", 6) == 0) ||
+			(n == 5 && strncasecmp(name, "style", 5) == 0 && displays_none(value, len)))
+			return true;
+	}
+	return false;
+}
+
+/* Moves past the end of an element that is not shown; does nothing when it has no end. */
+static void
+skip_hidden(Html *html, const char *name)
+{
+	size_t n = strlen(name);
+	int depth = 1;
+
+	for (const char *p = html->at; (p = memchr(p, '<', html->end - p)) != NULL; p++)
+	{
+		bool closing = html->end - p > 1 && p[1] == '/';
+		const char *found = p + 1 + closing;
+
+		if ((size_t) (html->end - found) <= n || strncasecmp(found, name, n) != 0 ||
+			!(is_blank(found[n]) || found[n] == '>' || found[n] == '/'))
+			continue;
+		depth += closing ? -1 : 1;
+		if (depth == 0)
+		{
+			html->at = after_tag(found + n, html->end);
+			return;
+		}
+	}
+	html->unended = true;
+}
+
+/* Applies the tag whose attributes are from `attributes` to html->at. */
+static void
+apply_tag(Html *html, const char *name, const char *attributes, bool closing)
+{
+	ElementKind kind = element_kind(name);
+
+	if (kind == ELEMENT_SILENT && !closing)
 		skip_element(html, name);
-	else if (in_list(name, cell))
+	else if (kind == ELEMENT_CELL)
 		widen_gap(html, GAP_SPACE);
-	else if (in_list(name, block))
+	else if (kind == ELEMENT_BLOCK || kind == ELEMENT_PRE)
 		widen_gap(html, GAP_LINE);
-	if (strcasecmp(name, "pre") == 0)
+	if (kind == ELEMENT_PRE)
 		html->pre += !closing ? 1 : html->pre > 0 ? -1 : 0;
+	if (!closing && !html->unended && kind != ELEMENT_SILENT && strcmp(name, "br") != 0 &&
+		strcmp(name, "img") != 0 && strcmp(name, "input") != 0 && strcmp(name, "hr") != 0 &&
+		html->at[-1] == '>' && is_hidden(attributes, html->at))
+		skip_hidden(html, name);
+}
+
+/* Takes over the text of a CDATA section from `at` on, to its end or that of the document. */
+static void
+read_cdata(Html *html, const char *at)
+{
+	const char *close = find(at, html->end, "]]>");
+	const char *to = close == NULL ? html->end : close;
+
+	while (at < to && !html->failed)
+		emit(html, sophia_utf8_next(&at, to));
+	html->at = close == NULL ? html->end : close + 3;
 }
 
 /* Reads a tag, comment or declaration at html->at; false (and nothing is read) when the "<" is text. */
@@ -171,6 +316,11 @@ read_markup(Html *html)
 		const char *close = find(p + 1, html->end, "-->");
 
 		html->at = close == NULL ? html->end : close + 3;
+		return true;
+	}
+	if (html->end - p >= 8 && memcmp(p, "![CDATA[", 8) == 0)
+	{
+		read_cdata(html, p + 8);
 		return true;
 	}
 	if (p < html->end && (*p == '!' || *p == '?'))
@@ -191,9 +341,10 @@ read_markup(Html *html)
 		!(is_blank(*name_end) || *name_end == '/' || *name_end == '>'))
 		return false;
 	if (name_end - p <= MAX_TAG_NAME)
-		memcpy(name, p, name_end - p);
+		for (size_t i = 0; i < (size_t) (name_end - p); i++)
+			name[i] = is_letter(p[i]) ? (char) (p[i] | 0x20) : p[i];
 	html->at = after_tag(name_end, html->end);
-	apply_tag(html, name, closing);
+	apply_tag(html, name, name_end, closing);
 	return true;
 }
 
@@ -248,28 +399,77 @@ compare_entity(const void *name, const void *entity)
 	return strcmp(name, ((const HtmlEntity *) entity)->name);
 }
 
+/* The reference that the n bytes of a name with its semicolon are, or a beginning of them that needs none; NULL = none. */
+static const HtmlEntity *
+find_entity(const char *at, size_t *n, bool semicolon)
+{
+	char name[HTML_ENTITY_MAX_NAME + 1] = "";
+	const HtmlEntity *entity;
+
+	for (memcpy(name, at, *n); *n >= 2; name[--*n] = '\0', semicolon = false)
+	{
+		entity = bsearch(name, html_entities, sizeof(html_entities) / sizeof(html_entities[0]),
+						 sizeof(html_entities[0]), compare_entity);
+		if (entity != NULL && (semicolon || entity->bare))
+			return entity;
+		if (*n > HTML_ENTITY_MAX_BARE)
+		{
+			memset(name + HTML_ENTITY_MAX_BARE + 1, 0, *n - HTML_ENTITY_MAX_BARE - 1);
+			*n = HTML_ENTITY_MAX_BARE + 1;
+		}
+	}
+	return NULL;
+}
+
 /* Reads a character reference at html->at; false (and nothing is read) when the "&" is text. */
 static bool
 read_reference(Html *html)
 {
 	const char *p = html->at + 1;
-	char name[HTML_ENTITY_MAX_NAME + 1] = "";
 	size_t n = 0;
+	size_t used;
+	bool semicolon;
 	const HtmlEntity *entity;
 
 	if (p < html->end && *p == '#')
 		return read_numeric_reference(html);
 	while (p + n < html->end && n < HTML_ENTITY_MAX_NAME && (is_letter(p[n]) || is_digit(p[n])))
 		n++;
-	if (p + n == html->end || p[n] != ';')
-		return false;
-	memcpy(name, p, n);
-	entity = bsearch(name, html_entities, sizeof(html_entities) / sizeof(html_entities[0]),
-					 sizeof(html_entities[0]), compare_entity);
+	used = n;
+	semicolon = p + n < html->end && p[n] == ';';
+	entity = find_entity(p, &used, semicolon);
 	if (entity == NULL)
 		return false;
-	html->at = p + n + 1;
-	emit(html, entity->code_point);
+	html->at = p + used + (used == n && semicolon);
+	emit(html, entity->first);
+	if (entity->second != 0)
+		emit(html, entity->second);
+	return true;
+}
+
+/* True for visible ASCII that begins neither tag nor reference. */
+static bool
+is_plain(char c)
+{
+	return (signed char) c > ' ' && c != 0x7F && c != '<' && c != '&';
+}
+
+/* Takes over words of ASCII with one space between them, without tag and reference; false when there are none. */
+static bool
+read_word(Html *html)
+{
+	const char *p = html->at;
+
+	while (p < html->end && (is_plain(*p) || (*p == ' ' && p > html->at && p[-1] != ' ')))
+		p++;
+	if (p > html->at && p[-1] == ' ')
+		p--;
+	if (p == html->at)
+		return false;
+	emit(html, (unsigned char) *html->at++);
+	if (p > html->at && !sophia_buffer_append(html->out, html->at, p - html->at))
+		html->failed = true;
+	html->at = p;
 	return true;
 }
 
@@ -280,6 +480,8 @@ sophia_strip_html(const char *in, size_t len, ByteBuffer *out)
 
 	while (html.at < html.end && !html.failed)
 	{
+		if (read_word(&html))
+			continue;
 		if ((*html.at == '<' && read_markup(&html)) || (*html.at == '&' && read_reference(&html)))
 			continue;
 		emit(&html, sophia_utf8_next(&html.at, html.end));

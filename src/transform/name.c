@@ -3,7 +3,8 @@
  *		Names in the form in which they are compared: see normalize.h.  Pure: no server call.
  *
  * The caller decomposes first (NFKD), so that an accent is a code point of its own and can be left out here;
- * letters that Unicode does not decompose (ø, ł, ß) are spelled out as people type them without the key.
+ * letters that Unicode does not decompose (ø, ł, ß) are spelled out as people type them without the key.  Titles and
+ * generational suffixes stay: "Dr" and "Jr" are also names, and whose they are no list can say.
  */
 #include "transform/name.h"
 #include "transform/unicode.h"
@@ -19,9 +20,9 @@ is_accent(uint32_t c)
 		   (c >= 0xFE20 && c <= 0xFE2F);
 }
 
-/* The ASCII spelling of a lower-case letter or punctuation mark that does not decompose, or NULL. */
+/* What is written for a lower-case letter or punctuation mark that does not decompose, or NULL for itself. */
 static const char *
-ascii_spelling(uint32_t c)
+spelling_of(uint32_t c)
 {
 	switch (c)
 	{
@@ -61,21 +62,38 @@ ascii_spelling(uint32_t c)
 		case 0x2013:
 		case 0x2014:
 			return "-";
+		case 0x3C2: /* final sigma */
+			return "\xCF\x83";
 		default:
 			return NULL;
 	}
 }
 
-/* True when the n bytes are a word that systems write where there is no value. */
+/* True for the signs that part words and carry no meaning in a name: "Lee, Ann (Acme)", "J.R. Smith". */
+static bool
+is_separator(uint32_t c)
+{
+	if (c < 0x80)
+		return c == ' ' || (c >= '\t' && c <= '\r') ||
+			   (c > ' ' && strchr(",.;:()[]{}\"!?*|_", (int) c));
+	return sophia_unicode_is_space(c) || (c >= 0x201C && c <= 0x201F) || c == 0xAB || c == 0xBB ||
+		   c == 0x2022 || c == 0xB7 || c == 0x3001 || c == 0x3002 || c == 0x30FB;
+}
+
+/* True when the n bytes are a word, or only signs, that people and systems write where there is no value. */
 static bool
 stands_for_nothing(const char *name, size_t n)
 {
+	size_t signs = 0;
+
 	static const char *const words[] = {"null", "unknown", "n/a"};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
 		if (strlen(words[i]) == n && memcmp(words[i], name, n) == 0)
 			return true;
-	return false;
+	while (signs < n && strchr(" -'/&+", name[signs]) != NULL)
+		signs++;
+	return signs == n;
 }
 
 bool
@@ -89,11 +107,18 @@ sophia_fold_name(const char *in, size_t len, ByteBuffer *out)
 	while (in < end && fits)
 	{
 		uint32_t c = sophia_unicode_lower(sophia_utf8_next(&in, end));
-		const char *spelling = ascii_spelling(c);
+		const char *spelling = c < 0x80 && c != '`' ? NULL : spelling_of(c);
 
-		if (sophia_unicode_is_space(c))
+		if (is_separator(c))
 		{
 			space = buffer_size(out) > before;
+			continue;
+		}
+		if ((c < 0x80 && c > ' ' && c != 0x7F && spelling == NULL && !space))
+		{
+			char letter = (char) c;
+
+			fits = sophia_buffer_append(out, &letter, 1);
 			continue;
 		}
 		if (is_accent(c) || sophia_unicode_is_invisible(c) || c < ' ' || (c >= 0x7F && c < 0xA0))

@@ -8,7 +8,8 @@
 #include "base/buffer.h"
 
 /*
- * The form of a name in which two spellings compare equal: lower case, no accents, single spaces.  The input
+ * The form of a name in which two spellings compare equal: lower case, no accents, single spaces, no
+ * punctuation but apostrophes and hyphens.  The input
  * has to be decomposed (NFKD) already; the result is to be composed again (NFC).  False for blank values
  * and for the words that stand for "no value".
  */

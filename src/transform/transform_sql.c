@@ -51,6 +51,7 @@ scratch_result(FunctionCallInfo fcinfo, bool normalised)
 }
 
 PG_FUNCTION_INFO_V1(sophia_normalize_email_sql);
+PG_FUNCTION_INFO_V1(sophia_email_domain_sql);
 PG_FUNCTION_INFO_V1(sophia_normalize_phone_sql);
 PG_FUNCTION_INFO_V1(sophia_normalize_name_sql);
 PG_FUNCTION_INFO_V1(sophia_strip_html_sql);
@@ -68,10 +69,20 @@ sophia_normalize_email_sql(PG_FUNCTION_ARGS)
 }
 
 Datum
+sophia_email_domain_sql(PG_FUNCTION_ARGS)
+{
+	text *email = PG_GETARG_TEXT_PP(0);
+
+	sophia_buffer_clear(&scratch);
+	return scratch_result(
+		fcinfo, sophia_email_domain(VARDATA_ANY(email), VARSIZE_ANY_EXHDR(email), &scratch));
+}
+
+Datum
 sophia_normalize_phone_sql(PG_FUNCTION_ARGS)
 {
 	text *phone;
-	text *country = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
+	text *region = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
@@ -79,8 +90,8 @@ sophia_normalize_phone_sql(PG_FUNCTION_ARGS)
 	sophia_buffer_clear(&scratch);
 	return scratch_result(fcinfo, sophia_normalize_phone_in(
 									  VARDATA_ANY(phone), VARSIZE_ANY_EXHDR(phone),
-									  country == NULL ? NULL : VARDATA_ANY(country),
-									  country == NULL ? 0 : VARSIZE_ANY_EXHDR(country), &scratch));
+									  region == NULL ? NULL : VARDATA_ANY(region),
+									  region == NULL ? 0 : VARSIZE_ANY_EXHDR(region), &scratch));
 }
 
 /* Brings UTF-8 to a normal form of Unicode; the result ends with a zero byte. */
@@ -141,8 +152,8 @@ sophia_strip_html_sql(PG_FUNCTION_ARGS)
 	text *html = PG_GETARG_TEXT_PP(0);
 
 	sophia_buffer_clear(&scratch);
-	return scratch_result(
-		fcinfo, sophia_strip_html(VARDATA_ANY(html), VARSIZE_ANY_EXHDR(html), &scratch));
+	return scratch_result(fcinfo,
+						  sophia_strip_html(VARDATA_ANY(html), VARSIZE_ANY_EXHDR(html), &scratch));
 }
 
 /* SlackNameLookup over a jsonb object of id -> name; a value that is no text, or is empty, names nothing. */

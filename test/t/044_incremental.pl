@@ -31,12 +31,12 @@ BEGIN
     CREATE TEMP TABLE n AS SELECT * FROM processed_data.unified_contacts;
     ALTER TABLE n DROP COLUMN identity_id;
     SELECT array_agg(d) INTO differences FROM (
-      (SELECT 'contact - ' || to_jsonb(c) FROM c EXCEPT SELECT 'contact - ' || to_jsonb(n) FROM n)
-      UNION ALL (SELECT 'contact + ' || to_jsonb(n) FROM n EXCEPT SELECT 'contact + ' || to_jsonb(c) FROM c)
-      UNION ALL (SELECT 'interaction - ' || to_jsonb(i) FROM i EXCEPT SELECT 'interaction - ' || to_jsonb(t) FROM processed_data.interaction_timeline t)
-      UNION ALL (SELECT 'interaction + ' || to_jsonb(t) FROM processed_data.interaction_timeline t EXCEPT SELECT 'interaction + ' || to_jsonb(i) FROM i)
-      UNION ALL (SELECT 'participant - ' || to_jsonb(p) FROM p EXCEPT SELECT 'participant - ' || to_jsonb(t) FROM processed_data.interaction_participants t)
-      UNION ALL (SELECT 'participant + ' || to_jsonb(t) FROM processed_data.interaction_participants t EXCEPT SELECT 'participant + ' || to_jsonb(p) FROM p)) x (d);
+      (SELECT 'contact - ' || to_jsonb(c)::text FROM c EXCEPT SELECT 'contact - ' || to_jsonb(n)::text FROM n)
+      UNION ALL (SELECT 'contact + ' || to_jsonb(n)::text FROM n EXCEPT SELECT 'contact + ' || to_jsonb(c)::text FROM c)
+      UNION ALL (SELECT 'interaction - ' || to_jsonb(i)::text FROM i EXCEPT SELECT 'interaction - ' || to_jsonb(t)::text FROM processed_data.interaction_timeline t)
+      UNION ALL (SELECT 'interaction + ' || to_jsonb(t)::text FROM processed_data.interaction_timeline t EXCEPT SELECT 'interaction + ' || to_jsonb(i)::text FROM i)
+      UNION ALL (SELECT 'participant - ' || to_jsonb(p)::text FROM p EXCEPT SELECT 'participant - ' || to_jsonb(t)::text FROM processed_data.interaction_participants t)
+      UNION ALL (SELECT 'participant + ' || to_jsonb(t)::text FROM processed_data.interaction_participants t EXCEPT SELECT 'participant + ' || to_jsonb(p)::text FROM p)) x (d);
     RAISE EXCEPTION USING ERRCODE = 'UNDO0';
   EXCEPTION WHEN SQLSTATE 'UNDO0' THEN NULL;
   END;

@@ -42,6 +42,12 @@ german_phone(const char *in, size_t len, ByteBuffer *out)
 }
 
 static bool
+argentine_phone(const char *in, size_t len, ByteBuffer *out)
+{
+	return sophia_normalize_phone_in(in, len, "AR", 2, out);
+}
+
+static bool
 american_phone(const char *in, size_t len, ByteBuffer *out)
 {
 	return sophia_normalize_phone_in(in, len, "US", 2, out);
@@ -92,25 +98,78 @@ test_email(void)
 		{"<", NULL},
 		{">", NULL},
 		{"a\xFF@example.com", NULL},
+		{"\"ann\"@x.example", "ann@x.example"},
+		{"\"ann lee\"@x.example", "\"ann lee\"@x.example"},
+		{"\"a\\\"b\"@x.example", "\"a\\\"b\"@x.example"},
+		{"\"a\\\"@x.example", NULL},
+		{"\"\"\"@x.example", NULL},
+		{"x@fa\xC3\x9F.de", "x@xn--fa-hia.de"},
+		{"x@\xE2\x80\x8B.de", NULL},
 		{"", NULL}};
+	char longest[64 + 1 + 64 + 4 + 1];
 
 	CHECK_ALL("email", sophia_normalize_email, cases);
+	memset(longest, 'a', sizeof(longest));
+	memcpy(longest + 64, "@", 1);
+	memcpy(longest + 64 + 1 + 63, ".com", 5);
+	check("email of the longest parts", sophia_normalize_email, (Case){longest, longest});
+	memcpy(longest + 64 + 1 + 64, ".com", 5);
+	longest[64 + 1 + 63] = 'a';
+	check("email of a label too long", sophia_normalize_email, (Case){longest, NULL});
+	memset(longest, 'a', sizeof(longest));
+	memcpy(longest + 65, "@x.com", 7);
+	check("email of a local part too long", sophia_normalize_email, (Case){longest, NULL});
+}
+
+static void
+test_domain(void)
+{
+	static const Case cases[] = {{"Ann <ann@Mail.Example.CO.UK>", "example.co.uk"},
+								 {"sub.acme.com.", "acme.com"},
+								 {"x@b\xC3\xBC"
+								  "cher.de",
+								  "xn--bcher-kva.de"},
+								 {"a@co.uk", NULL},
+								 {"a@co.uk", NULL}, /* remembered */
+								 {"a@mail.acme.com", "acme.com"},
+								 {"a@mail.acme.com", "acme.com"},
+								 {"a@192.0.2.1", NULL},
+								 {"localhost", NULL},
+								 {"a@b@acme.com", NULL},
+								 {".", NULL},
+								 {"", NULL}};
+
+	CHECK_ALL("domain", sophia_email_domain, cases);
 }
 
 static void
 test_phone(void)
 {
-	static const Case international[] = {{"+49 (0)89 123456", "+4989123456"},
-										 {"0049-89-123456 ext. 12", "+4989123456"},
-										 {"tel:+44-20-7946-0958;ext=5", "+442079460958"},
-										 {"+39 06 1234567", "+39061234567"},
-										 {"+999 123456789", NULL},
-										 {"089 123456", NULL},
-										 {"+49 89", NULL},
-										 {"++49 89 123456", NULL},
-										 {"x", NULL},
-										 {"", NULL}};
-	static const Case german[] = {{"089/123456", "+4989123456"},
+	static const Case international[] = {
+		{"+49 (0)89 123456", "+4989123456"},
+		{"+49-89-123456 ext. 12", "+4989123456"},
+		{"0049-89-123456", NULL},
+		{"Tel. +49 89 123456,,12", "+4989123456"},
+		{"+49 89 123456 \xD0\x94\xD0\xBE\xD0\xB1. 7", "+4989123456"},
+		{"+49 89 123456 or 7", NULL},
+		{"+1 645 123 1234", NULL},
+		{"+1 415 555 0100-910#", "+14155550100"},
+		{"+39 06 12", NULL},
+		{"tel:+44-20-7946-0958;ext=5", "+442079460958"},
+		{"+39 06 1234567", "+39061234567"},
+		{"+999 123456789", NULL},
+		{"089 123456", NULL},
+		{"+49 89", NULL},
+		{"++49 89 123456", NULL},
+		{"x", NULL},
+		{"", NULL}};
+	static const Case argentine[] = {{"011 15 2345-6789", "+5491123456789"},
+									 {"011 2345-6789", "+541123456789"},
+									 {"0", NULL},
+									 {"15", NULL}};
+	static const Case german[] = {{"0049-89-123456 ext. 12", "+4989123456"},
+								  {"4989123456", "+4989123456"},
+								  {"089/123456", "+4989123456"},
 								  {"+1 415 555 0100", "+14155550100"}};
 	static const Case american[] = {{"(415) 555-0100 x99", "+14155550100"},
 									{"1-415-555-0100", "+14155550100"},
@@ -118,6 +177,7 @@ test_phone(void)
 									{"555-0100", NULL}};
 
 	CHECK_ALL("phone", sophia_normalize_phone, international);
+	CHECK_ALL("phone in Argentina", argentine_phone, argentine);
 	CHECK_ALL("phone in Germany", german_phone, german);
 	CHECK_ALL("phone in the USA", american_phone, american);
 }
@@ -134,6 +194,8 @@ test_name(void)
 								 {"O\xE2\x80\x99"
 								  "Brien",
 								  "o'brien"},
+								 {"Lee, Ann (Acme) ", "lee ann acme"},
+								 {"- / -", NULL},
 								 {"N/A", NULL},
 								 {" \xC2\xA0 ", NULL},
 								 {"", NULL}};
@@ -154,6 +216,12 @@ test_html(void)
 		{"<!-- <b> -->a<!doctype html>", "a"},
 		{"<pre>a\n  b</pre>c\nd", "a\nb\nc d"},
 		{"&#128;&#0;&#xDFFF;&#99999999999;", "\xE2\x82\xAC\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"},
+		{"&notit; &notin; &nbspx&fjlig;", "\xC2\xACit; \xE2\x88\x89 xfj"},
+		{"<![CDATA[a <b>]]>c<![CDATA[", "a <b>c"},
+		{"<p hidden>a<p>b</p></p>c<i style='DISPLAY : none'>d</i>", "c"},
+		{"<p style=display:none>a<p hidden=x", "a"},
+		{"<a title=' hidden '>b</a>", "b"},
+		{"<p hidden>a</p", "a</p"},
 		{"<", "<"},
 		{"</", "</"},
 		{"&#", "&#"},
@@ -200,9 +268,9 @@ test_noise(void)
 {
 	static const char alphabet[] =
 		"<>&;#@|!^\"'=/ \n\tax09+-.:,()\xC3\xA4\xE2\x80\x8B\xF0\x9F\x98\x80\xFF";
-	static const Normalize all[] = {
-		sophia_normalize_email, sophia_normalize_phone, german_phone,	  american_phone,
-		sophia_fold_name,		sophia_strip_html,	slack_with_names, sophia_snippet};
+	static const Normalize all[] = {sophia_normalize_email, sophia_email_domain, german_phone,
+									american_phone,			sophia_fold_name,	 sophia_strip_html,
+									slack_with_names,		sophia_snippet};
 	uint64_t random = 42;
 	bool bounded = true;
 
@@ -231,6 +299,7 @@ int
 main(void)
 {
 	test_email();
+	test_domain();
 	test_phone();
 	test_name();
 	test_html();

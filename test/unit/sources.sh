@@ -6,7 +6,7 @@
 
 pure_flags=(-std=gnu11 -g -O1 -Isrc -Itest/unit -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare
 	-Wno-missing-field-initializers -fno-omit-frame-pointer)
-pure_libraries=(-ljson-c -lcrypto -lz -lm)
+pure_libraries=(-ljson-c -lcrypto -lz -lm -lidn2 -lpsl)
 
 # sources_of FILE: prints FILE and the sources that it needs, one a line.
 sources_of()
