@@ -295,15 +295,20 @@ $$;
 COMMENT ON FUNCTION sophia.write_all_lookups() IS 'internal: makes every lookup as the raw tables say';
 
 CREATE FUNCTION sophia.lost_state() RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT CASE
-    WHEN NOT EXISTS (SELECT FROM sophia.refresh_lookups AS l WHERE l.kind = 'file') THEN 'nothing was refreshed here before'
-    ELSE (SELECT format('%s is another table or was rewritten', min(coalesce(f.key, l.key)))
-      FROM sophia.current_file(NULL) AS f
-      FULL JOIN (SELECT o.key, o.value FROM sophia.refresh_lookups AS o WHERE o.kind = 'file') AS l ON l.key = f.key
-      WHERE f.value IS DISTINCT FROM l.value
-      HAVING count(*) > 0) END
+DECLARE
+  other text;
+BEGIN
+  IF NOT EXISTS (SELECT FROM sophia.refresh_lookups AS l WHERE l.kind = 'file') THEN
+    RETURN 'nothing was refreshed here before';
+  END IF;
+  SELECT min(coalesce(f.key, l.key)) INTO other
+  FROM sophia.current_file(NULL) AS f
+  FULL JOIN (SELECT o.key, o.value FROM sophia.refresh_lookups AS o WHERE o.kind = 'file') AS l ON l.key = f.key
+  WHERE f.value IS DISTINCT FROM l.value;
+  RETURN other || ' is another table or was rewritten';
+END
 $$;
 COMMENT ON FUNCTION sophia.lost_state() IS 'internal: why what an earlier refresh left cannot be built upon; NULL = it can';

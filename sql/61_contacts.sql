@@ -148,7 +148,7 @@ AS $$
       p.called_at, p.is_deleted, CASE WHEN p.user_id IS NULL THEN sophia.document_hash(p.doc) END
     FROM sophia.gong_parties_of(keys) AS k
     JOIN sophia.gong_parties() AS p ON p.call_id = k.call_id AND p.party_id = k.party_id
-    WHERE keys IS NOT NULL AND p.contact_id = ANY (ARRAY(SELECT 'gong_' || k.id FROM pg_catalog.unnest(keys) AS k (id)))
+    WHERE keys IS NOT NULL AND p.contact_id IN (SELECT 'gong_' || k.id FROM pg_catalog.unnest(keys) AS k (id))
   ), attended AS (
     SELECT a.user_id, pg_catalog.min(a.called_at) AS first_at, pg_catalog.max(a.called_at) AS last_at
     FROM (SELECT p.user_id, p.called_at FROM party AS p WHERE NOT p.is_deleted

@@ -17,7 +17,7 @@ AS $$
         THEN (x.speaker ->> 'talkTime')::numeric END)) AS seconds
     FROM gong_raw.calls AS c
     CROSS JOIN LATERAL pg_catalog.jsonb_path_query(c.doc, '$.interaction.speakers[*]') AS x (speaker)
-    WHERE (ids IS NULL OR c.id = ANY (sophia.source_ids(ids)))
+    WHERE (ids IS NULL OR c.id = ANY (sophia.source_ids(ids))) AND c.doc ? 'interaction'
     GROUP BY c.id, x.speaker ->> 'id'
   ), party AS MATERIALIZED (
     -- A transcript names one speaker; where several parties share it, the first one spoke.
@@ -91,7 +91,7 @@ AS $$
     c.system, NULL, c.calendar_event_id, sophia.value_or_null(c.title),
     c.told, sophia.snippet(c.told), p.contact_id, u.id, c.companies[1], c.deals[1], c.sentiment, c.score, c.hidden, c.url, c.source_published_at, c.at,
     coalesce(c.source_updated_at, c.source_published_at), sophia.document_hash(c.doc), c.is_deleted, NULL, NULL,
-    sophia.distinct_in_order(c.companies), sophia.distinct_in_order(c.deals)
+    sophia.unique_items(c.companies), sophia.unique_items(c.deals)
   FROM call AS c
   LEFT JOIN sophia.primary_contacts('gong', ids) AS p ON p.interaction_id = 'gong_' || c.id
   LEFT JOIN processed_data.unified_contacts AS u ON u.id = 'gong_' || c.primary_user_id
