@@ -548,6 +548,9 @@ BEGIN
     SELECT m.component, min(m.record COLLATE "C") AS first_record
     FROM unnest(assign_identities.records, assign_identities.components) AS m (record, component)
     LEFT JOIN processed_data.identities AS i ON coalesce(i.heir_contact_id, i.primary_contact_id) = m.record
+      -- What the join implies, so that a few records are found by index.
+      AND (cardinality(assign_identities.records) > 100000 OR i.primary_contact_id = ANY (assign_identities.records)
+      OR i.heir_contact_id = ANY (assign_identities.records))
     GROUP BY m.component
     HAVING count(i.identity_id) = 0) AS n;
   gives_way := ARRAY(
@@ -573,7 +576,9 @@ BEGIN
       SELECT r.component, i.identity_id
       FROM processed_data.identities AS i
       JOIN unnest(assign_identities.records, assign_identities.components) AS r (record, component)
-        ON r.record = coalesce(i.heir_contact_id, i.primary_contact_id)) AS o
+        ON r.record = coalesce(i.heir_contact_id, i.primary_contact_id)
+      WHERE (cardinality(assign_identities.records) > 100000 OR i.primary_contact_id = ANY (assign_identities.records)
+        OR i.heir_contact_id = ANY (assign_identities.records))) AS o
     GROUP BY o.component) AS w ON w.component = m.component;
 END
 $$;
@@ -600,7 +605,7 @@ BEGIN
     SELECT i.identity_id, i.status, i.merged_into, i.size, m.identity_id AS now_id
     FROM processed_data.identities AS i
     LEFT JOIN member AS m ON m.record = coalesce(i.heir_contact_id, i.primary_contact_id)
-    WHERE affected IS NULL OR m.record IS NOT NULL OR i.primary_contact_id = ANY (affected) OR i.heir_contact_id = ANY (affected)
+    WHERE affected IS NULL OR i.primary_contact_id = ANY (affected) OR i.heir_contact_id = ANY (affected)
       OR i.identity_id = ANY (settled)
   ), wanted AS MATERIALIZED (
     SELECT m.identity_id, 'active' AS status, NULL::bigint AS merged_into, count(*)::integer AS size,
