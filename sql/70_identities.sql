@@ -214,7 +214,9 @@ DECLARE
       CASE WHEN length(sophia.normalize_name(c.first_name)) > 1
         THEN hashtext(left(sophia.normalize_name(c.first_name), 2)) & 63 ELSE -1 END
     FROM processed_data.unified_contacts AS c
-    WHERE c.phone_e164 IS NOT NULL AND length(sophia.normalize_name(c.last_name)) > 1 AND NOT c.is_bot$query$;
+    WHERE c.phone_e164 IS NOT NULL AND length(sophia.normalize_name(c.last_name)) > 1 AND NOT c.is_bot
+      -- Behind a switchboard an initial would be every namesake's.
+      AND length(sophia.normalize_name(c.first_name)) IS DISTINCT FROM 1$query$;
 BEGIN
   IF sophia.has_source('hubspot') THEN
     -- An id in a merged list tells nothing where the contact of that id was merged into another one, or into none.
@@ -366,7 +368,8 @@ AS $$
     WHERE %1$s = 'email' AND c.email_norm = %2$s AND NOT c.is_bot %3$s
     UNION ALL
     SELECT c.id FROM processed_data.unified_contacts AS c
-    WHERE %1$s = 'phone' AND c.phone_e164 = %2$s AND length(sophia.normalize_name(c.last_name)) > 1 AND NOT c.is_bot %3$s
+    WHERE %1$s = 'phone' AND c.phone_e164 = %2$s AND length(sophia.normalize_name(c.last_name)) > 1
+      AND length(sophia.normalize_name(c.first_name)) IS DISTINCT FROM 1 AND NOT c.is_bot %3$s
     UNION ALL
     SELECT c.id FROM processed_data.unified_contacts AS c WHERE %1$s = 'hubspot_id' AND c.id = 'hubspot_' || %2$s %3$s
     UNION ALL
@@ -707,6 +710,8 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan
 SET work_mem = '128MB'
+-- The few rows of an ordinary run are to be found by index, not by a scan that seems as cheap.
+SET random_page_cost = 1.1
 SET jit = off
 AS $$
 DECLARE
