@@ -75,7 +75,8 @@ BEGIN
     $statement$, 'contacts_from_' || source, of_target, of_wanted, list)
   INTO rows_inserted, rows_updated, rows_deleted, changed, told
   USING source, (SELECT array_agg(substr(i.id, length(source) + 2)) FROM unnest(ids) AS i (id)), ids, timeline_later;
-  PERFORM sophia.enqueue('identities', changed);
+  -- Identifiers also come from raw rows that leave the row of the contact as it is: a party of an earlier call.
+  PERFORM sophia.enqueue('identities', coalesce(ids, changed));
   IF cardinality(told) > most THEN
     PERFORM sophia.request_full('interaction_timeline', format('more than %s contacts changed', most));
   ELSIF told IS NOT NULL AND NOT EXISTS (SELECT FROM sophia.refresh_full AS f WHERE f.target = 'interaction_timeline') THEN

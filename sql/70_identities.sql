@@ -117,8 +117,15 @@ FROM sophia.blocked_values AS b
 ORDER BY b.kind, b.value, b.builtin;
 COMMENT ON VIEW sophia.blocked_values_in_force IS 'internal: blocked_values with the rows of the user standing over the shipped ones';
 
-GRANT SELECT ON sophia.builtin_identifier_kinds, sophia.identifier_limits, sophia.identifier_kinds, sophia.blocked_values,
-  sophia.blocked_values_in_force TO PUBLIC;
+GRANT SELECT ON sophia.identifier_kinds TO PUBLIC;
+
+CREATE FUNCTION sophia.blocking_rules() RETURNS SETOF sophia.blocked_values_in_force
+LANGUAGE sql STABLE ROWS 150 SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT * FROM sophia.blocked_values_in_force
+$$;
+COMMENT ON FUNCTION sophia.blocking_rules() IS 'internal: blocked_values_in_force, for who refreshes but may not read the lists, which have addresses';
 
 -- What was decided and what happened.  A decision is an event; what it demands stands in identity_decisions.
 CREATE TABLE sophia.identity_events (
@@ -251,7 +258,7 @@ BEGIN
           ON p.call_id = split_part(c.source_id, '_', 1) AND c.source_id = p.call_id || '_' || p.party_id) AS g
       WHERE g.source_system = 'gong' AND g.value IS NOT NULL AND NOT g.is_deleted
         -- A role address is many people: what one of them is tells nothing about the others.
-        AND NOT EXISTS (SELECT FROM sophia.blocked_values_in_force AS b
+        AND NOT EXISTS (SELECT FROM sophia.blocking_rules() AS b
           WHERE b.kind = 'email' AND b.blocked AND b.value = split_part(g.email_norm, '@', 1) || '@*')$query$;
   END IF;
   RETURN branches;
@@ -274,7 +281,7 @@ AS $$
     WHERE NOT coalesce(x.blocked, l.blocked, d.blocked,
       CASE WHEN i.kind = ANY (%2$L) THEN (SELECT b.blocked FROM pattern AS b
         WHERE b.kind = i.kind AND i.value LIKE b.pattern ORDER BY length(b.value) DESC, b.value COLLATE "C" LIMIT 1) END, false)$query$,
-    identifiers, ARRAY(SELECT DISTINCT b.kind FROM sophia.blocked_values_in_force AS b WHERE b.pattern IS NOT NULL))
+    identifiers, ARRAY(SELECT DISTINCT b.kind FROM sophia.blocking_rules() AS b WHERE b.pattern IS NOT NULL))
 $$;
 COMMENT ON FUNCTION sophia.allowed_query(text) IS
   'internal: query for those of the identifiers that no list blocks, within a statement whose CTE blocking is blocked_values_in_force, and pattern those of it with a pattern; said is false for an exception';
@@ -299,7 +306,7 @@ DECLARE
 BEGIN
   EXECUTE format($statement$
     WITH blocking AS MATERIALIZED (
-      SELECT * FROM sophia.blocked_values_in_force
+      SELECT * FROM sophia.blocking_rules()
     ), pattern AS MATERIALIZED (
       SELECT * FROM blocking AS b WHERE b.pattern IS NOT NULL
     ), identifier AS MATERIALIZED (
@@ -396,7 +403,7 @@ BEGIN
   WHILE frontier <> '{}' LOOP
     EXECUTE format($statement$
       WITH blocking AS MATERIALIZED (
-        SELECT * FROM sophia.blocked_values_in_force
+        SELECT * FROM sophia.blocking_rules()
       ), pattern AS MATERIALIZED (
         SELECT * FROM blocking AS b WHERE b.pattern IS NOT NULL
       ), identifier AS MATERIALIZED (
@@ -412,7 +419,7 @@ BEGIN
         JOIN sophia.identifier_kinds AS k ON k.kind = i.kind
         LEFT JOIN own AS o ON o.kind = i.kind AND o.value = i.value
         CROSS JOIN LATERAL (SELECT array_agg(DISTINCT g.record) AS records
-          FROM (SELECT n.record FROM (%2$s) AS n LIMIT k.max_records + 1) AS g) AS h
+          FROM (SELECT n.record FROM (%2$s) AS n LIMIT CASE WHEN i.said IS NULL THEN k.max_records + 1 END) AS g) AS h
       )
       SELECT ARRAY(
           SELECT u.record FROM held AS h CROSS JOIN LATERAL unnest(h.records) AS u (record) WHERE NOT (h.is_hot AND h.was_hot)
@@ -492,12 +499,18 @@ $$;
 COMMENT ON FUNCTION sophia.absorbed_in_force() IS 'internal: identities that give way to another one by decision; of two opposite decisions the later one';
 
 -- A record that vanished leaves its identity to the HubSpot contact that it was merged into, else to the eldest of the rest.
-CREATE FUNCTION sophia.settle_heirs(affected text[], records text[], kinds text[], evidence text[]) RETURNS void
+CREATE FUNCTION sophia.settle_heirs(affected text[], records text[], kinds text[], evidence text[]) RETURNS bigint[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan
 AS $$
+DECLARE
+  -- Records that vanished before, and that only now turn out to be merged into one of these.
+  aliases CONSTANT text[] := ARRAY(
+    SELECT 'hubspot_' || e.value FROM unnest(kinds, evidence) AS e (kind, value) WHERE e.kind = 'hubspot_id');
+  changed bigint[];
 BEGIN
+  WITH settled AS (
   UPDATE processed_data.identities AS i SET heir_contact_id = w.heir
   FROM (
     SELECT o.identity_id, CASE WHEN p.id IS NULL THEN coalesce(
@@ -509,15 +522,18 @@ BEGIN
     FROM processed_data.identities AS o
     LEFT JOIN processed_data.unified_contacts AS p ON p.id = o.primary_contact_id
     LEFT JOIN processed_data.unified_contacts AS h ON h.id = o.heir_contact_id
-    WHERE (affected IS NULL OR o.primary_contact_id = ANY (affected) OR o.heir_contact_id = ANY (affected))
+    WHERE (affected IS NULL OR o.primary_contact_id = ANY (affected || aliases) OR o.heir_contact_id = ANY (affected))
       AND (p.id IS NULL OR o.heir_contact_id IS NOT NULL)) AS w
-  WHERE i.identity_id = w.identity_id AND i.heir_contact_id IS DISTINCT FROM w.heir;
+  WHERE i.identity_id = w.identity_id AND i.heir_contact_id IS DISTINCT FROM w.heir
+  RETURNING i.identity_id
+  )
+  SELECT array_agg(s.identity_id) INTO changed FROM settled AS s;
+  RETURN changed;
 END
 $$;
-COMMENT ON FUNCTION sophia.settle_heirs(text[], text[], text[], text[]) IS 'internal: gives identities whose record vanished to another record, and back';
+COMMENT ON FUNCTION sophia.settle_heirs(text[], text[], text[], text[]) IS 'internal: gives identities whose record vanished to another record, and back; returns those identities';
 
-CREATE FUNCTION sophia.assign_identities(INOUT records text[], components integer[], rules text[], OUT identities bigint[],
-  OUT first_new bigint)
+CREATE FUNCTION sophia.assign_identities(INOUT records text[], components integer[], rules text[], OUT identities bigint[])
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan
@@ -525,6 +541,7 @@ AS $$
 DECLARE
   fresh_components integer[];
   gives_way bigint[];
+  first_new bigint;
 BEGIN
   SELECT array_agg(u.record), array_agg(u.component) INTO assign_identities.records, assign_identities.components
   FROM unnest(assign_identities.records, assign_identities.components, assign_identities.rules) AS u (record, component, rule)
@@ -534,6 +551,9 @@ BEGIN
     SELECT m.component, min(m.record COLLATE "C") AS first_record
     FROM unnest(assign_identities.records, assign_identities.components) AS m (record, component)
     LEFT JOIN processed_data.identities AS i ON coalesce(i.heir_contact_id, i.primary_contact_id) = m.record
+      -- What the join implies, so that a few records are found by index.
+      AND (cardinality(assign_identities.records) > 100000 OR i.primary_contact_id = ANY (assign_identities.records)
+      OR i.heir_contact_id = ANY (assign_identities.records))
     GROUP BY m.component
     HAVING count(i.identity_id) = 0) AS n;
   gives_way := ARRAY(
@@ -559,14 +579,16 @@ BEGIN
       SELECT r.component, i.identity_id
       FROM processed_data.identities AS i
       JOIN unnest(assign_identities.records, assign_identities.components) AS r (record, component)
-        ON r.record = coalesce(i.heir_contact_id, i.primary_contact_id)) AS o
+        ON r.record = coalesce(i.heir_contact_id, i.primary_contact_id)
+      WHERE (cardinality(assign_identities.records) > 100000 OR i.primary_contact_id = ANY (assign_identities.records)
+        OR i.heir_contact_id = ANY (assign_identities.records))) AS o
     GROUP BY o.component) AS w ON w.component = m.component;
 END
 $$;
 COMMENT ON FUNCTION sophia.assign_identities(text[], integer[], text[]) IS
-  'internal: the identity of each record of the given clusters; from first_new on they are new';
+  'internal: the identity of each record of the given clusters';
 
-CREATE FUNCTION sophia.write_identities(affected text[], records text[], identities bigint[], first_new bigint,
+CREATE FUNCTION sophia.write_identities(affected text[], records text[], identities bigint[], settled bigint[],
   OUT touched bigint[])
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -586,7 +608,8 @@ BEGIN
     SELECT i.identity_id, i.status, i.merged_into, i.size, m.identity_id AS now_id
     FROM processed_data.identities AS i
     LEFT JOIN member AS m ON m.record = coalesce(i.heir_contact_id, i.primary_contact_id)
-    WHERE affected IS NULL OR m.record IS NOT NULL OR i.primary_contact_id = ANY (affected) OR i.heir_contact_id = ANY (affected)
+    WHERE affected IS NULL OR i.primary_contact_id = ANY (affected) OR i.heir_contact_id = ANY (affected)
+      OR i.identity_id = ANY (settled)
   ), wanted AS MATERIALIZED (
     SELECT m.identity_id, 'active' AS status, NULL::bigint AS merged_into, count(*)::integer AS size,
       coalesce(min(m.record) FILTER (WHERE starts_with(m.record, 'hubspot_')), min(m.record)) AS primary_contact_id
@@ -640,7 +663,7 @@ BEGIN
   WHERE c.id = m.record AND c.identity_id IS DISTINCT FROM m.identity_id;
 END
 $$;
-COMMENT ON FUNCTION sophia.write_identities(text[], text[], bigint[], bigint) IS
+COMMENT ON FUNCTION sophia.write_identities(text[], text[], bigint[], bigint[]) IS
   'internal: writes what became of identities and of the records in them; touched are the identities concerned, NULL = all';
 
 CREATE FUNCTION sophia.write_identity_links(affected text[], records text[], kinds text[], evidences text[], qualifiers text[],
@@ -687,6 +710,8 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan
 SET work_mem = '128MB'
+-- The few rows of an ordinary run are to be found by index, not by a scan that seems as cheap.
+SET random_page_cost = 1.1
 SET jit = off
 AS $$
 DECLARE
@@ -698,6 +723,7 @@ DECLARE
   clusters record;
   assigned record;
   states text[];
+  settled bigint[];
   touched bigint[];
   written record;
 BEGIN
@@ -721,9 +747,9 @@ BEGIN
     FROM sophia.pairs_in_force() AS p WHERE NOT p.together) AS p
   CROSS JOIN LATERAL sophia.cluster_edges(edges.records, edges.others, edges.numbers, edges.names, k.limits, k.compare_names,
     p.one, p.other) AS c;
-  PERFORM sophia.settle_heirs(affected, edges.records, edges.kinds, edges.evidence);
+  settled := sophia.settle_heirs(affected, edges.records, edges.kinds, edges.evidence);
   assigned := sophia.assign_identities(edges.records, clusters.components, edges.rules);
-  touched := sophia.write_identities(affected, assigned.records, assigned.identities, assigned.first_new);
+  touched := sophia.write_identities(affected, assigned.records, assigned.identities, settled);
   states := ARRAY(SELECT CASE WHEN e.blocked THEN 'blocked' WHEN e.accepted THEN 'linked' ELSE 'refused' END
     FROM unnest(edges.blocked, clusters.accepted) WITH ORDINALITY AS e (blocked, accepted, place) ORDER BY e.place);
   PERFORM sophia.write_identity_links(affected, edges.records, edges.kinds, edges.evidence, edges.qualifiers, edges.rules,

@@ -20,7 +20,7 @@ COMMENT ON VIEW sophia.survivorship IS 'which source each field of the golden re
 COMMENT ON COLUMN sophia.survivorship.field IS 'column of processed_data.contacts';
 COMMENT ON COLUMN sophia.survivorship.sources IS 'sources, the most trusted first; others come after them';
 COMMENT ON COLUMN sophia.survivorship.builtin IS 'whether the order is the shipped one';
-GRANT SELECT ON sophia.survivorship_rules, sophia.survivorship TO PUBLIC;
+GRANT SELECT ON sophia.survivorship TO PUBLIC;
 
 CREATE FUNCTION sophia.survivorship_order(field text) RETURNS text
 LANGUAGE sql STABLE

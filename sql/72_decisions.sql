@@ -247,6 +247,7 @@ BEGIN
   PERFORM sophia.demand(event, 'apart', array_agg(r.id), array_agg(o.id)) FROM unnest(records) AS r (id), unnest(rest) AS o (id);
   PERFORM sophia.demand(event, 'together', array_agg(records[1]), array_agg(r.id)) FROM unnest(records[2:]) AS r (id)
   WHERE r.id <> records[1];
+  PERFORM sophia.demand(event, 'together', array_agg(rest[1]), array_agg(r.id)) FROM unnest(rest[2:]) AS r (id);
   IF heir IS NOT NULL THEN
     UPDATE processed_data.identities AS i SET primary_contact_id = heir, heir_contact_id = NULL WHERE i.identity_id = identity;
   END IF;
@@ -255,7 +256,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sophia.split_contact(bigint, text[]) IS
-  'decides that these records of a person are another one, and returns the event; the number stays with the other records, these take back the number that they had or get a new one';
+  'decides that these records of a person are another person and the rest one, and returns the event; the number stays with the rest, these take back the number that they had or get a new one';
 
 CREATE FUNCTION sophia.take_back(event bigint, OUT records text[], OUT decision sophia.identity_events)
 LANGUAGE plpgsql SECURITY DEFINER

@@ -34,7 +34,7 @@ CALL sophia.refresh_unified_contacts();
 SELECT id, email, first_name, last_name, full_name, company_name, job_title, phone, phone_e164 FROM processed_data.unified_contacts ORDER BY id;
 SELECT id, source_system, source_id, email_norm, email_domain, all_emails, is_internal AS int, is_deleted AS del, owner_id, lifecycle_stage AS stage,
   source_url FROM processed_data.unified_contacts ORDER BY id;
-SELECT id, created_at, updated_at, source_updated_at, first_seen_at, last_seen_at, length(doc_hash) AS hash, identity_id
+SELECT id, created_at, updated_at, source_updated_at, first_seen_at, last_seen_at, length(doc_hash) AS hash, identity_id IS NOT NULL AS resolved
 FROM processed_data.unified_contacts ORDER BY id;
 -- A second run finds nothing to do and writes nothing, nor does the transport of a document matter.
 UPDATE hubspot_raw.contacts SET doc = '{"id": 1, "_meta": {"uuid": "b"}}' WHERE id = '1';
@@ -48,7 +48,7 @@ UPDATE hubspot_raw.contacts SET is_deleted = true WHERE id = '2';
 DELETE FROM hubspot_raw.contacts WHERE id = '3';
 BEGIN;
 CALL sophia.refresh_unified_contacts();
-SELECT id, job_title, identity_id, is_deleted FROM processed_data.unified_contacts WHERE id IN ('hubspot_1', 'hubspot_2', 'hubspot_3') ORDER BY id;
+SELECT id, job_title, is_deleted FROM processed_data.unified_contacts WHERE id IN ('hubspot_1', 'hubspot_2', 'hubspot_3') ORDER BY id;
 ROLLBACK;
 CALL sophia.refresh_unified_contacts();
 SELECT id, target, mode, mode_used, reason IS NULL AS as_asked, finished_at >= started_at AS timed, complete, rows_inserted, rows_updated, rows_deleted, error
