@@ -24,7 +24,7 @@ PG_CPPFLAGS = -Isrc -DSOPHIA_STACK_VERSION='"$(EXTVERSION)"' -fvisibility=hidden
 SHLIB_LINK = -lcurl -ljson-c -lz -lcrypto -lidn2 -lpsl
 EXTRA_CLEAN = test/unit/bin test/fuzz/bin tmp_check
 
-STANDALONE = check check-faults check-sanitized format fuzz lint unit quickstart quickstart-stop
+STANDALONE = check check-faults check-race check-sanitized format fuzz lint unit quickstart quickstart-stop
 ifneq ($(filter $(STANDALONE),$(MAKECMDGOALS)),)
 
 # Goals that need no pg_config.  test/run and the quickstart install what they lack themselves.
@@ -37,6 +37,8 @@ check:
 	test/run
 check-faults:
 	test/run faults
+check-race:
+	test/run race
 check-sanitized:
 	test/run sanitized
 format:

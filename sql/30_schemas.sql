@@ -22,6 +22,7 @@ CREATE TABLE sophia.data_tables (
   table_name text NOT NULL,
   ordinal integer NOT NULL UNIQUE,
   comment text NOT NULL,
+  partition_column text,
   PRIMARY KEY (table_schema, table_name)
 );
 COMMENT ON TABLE sophia.data_tables IS 'internal: tables that create_schemas makes; their columns are in table_columns';
@@ -29,6 +30,8 @@ COMMENT ON COLUMN sophia.data_tables.table_schema IS 'schema of the table';
 COMMENT ON COLUMN sophia.data_tables.table_name IS 'name of the table';
 COMMENT ON COLUMN sophia.data_tables.ordinal IS 'place in the report of create_schemas';
 COMMENT ON COLUMN sophia.data_tables.comment IS 'comment of the table';
+COMMENT ON COLUMN sophia.data_tables.partition_column IS
+  'time by which the table can be partitioned and which its key holds then; NULL = it is an ordinary table always';
 
 CREATE TABLE sophia.data_indexes (
   table_schema text NOT NULL,
@@ -78,6 +81,8 @@ INSERT INTO sophia.data_tables (table_schema, table_name, ordinal, comment) VALU
   ('processed_data', 'identities', 30, 'people across the sources; one that was merged away keeps its row'),
   ('processed_data', 'identity_links', 31, 'identifiers and links that tell which records are one person'),
   ('processed_data', 'contacts', 32, 'people, a row a person, each field from the record that is to be believed');
+
+UPDATE sophia.data_tables SET partition_column = 'occurred_at' WHERE table_name = 'interaction_timeline';
 
 INSERT INTO sophia.data_indexes (table_schema, table_name, index_name, columns, is_unique, comment) VALUES
   ('hubspot_raw', 'contacts', 'idx_contacts_email', '{email}', false, 'contacts by e-mail address'),
@@ -162,9 +167,10 @@ COMMENT ON VIEW sophia.wanted_columns IS 'internal: the columns of the data tabl
 
 CREATE VIEW sophia.data_table_state AS
 SELECT s.source, t.table_schema, t.table_name, n.oid AS schema_oid, c.oid AS table_oid, c.relkind,
+  CASE WHEN c.relkind = 'p' THEN t.partition_column END AS partitioned_by,
   k.conname AS key_name, k.conkey AS key_attributes, m.mark,
   c.oid IS NOT NULL AND obj_description(k.oid, 'pg_constraint') IS NOT DISTINCT FROM m.mark AS known,
-  c.reltuples >= 100000 OR pg_relation_size(c.oid) >= 67108864 AS large
+  c.relkind <> 'p' AND (c.reltuples >= 100000 OR pg_relation_size(c.oid) >= 67108864) AS large
 FROM sophia.data_tables AS t
 JOIN sophia.data_schemas AS s ON s.schema_name = t.table_schema
 CROSS JOIN (SELECT format('table of sophia_stack, extension %s', oid) AS mark
@@ -175,7 +181,9 @@ LEFT JOIN pg_constraint AS k ON k.conrelid = c.oid AND k.contype = 'p' AND NOT k
 COMMENT ON VIEW sophia.data_table_state IS 'internal: the wanted tables and what stands in their place';
 COMMENT ON COLUMN sophia.data_table_state.known IS 'whether this installation of the extension made or adopted the table';
 COMMENT ON COLUMN sophia.data_table_state.large IS
-  'whether building an index in a transaction would lock the table for long: 100 000 rows or 64 MB';
+  'whether building an index in a transaction would lock the table for long: 100 000 rows or 64 MB; an index of a '
+  'partitioned table cannot be built otherwise';
+COMMENT ON COLUMN sophia.data_table_state.partitioned_by IS 'column by which the table is partitioned as wanted, NULL = it is not';
 COMMENT ON COLUMN sophia.data_table_state.mark IS 'comment of the primary key by which a table is known';
 
 CREATE VIEW sophia.data_index_state AS
@@ -183,9 +191,11 @@ SELECT t.source, i.table_schema, i.table_name, i.index_name, t.table_oid, t.know
   c.oid AS index_oid,
   x.indrelid IS NOT DISTINCT FROM t.table_oid AND x.indisvalid AS valid,
   x.indrelid IS DISTINCT FROM t.table_oid AS misplaced,
-  format('CREATE %sINDEX%s %I ON %I.%I USING %I (%s)%s', CASE WHEN i.is_unique THEN 'UNIQUE ' END, '%s', i.index_name,
+  -- A pending list would be read by each of the many searches of a refresh.
+  format('CREATE %sINDEX%s %I ON %I.%I USING %I (%s)%s%s', CASE WHEN i.is_unique THEN 'UNIQUE ' END, '%s', i.index_name,
     i.table_schema, i.table_name, i.method, (SELECT string_agg(quote_ident(u.name), ', ' ORDER BY u.place)
-      FROM unnest(i.columns) WITH ORDINALITY AS u (name, place)), ' WHERE ' || i.predicate) AS definition,
+      FROM unnest(i.columns) WITH ORDINALITY AS u (name, place)),
+    CASE i.method WHEN 'gin' THEN ' WITH (fastupdate = off)' END, ' WHERE ' || i.predicate) AS definition,
   i.comment
 FROM sophia.data_indexes AS i
 JOIN sophia.data_table_state AS t USING (table_schema, table_name)
@@ -203,7 +213,7 @@ CREATE VIEW sophia.schema_conflicts AS
 SELECT t.source, t.table_schema, t.table_name AS relation_name, r.reason
 FROM sophia.data_table_state AS t
 CROSS JOIN LATERAL (
-  SELECT 'it is not an ordinary table' WHERE t.relkind <> 'r'
+  SELECT 'it is not an ordinary table' WHERE t.relkind <> 'r' AND t.partitioned_by IS NULL
   UNION ALL
   SELECT format('it has a column "%s", which Estuary writes', a.attname)
   FROM pg_attribute AS a
@@ -224,8 +234,9 @@ CROSS JOIN LATERAL (
   SELECT format('it has no primary key on (%s)',
     string_agg(quote_ident(w.column_name), ', ' ORDER BY w.key_position))
   FROM sophia.table_columns AS w
-  WHERE w.table_schema = t.table_schema AND w.table_name = t.table_name AND w.key_position IS NOT NULL
-    AND t.relkind = 'r'
+  WHERE w.table_schema = t.table_schema AND w.table_name = t.table_name
+    AND (w.key_position IS NOT NULL OR w.column_name = t.partitioned_by)
+    AND (t.relkind = 'r' OR t.partitioned_by IS NOT NULL)
   HAVING array_agg(w.column_name ORDER BY w.column_name COLLATE "C") IS DISTINCT FROM (
     SELECT array_agg(a.attname::text ORDER BY a.attname COLLATE "C")
     FROM pg_attribute AS a WHERE a.attrelid = t.table_oid AND a.attnum = ANY (t.key_attributes))) AS r (reason)
@@ -243,7 +254,7 @@ SELECT s.source, 1 AS step, s.ordinal AS place, 0 AS part, s.schema_name AS obje
   CASE WHEN n.oid IS NULL THEN 'created' WHEN k.known THEN 'exists' ELSE 'adopted' END AS action,
   CASE WHEN n.oid IS NULL THEN ARRAY[
     format('CREATE SCHEMA %I', s.schema_name),
-    format('COMMENT ON SCHEMA %I IS %L', s.schema_name, s.comment)] END AS statements
+    format('COMMENT ON SCHEMA %I IS %L', s.schema_name, s.comment)] END AS statements, NULL::text AS partitioned
 FROM sophia.data_schemas AS s
 LEFT JOIN pg_namespace AS n ON n.nspname = s.schema_name
 CROSS JOIN LATERAL (SELECT bool_or(t.known) AS known
@@ -260,7 +271,9 @@ SELECT t.source, 2, d.ordinal, 0, t.table_schema || '.' || t.table_name, 'table'
       CASE WHEN obj_description(t.table_oid, 'pg_class') IS NULL
         THEN format('COMMENT ON TABLE %I.%I IS %L', t.table_schema, t.table_name, d.comment) END], NULL)
       || c.comments
-  END
+  END,
+  CASE WHEN t.table_oid IS NULL AND d.partition_column IS NOT NULL THEN format('%s PARTITION BY RANGE (%I)',
+    regexp_replace(c.definition, '\)\)$', format(', %s))', d.partition_column)), d.partition_column) END
 FROM sophia.data_table_state AS t
 JOIN sophia.data_tables AS d USING (table_schema, table_name)
 CROSS JOIN LATERAL (
@@ -283,7 +296,7 @@ SELECT t.source, 2, d.ordinal, w.ordinal, t.table_schema || '.' || t.table_name 
   'column added', ARRAY[
     format('ALTER TABLE %I.%I ADD COLUMN %I %s%s', t.table_schema, t.table_name, w.column_name, w.column_type,
       ' DEFAULT ' || w.column_default || CASE WHEN w.not_null THEN ' NOT NULL' ELSE '' END),
-    format('COMMENT ON COLUMN %I.%I.%I IS %L', t.table_schema, t.table_name, w.column_name, w.comment)]
+    format('COMMENT ON COLUMN %I.%I.%I IS %L', t.table_schema, t.table_name, w.column_name, w.comment)], NULL
 FROM sophia.data_table_state AS t
 JOIN sophia.data_tables AS d USING (table_schema, table_name)
 JOIN sophia.wanted_columns AS w USING (table_schema, table_name)
@@ -298,7 +311,7 @@ SELECT i.source, 3, d.ordinal, 0, i.table_schema || '.' || i.index_name, 'index'
   END,
   CASE WHEN i.index_oid IS NULL AND i.large IS NOT TRUE THEN ARRAY[
     format(i.definition, ''),
-    format('COMMENT ON INDEX %I.%I IS %L', i.table_schema, i.index_name, i.comment)] END
+    format('COMMENT ON INDEX %I.%I IS %L', i.table_schema, i.index_name, i.comment)] END, NULL
 FROM sophia.data_index_state AS i
 JOIN sophia.data_tables AS d USING (table_schema, table_name);
 COMMENT ON VIEW sophia.schema_plan IS 'what create_schemas would report and do now';
@@ -307,6 +320,7 @@ COMMENT ON COLUMN sophia.schema_plan.step IS
   'schemas, then tables and columns, then indexes; place and part order within';
 COMMENT ON COLUMN sophia.schema_plan.action IS 'as in the report; NULL = an index that is left to missing_indexes';
 COMMENT ON COLUMN sophia.schema_plan.statements IS 'DDL that the action takes, NULL = none';
+COMMENT ON COLUMN sophia.schema_plan.partitioned IS 'the first of the statements as it makes a partitioned table; NULL = that cannot be';
 
 GRANT SELECT ON sophia.data_schemas, sophia.data_tables, sophia.data_indexes, sophia.wanted_columns, sophia.data_table_state,
   sophia.data_index_state, sophia.schema_conflicts, sophia.schema_plan TO PUBLIC;
@@ -338,12 +352,16 @@ BEGIN
   END IF;
   IF jsonb_typeof(coalesce(options, '{}')) <> 'object' THEN
     RAISE EXCEPTION 'options must be a JSON object'
-      USING ERRCODE = 'invalid_parameter_value', HINT = 'create_schemas takes no options: leave them out or pass {}.';
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'The only option is partition_timeline.';
   END IF;
-  FOR unknown IN SELECT jsonb_object_keys(options) LIMIT 1 LOOP
+  FOR unknown IN SELECT o.key FROM jsonb_object_keys(options) AS o (key) WHERE o.key <> 'partition_timeline' LIMIT 1 LOOP
     RAISE EXCEPTION 'unknown option "%"', unknown
-      USING ERRCODE = 'invalid_parameter_value', HINT = 'create_schemas takes no options: leave them out or pass {}.';
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'The only option is partition_timeline.';
   END LOOP;
+  IF options -> 'partition_timeline' <> '"month"' THEN
+    RAISE EXCEPTION 'option partition_timeline must be "month", not %', options -> 'partition_timeline'
+      USING ERRCODE = 'invalid_parameter_value';
+  END IF;
 
   -- Two callers at once would both find the same objects missing.
   PERFORM pg_advisory_xact_lock(hashtextextended('sophia_stack.create_schemas', 0));
@@ -368,6 +386,10 @@ BEGIN
   FROM sophia.schema_plan AS p
   WHERE p.source IS NULL OR p.source = ANY (sources);
   FOREACH item IN ARRAY plan LOOP
+    IF item.partitioned IS NOT NULL AND options ? 'partition_timeline' THEN
+      item.statements[1] := item.partitioned;
+      item.statements := item.statements || format('CREATE TABLE %s PARTITION OF %s DEFAULT', item.object || '_default', item.object);
+    END IF;
     FOREACH statement IN ARRAY coalesce(item.statements, '{}') LOOP
       PERFORM sophia.execute_as(role, statement);
     END LOOP;
@@ -393,7 +415,8 @@ COMMENT ON FUNCTION sophia.create_schemas(text[], jsonb) IS
   'creates the data schemas of the named sources and processed_data, owned by the caller, or adds what they lack; '
   'reports each object as created, column added, exists or adopted (not known to this installation yet); '
   'an index missing on a large table (100 000 rows or 64 MB) is left to missing_indexes, with a notice; '
-  'a relation that sophia_stack did not make raises 42P07 before anything is changed';
+  'a relation that sophia_stack did not make raises 42P07 before anything is changed.  options: {"partition_timeline": "month"} '
+  'has a timeline that is made now partitioned by the month of occurred_at';
 
 CREATE FUNCTION sophia.missing_indexes()
 RETURNS TABLE (statement text)

@@ -299,9 +299,9 @@ BEGIN
     SELECT * INTO filled FROM sophia.fill_window(state.id, plan.sources, plan.whole, pg_snapshot_xmax(state.snapshot),
                                                  ARRAY(SELECT pg_snapshot_xip(state.snapshot)));
     IF filled.truncated <> '{}' THEN
-      UPDATE sophia.consumer_sources s SET window_reason = 'the table was truncated', whole_at = clock_timestamp(), whole_reason = 'the table was truncated'
+      UPDATE sophia.consumer_sources s SET window_reason = 'the table was emptied', whole_at = clock_timestamp(), whole_reason = 'the table was emptied'
         WHERE s.consumer = state.id AND s.source_oid = ANY (filled.truncated) AND s.window_reason IS NULL;
-      RAISE NOTICE 'consumer "%" lists tables whole: the table was truncated', state.consumer;
+      RAISE NOTICE 'consumer "%" lists tables whole: the table was emptied', state.consumer;
     END IF;
   ELSE
     SELECT pg_current_snapshot() AS snapshot, 0::bigint AS keys INTO filled;
@@ -456,7 +456,7 @@ BEGIN
     INTO plan FROM sophia.consumer_plan p JOIN sophia.consumer_sources s USING (consumer, ordinal) WHERE p.consumer = state.id;
   RETURN QUERY
     SELECT c.source::regclass, least(most, c.changes + w.keys), r.reason IS NOT NULL OR c.truncated,
-           coalesce(r.reason, CASE WHEN c.truncated THEN 'the table was truncated' END)
+           coalesce(r.reason, CASE WHEN c.truncated THEN 'the table was emptied' END)
     FROM sophia.count_changes(plan.sources, plan.whole, pg_snapshot_xmax(seen), ARRAY(SELECT pg_snapshot_xip(seen)), most) c
     JOIN unnest(plan.sources, plan.reasons) AS r (source, reason) ON r.source = c.source
     CROSS JOIN LATERAL (SELECT count(*) AS keys
@@ -484,7 +484,7 @@ COMMENT ON VIEW sophia.consumers IS 'who reads changes of tables by next_batch, 
 COMMENT ON COLUMN sophia.consumers.sources IS 'the tables that it reads';
 COMMENT ON COLUMN sophia.consumers.batch_rows IS 'how many rows the open batch has; NULL = none is open, or it was not listed';
 COMMENT ON COLUMN sophia.consumers.rows_waiting IS 'how many rows of the same window follow that batch';
-COMMENT ON COLUMN sophia.consumers.next_full_reason IS 'why the next window lists all rows of a source; NULL = it lists what changed, unless a source was truncated';
+COMMENT ON COLUMN sophia.consumers.next_full_reason IS 'why the next window lists all rows of a source; NULL = it lists what changed, unless a source was emptied';
 COMMENT ON COLUMN sophia.consumers.transactions_behind IS 'how many transaction ids were given out since the oldest transaction that it has not read; NULL = it was restored from elsewhere';
 COMMENT ON COLUMN sophia.consumers.committed_at IS 'when it last committed a batch';
 COMMENT ON COLUMN sophia.consumers.last_full_at IS 'when a window last listed all rows of a source';

@@ -481,7 +481,7 @@ END
 $$;
 COMMENT ON FUNCTION sophia.run_quality(regclass, jsonb) IS 'internal: runs the rules of a table over all rows, or over those with the keys, and records what they found';
 
-CREATE FUNCTION sophia.touch_rows(target regclass, keys jsonb) RETURNS void
+CREATE FUNCTION sophia.touch_moved(target regclass, keys jsonb) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -493,7 +493,7 @@ BEGIN
   END IF;
 END
 $$;
-COMMENT ON FUNCTION sophia.touch_rows(regclass, jsonb) IS 'internal: has the next refresh write anew what is made of raw rows that were quarantined or readmitted';
+COMMENT ON FUNCTION sophia.touch_moved(regclass, jsonb) IS 'internal: has the next refresh write anew what is made of raw rows that were quarantined or readmitted';
 
 CREATE FUNCTION sophia.check_quality(INOUT target regclass DEFAULT NULL, OUT rule text, OUT kind text, OUT severity text,
   OUT status text, OUT rows_tested bigint, OUT rows_failed bigint, OUT example jsonb, OUT message text)
@@ -506,7 +506,7 @@ DECLARE
 BEGIN
   FOR target IN SELECT * FROM sophia.quality_targets(target) LOOP
     FOR rule, kind, severity, status, rows_tested, rows_failed, example, message, moved IN SELECT * FROM sophia.run_quality(target, NULL) LOOP
-      PERFORM sophia.touch_rows(target, coalesce(moved, '[]'));
+      PERFORM sophia.touch_moved(target, coalesce(moved, '[]'));
       RETURN NEXT;
     END LOOP;
   END LOOP;
@@ -546,6 +546,47 @@ END
 $$;
 COMMENT ON FUNCTION sophia.check_changed(regclass, jsonb) IS 'internal: runs the rules of a raw table over the rows with the keys, NULL = all, as a part of a refresh';
 
+CREATE FUNCTION sophia.check_sources() RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  checked regclass;
+BEGIN
+  FOR checked IN SELECT * FROM sophia.quality_targets_of(ARRAY(SELECT s.schema_name FROM sophia.data_schemas AS s WHERE s.source IS NOT NULL)) LOOP
+    PERFORM sophia.apply_quality(checked, NULL);
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION sophia.check_sources() IS 'internal: runs the rules of the raw tables over all rows, as a part of a refresh';
+
+CREATE FUNCTION sophia.check_written() RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  checked regclass;
+BEGIN
+  FOR checked IN SELECT * FROM sophia.quality_targets_of('{processed_data}') LOOP
+    PERFORM sophia.apply_quality(checked, NULL);
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION sophia.check_written() IS 'internal: runs the rules of the tables of processed_data over all rows, as a part of a refresh that wrote some';
+
+CREATE FUNCTION sophia.quality_targets_of(schemas text[]) RETURNS SETOF regclass
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT DISTINCT r.target
+  FROM sophia.current_quality_rules AS r
+  JOIN pg_class AS c ON c.oid = r.target
+  JOIN pg_namespace AS n ON n.oid = c.relnamespace
+  WHERE n.nspname = ANY (schemas) AND r.enabled
+  ORDER BY 1
+$$;
+COMMENT ON FUNCTION sophia.quality_targets_of(text[]) IS 'internal: tables of these schemas that have rules';
+
 CREATE FUNCTION sophia.quality_waiting(target regclass) RETURNS SETOF regclass
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -574,7 +615,7 @@ BEGIN
         USING ERRCODE = '23514', DETAIL = coalesce(format('The value is "%s".', one.message), 'There is no value.'),
           HINT = 'Nothing was refreshed. Correct the rows, or change the rule by sophia.alter_quality_rule().';
     END IF;
-    PERFORM sophia.touch_rows(target, coalesce(one.moved, '[]'));
+    PERFORM sophia.touch_moved(target, coalesce(one.moved, '[]'));
   END LOOP;
 END
 $$;

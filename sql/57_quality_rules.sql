@@ -209,7 +209,7 @@ CREATE FUNCTION sophia.alter_quality_rule(target regclass, rule text, severity t
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT sophia.touch_rows(target, coalesce(sophia.change_quality_rule(target, rule, severity, enabled, false), '[]'))
+  SELECT sophia.touch_moved(target, coalesce(sophia.change_quality_rule(target, rule, severity, enabled, false), '[]'))
 $$;
 COMMENT ON FUNCTION sophia.alter_quality_rule(regclass, text, text, boolean) IS
   'changes the severity of a rule and whether checks run it; NULL = as it is. Rows that it does not quarantine any more come back with the next refresh';
@@ -218,7 +218,7 @@ CREATE FUNCTION sophia.drop_quality_rule(target regclass, rule text) RETURNS voi
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT sophia.touch_rows(target, coalesce(sophia.change_quality_rule(target, rule, NULL, NULL, true), '[]'))
+  SELECT sophia.touch_moved(target, coalesce(sophia.change_quality_rule(target, rule, NULL, NULL, true), '[]'))
 $$;
 COMMENT ON FUNCTION sophia.drop_quality_rule(regclass, text) IS 'drops a rule that add_quality_rule made; its results stay. Rows that it quarantined come back with the next refresh';
 

@@ -57,12 +57,15 @@ AS $$
 $$;
 COMMENT ON FUNCTION sophia.request_full(text, text) IS 'internal: has the next refresh recompute everything of a target; the first reason is kept';
 
+-- plpgsql, as other small functions of each call are: it keeps their plans, which take longer to make than to run.
 CREATE FUNCTION sophia.has_backlog(target text) RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT EXISTS (SELECT FROM sophia.refresh_full AS f WHERE f.target = has_backlog.target)
-    OR EXISTS (SELECT FROM sophia.refresh_queue AS q WHERE q.target = has_backlog.target)
+BEGIN
+  RETURN EXISTS (SELECT FROM sophia.refresh_full AS f WHERE f.target = has_backlog.target)
+    OR EXISTS (SELECT FROM sophia.refresh_queue AS q WHERE q.target = has_backlog.target);
+END
 $$;
 COMMENT ON FUNCTION sophia.has_backlog(text) IS 'internal: whether rows of a target are still to be recomputed';
 
@@ -87,18 +90,21 @@ BEGIN
   PERFORM sophia.commit_batch('sophia.refresh');
   PERFORM sophia.request_full(t.target, reason)
   FROM unnest(ARRAY['unified_contacts', 'interaction_timeline']) AS t (target);
+  PERFORM sophia.check_sources();
 END
 $$;
 COMMENT ON FUNCTION sophia.skip_changes(text) IS 'internal: passes over what changed, and has everything recomputed instead';
 
 -- Beyond so many changed rows it is not worth while to look up what each of them had made.
 CREATE FUNCTION sophia.capture_limit() RETURNS bigint
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT greatest(20000, sum(greatest(c.reltuples, 0))::bigint / 10)
-  FROM unnest(ARRAY['processed_data.unified_contacts', 'processed_data.interaction_timeline']) AS t (name)
-  JOIN pg_class AS c ON c.oid = to_regclass(t.name)
+BEGIN
+  RETURN (SELECT greatest(20000, sum(greatest(c.reltuples, 0))::bigint / 10)
+    FROM pg_class AS c
+    WHERE c.oid IN (to_regclass('processed_data.unified_contacts'), to_regclass('processed_data.interaction_timeline')));
+END
 $$;
 COMMENT ON FUNCTION sophia.capture_limit() IS 'internal: number of changed raw rows from which on everything is recomputed';
 
@@ -144,6 +150,7 @@ BEGIN
       FROM sophia.next_batch('sophia.refresh', batch_rows) AS b
       GROUP BY b.source
     LOOP
+      PERFORM sophia.check_changed(changed.source, changed.keys);
       IF timeline_behind AND changed.source = ANY (sophia.interaction_sources()) THEN
         PERFORM sophia.request_full('unified_contacts', 'interaction_timeline is behind');
       ELSE

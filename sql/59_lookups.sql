@@ -135,7 +135,8 @@ AS $$
     FROM sophia.refresh_lookups AS l
     JOIN hubspot_raw.companies AS c ON c.id = l.key
     WHERE l.kind = 'company' AND (domains IS NULL OR l.value = ANY (domains))) AS d
-  WHERE d.name IS NOT NULL AND NOT EXISTS (SELECT FROM sophia.free_mail_domains AS f WHERE f.domain = d.domain)
+  WHERE d.name IS NOT NULL AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.companies'::regclass AND q.key ->> 'id' = d.id)
+    AND NOT EXISTS (SELECT FROM sophia.free_mail_domains AS f WHERE f.domain = d.domain)
   ORDER BY d.domain, d.is_deleted, d.createdate NULLS LAST, d.id
 $$;
 COMMENT ON FUNCTION sophia.current_company_domain(text[]) IS 'internal: lookups of kind company_domain as those of kind company have it, of all domains or of some';
@@ -295,15 +296,20 @@ $$;
 COMMENT ON FUNCTION sophia.write_all_lookups() IS 'internal: makes every lookup as the raw tables say';
 
 CREATE FUNCTION sophia.lost_state() RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT CASE
-    WHEN NOT EXISTS (SELECT FROM sophia.refresh_lookups AS l WHERE l.kind = 'file') THEN 'nothing was refreshed here before'
-    ELSE (SELECT format('%s is another table or was rewritten', min(coalesce(f.key, l.key)))
-      FROM sophia.current_file(NULL) AS f
-      FULL JOIN (SELECT o.key, o.value FROM sophia.refresh_lookups AS o WHERE o.kind = 'file') AS l ON l.key = f.key
-      WHERE f.value IS DISTINCT FROM l.value
-      HAVING count(*) > 0) END
+DECLARE
+  other text;
+BEGIN
+  IF NOT EXISTS (SELECT FROM sophia.refresh_lookups AS l WHERE l.kind = 'file') THEN
+    RETURN 'nothing was refreshed here before';
+  END IF;
+  SELECT min(coalesce(f.key, l.key)) INTO other
+  FROM sophia.current_file(NULL) AS f
+  FULL JOIN (SELECT o.key, o.value FROM sophia.refresh_lookups AS o WHERE o.kind = 'file') AS l ON l.key = f.key
+  WHERE f.value IS DISTINCT FROM l.value;
+  RETURN other || ' is another table or was rewritten';
+END
 $$;
 COMMENT ON FUNCTION sophia.lost_state() IS 'internal: why what an earlier refresh left cannot be built upon; NULL = it can';

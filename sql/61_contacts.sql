@@ -12,6 +12,7 @@ AS $$
   CROSS JOIN LATERAL pg_catalog.unnest(e.contact_ids) AS x (id)
   LEFT JOIN sophia.hubspot_aliases() AS a ON a.id = x.id
   WHERE keys IS NULL AND NOT e.is_deleted AND e.engagement_type IS DISTINCT FROM 'TASK'
+    AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = e.id)
   GROUP BY 1
   UNION ALL
   SELECT k.id, pg_catalog.min(e.occurred_at), pg_catalog.max(e.occurred_at)
@@ -20,6 +21,7 @@ AS $$
     SELECT a.survivor, a.id FROM sophia.hubspot_aliases() AS a WHERE a.survivor = ANY (keys)) AS k
   JOIN hubspot_raw.engagements AS e ON e.contact_ids @> ARRAY[k.member]
   WHERE keys IS NOT NULL AND NOT e.is_deleted AND e.engagement_type IS DISTINCT FROM 'TASK'
+    AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = e.id)
     AND NOT EXISTS (SELECT FROM sophia.hubspot_aliases() AS a WHERE a.id = k.id)
   GROUP BY k.id
 $$;
@@ -39,7 +41,8 @@ AS $$
     FROM sophia.hubspot_aliases() AS a
     JOIN hubspot_raw.contacts AS l ON l.id = a.id
     CROSS JOIN LATERAL pg_catalog.unnest(l.additional_emails || l.email) AS e (email)
-    WHERE keys IS NULL OR a.survivor = ANY (keys)
+    WHERE (keys IS NULL OR a.survivor = ANY (keys))
+      AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.contacts'::regclass AND q.key ->> 'id' = l.id)
     GROUP BY a.survivor
   ), person AS (
     SELECT c.*, sophia.normalize_email(c.email) AS main_email,
@@ -47,6 +50,7 @@ AS $$
     FROM hubspot_raw.contacts AS c
     WHERE (keys IS NULL OR c.id = ANY (keys))
       AND NOT EXISTS (SELECT FROM sophia.hubspot_aliases() AS a WHERE a.id = c.id)
+      AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.contacts'::regclass AND q.key ->> 'id' = c.id)
   )
   SELECT 'hubspot_' || c.id, 'hubspot', c.id, sophia.value_or_null(c.email),
     sophia.value_or_null(c.firstname), sophia.value_or_null(c.lastname),
@@ -64,6 +68,7 @@ AS $$
     c.owner_id, c.lifecyclestage, c.url, c.source_updated_at, sophia.document_hash(c.doc), seen.first_at, seen.last_at
   FROM person AS c
   LEFT JOIN hubspot_raw.companies AS o ON o.id = c.associated_company_id
+    AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.companies'::regclass AND q.key ->> 'id' = o.id)
   LEFT JOIN merged_emails AS m ON m.survivor = c.id
   LEFT JOIN sophia.staff_domains() AS s ON s.domain = sophia.mail_host(c.main_email)
   LEFT JOIN sophia.hubspot_seen(keys) AS seen ON seen.id = c.id
@@ -95,9 +100,11 @@ AS $$
       coalesce(c.started, c.scheduled) AS called_at, r.is_deleted OR coalesce(c.is_deleted, false) AS is_deleted, r.doc
     FROM gong_raw.call_parties AS r
     LEFT JOIN gong_raw.calls AS c ON c.id = r.call_id
+      AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'gong_raw.calls'::regclass AND q.key ->> 'id' = c.id)
     LEFT JOIN gong_raw.users AS u ON u.id = r.user_id
     LEFT JOIN sophia.gong_user_emails() AS e
-      ON e.email_norm = coalesce(r.email_norm, sophia.normalize_email(r.email))) AS p
+      ON e.email_norm = coalesce(r.email_norm, sophia.normalize_email(r.email))
+    WHERE NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'gong_raw.call_parties'::regclass AND q.key ->> 'call_id' = r.call_id AND q.key ->> 'party_id' = r.party_id)) AS p
   LEFT JOIN sophia.staff_domains() AS d ON d.domain = sophia.mail_host(p.email_norm)
 $$;
 COMMENT ON FUNCTION sophia.gong_parties() IS 'internal: parties of Gong calls with the Gong user that each is, if any, and the unified_contacts.id of its own record, if it has one';
@@ -148,13 +155,14 @@ AS $$
       p.called_at, p.is_deleted, CASE WHEN p.user_id IS NULL THEN sophia.document_hash(p.doc) END
     FROM sophia.gong_parties_of(keys) AS k
     JOIN sophia.gong_parties() AS p ON p.call_id = k.call_id AND p.party_id = k.party_id
-    WHERE keys IS NOT NULL AND p.contact_id = ANY (ARRAY(SELECT 'gong_' || k.id FROM pg_catalog.unnest(keys) AS k (id)))
+    WHERE keys IS NOT NULL AND p.contact_id IN (SELECT 'gong_' || k.id FROM pg_catalog.unnest(keys) AS k (id))
   ), attended AS (
     SELECT a.user_id, pg_catalog.min(a.called_at) AS first_at, pg_catalog.max(a.called_at) AS last_at
     FROM (SELECT p.user_id, p.called_at FROM party AS p WHERE NOT p.is_deleted
       UNION ALL
       SELECT c.primary_user_id, coalesce(c.started, c.scheduled) FROM gong_raw.calls AS c
-      WHERE NOT c.is_deleted AND (keys IS NULL OR c.primary_user_id = ANY (keys))) AS a
+      WHERE NOT c.is_deleted AND (keys IS NULL OR c.primary_user_id = ANY (keys))
+        AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'gong_raw.calls'::regclass AND q.key ->> 'id' = c.id)) AS a
     WHERE a.user_id IS NOT NULL
     GROUP BY a.user_id
   ), outsider AS (
@@ -183,7 +191,8 @@ AS $$
     true, false, u.is_deleted, NULL, NULL, NULL, u.source_updated_at, sophia.document_hash(u.doc), a.first_at, a.last_at
   FROM gong_raw.users AS u
   LEFT JOIN attended AS a ON a.user_id = u.id
-  WHERE keys IS NULL OR u.id = ANY (keys)
+  WHERE (keys IS NULL OR u.id = ANY (keys))
+    AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'gong_raw.users'::regclass AND q.key ->> 'id' = u.id)
   UNION ALL
   SELECT o.contact_id, 'gong', pg_catalog.substr(o.contact_id, 6), o.email,
     -- "Lee, Ann" and "Ann Lee": what stands before the comma, or after the first blank, is the last name.
@@ -206,6 +215,7 @@ AS $$
   SELECT m.user_id, pg_catalog.min(m.sent_at), pg_catalog.max(m.sent_at)
   FROM slack_raw.messages AS m
   WHERE keys IS NULL AND m.user_id IS NOT NULL AND NOT m.is_deleted
+    AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'slack_raw.messages'::regclass AND q.key ->> 'channel' = m.channel AND q.key ->> 'ts' = m.ts)
     AND coalesce(m.subtype, '') IN ('', 'thread_broadcast', 'file_share', 'bot_message', 'me_message')
   GROUP BY m.user_id
   UNION ALL
@@ -214,10 +224,12 @@ AS $$
   FROM pg_catalog.unnest(keys) AS k (id)
   LEFT JOIN LATERAL (SELECT m.sent_at FROM slack_raw.messages AS m
     WHERE m.user_id = k.id AND NOT m.is_deleted AND m.sent_at IS NOT NULL
+      AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'slack_raw.messages'::regclass AND q.key ->> 'channel' = m.channel AND q.key ->> 'ts' = m.ts)
       AND coalesce(m.subtype, '') IN ('', 'thread_broadcast', 'file_share', 'bot_message', 'me_message')
     ORDER BY m.sent_at LIMIT 1) AS first ON true
   LEFT JOIN LATERAL (SELECT m.sent_at FROM slack_raw.messages AS m
     WHERE m.user_id = k.id AND NOT m.is_deleted AND m.sent_at IS NOT NULL
+      AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'slack_raw.messages'::regclass AND q.key ->> 'channel' = m.channel AND q.key ->> 'ts' = m.ts)
       AND coalesce(m.subtype, '') IN ('', 'thread_broadcast', 'file_share', 'bot_message', 'me_message')
     ORDER BY m.sent_at DESC LIMIT 1) AS last ON true
   WHERE keys IS NOT NULL
@@ -251,6 +263,7 @@ AS $$
       sophia.value_or_null(u.display_name)) AS full_name) AS n
   LEFT JOIN sophia.slack_seen(keys) AS seen ON seen.user_id = u.id
   WHERE (keys IS NULL OR u.id = ANY (keys))
+    AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'slack_raw.users'::regclass AND q.key ->> 'id' = u.id)
     AND NOT coalesce(u.is_bot, false) AND NOT coalesce(u.is_app_user, false) AND u.id <> 'USLACKBOT'
     AND (n.full_name IS NOT NULL OR n.email_norm IS NOT NULL)
 $$;

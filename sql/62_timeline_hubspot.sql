@@ -59,7 +59,8 @@ AS $$
   SELECT o.id, s.contact_id, o.email_norm, o.name
   FROM (SELECT r.id, sophia.normalize_email(r.email) AS email_norm,
       nullif(concat_ws(' ', sophia.value_or_null(r.first_name), sophia.value_or_null(r.last_name)), '') AS name
-    FROM hubspot_raw.owners AS r) AS o
+    FROM hubspot_raw.owners AS r
+    WHERE NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.owners'::regclass AND q.key ->> 'id' = r.id)) AS o
   LEFT JOIN sophia.staff_by_email(ARRAY(SELECT DISTINCT sophia.normalize_email(r.email) FROM hubspot_raw.owners AS r)) AS s
     ON s.email_norm = o.email_norm
 $$;
@@ -104,14 +105,24 @@ RETURNS TABLE (interaction_id text, ordinal integer, contact_id text, role text,
 LANGUAGE sql STABLE ROWS 100000
 AS $$
   WITH mailbox AS MATERIALIZED (
-    SELECT e.id, a.rank, a.role, n.email_norm, pg_catalog.min(x.place) AS place, e.occurred_at, e.createdate
-    FROM hubspot_raw.engagements AS e
-    CROSS JOIN LATERAL (VALUES (1, 'from', ARRAY[e.from_email]), (2, 'to', e.to_emails), (3, 'cc', e.cc_emails),
-      (4, 'bcc', e.bcc_emails)) AS a (rank, role, emails)
-    CROSS JOIN LATERAL pg_catalog.unnest(a.emails) WITH ORDINALITY AS x (email, place)
-    CROSS JOIN LATERAL (SELECT sophia.normalize_email(x.email) AS email_norm OFFSET 0) AS n
-    WHERE (ids IS NULL OR e.id = ANY (sophia.source_ids(ids))) AND n.email_norm IS NOT NULL AND NOT sophia.is_erased(e.doc)
-    GROUP BY e.id, a.rank, a.role, n.email_norm
+    SELECT x.id, x.rank, x.role, x.email_norm, pg_catalog.min(x.place) AS place, x.at
+    FROM (
+      SELECT e.id, 1 AS rank, 'from' AS role, sophia.normalize_email(e.from_email) AS email_norm, 1::bigint AS place,
+        coalesce(e.occurred_at, e.createdate) AS at
+      FROM hubspot_raw.engagements AS e
+      WHERE (ids IS NULL OR e.id = ANY (sophia.source_ids(ids))) AND e.from_email IS NOT NULL AND NOT sophia.is_erased(e.doc)
+        AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = e.id)
+      UNION ALL
+      SELECT e.id, a.rank, a.role, sophia.normalize_email(m.email), m.place, coalesce(e.occurred_at, e.createdate)
+      FROM hubspot_raw.engagements AS e
+      CROSS JOIN LATERAL (VALUES (2, 'to', e.to_emails), (3, 'cc', e.cc_emails), (4, 'bcc', e.bcc_emails))
+        AS a (rank, role, emails)
+      CROSS JOIN LATERAL pg_catalog.unnest(a.emails) WITH ORDINALITY AS m (email, place)
+      WHERE (ids IS NULL OR e.id = ANY (sophia.source_ids(ids))) AND NOT sophia.is_erased(e.doc)
+        AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = e.id)
+        AND (e.to_emails IS NOT NULL OR e.cc_emails IS NOT NULL OR e.bcc_emails IS NOT NULL)) AS x
+    WHERE x.email_norm IS NOT NULL
+    GROUP BY x.id, x.rank, x.role, x.email_norm, x.at
   ), address AS MATERIALIZED (
     SELECT c.email_norm, c.contact_id
     FROM sophia.contacts_by_email(CASE WHEN ids IS NOT NULL
@@ -119,57 +130,55 @@ AS $$
   ), staff AS (
     -- The owner and the colleagues who attended a meeting; an e-mail names its owner among its addresses.
     SELECT e.id, 5 AS rank, CASE WHEN e.engagement_type IN ('CALL', 'MEETING') THEN 'host' ELSE 'author' END AS role,
-      e.owner_id, 1::bigint AS place, e.occurred_at, e.createdate
+      e.owner_id, 1::bigint AS place, coalesce(e.occurred_at, e.createdate) AS at
     FROM hubspot_raw.engagements AS e
     WHERE (ids IS NULL OR e.id = ANY (sophia.source_ids(ids))) AND e.owner_id IS NOT NULL
       AND coalesce(e.engagement_type, '') NOT IN ('EMAIL', 'INCOMING_EMAIL', 'FORWARDED_EMAIL') AND NOT sophia.is_erased(e.doc)
+      AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = e.id)
     UNION ALL
-    SELECT e.id, 6, 'attendee', x.owner_id, pg_catalog.min(x.place), e.occurred_at, e.createdate
+    SELECT e.id, 6, 'attendee', x.owner_id, pg_catalog.min(x.place), coalesce(e.occurred_at, e.createdate)
     FROM hubspot_raw.engagements AS e
     CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.string_to_array(
       e.doc #>> '{properties,hs_attendee_owner_ids}', ';')) WITH ORDINALITY AS x (owner_id, place)
     WHERE (ids IS NULL OR e.id = ANY (sophia.source_ids(ids))) AND e.engagement_type = 'MEETING'
       AND x.owner_id IS DISTINCT FROM e.owner_id AND NOT sophia.is_erased(e.doc)
+      AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = e.id)
     GROUP BY e.id, x.owner_id
-  ), association AS MATERIALIZED (
-    SELECT e.id, x.id AS contact, x.place, e.occurred_at, e.createdate
-    FROM hubspot_raw.engagements AS e
-    CROSS JOIN LATERAL pg_catalog.unnest(e.contact_ids) WITH ORDINALITY AS x (id, place)
-    WHERE (ids IS NULL OR e.id = ANY (sophia.source_ids(ids))) AND NOT sophia.is_erased(e.doc)
   ), linked AS (
     -- Association arrays hold duplicates, and ids that were merged away.
-    SELECT x.id, 'hubspot_' || coalesce(a.survivor, x.contact) AS contact_id, pg_catalog.min(x.place) AS place,
-      x.occurred_at, x.createdate
-    FROM association AS x
+    SELECT x.id, 'hubspot_' || coalesce(a.survivor, x.contact) AS contact_id, pg_catalog.min(x.place) AS place, x.at
+    FROM (
+      SELECT e.id, c.id AS contact, c.place, coalesce(e.occurred_at, e.createdate) AS at
+      FROM hubspot_raw.engagements AS e
+      CROSS JOIN LATERAL pg_catalog.unnest(e.contact_ids) WITH ORDINALITY AS c (id, place)
+      WHERE (ids IS NULL OR e.id = ANY (sophia.source_ids(ids))) AND NOT sophia.is_erased(e.doc)
+        AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = e.id)) AS x
     LEFT JOIN sophia.hubspot_aliases() AS a ON a.id = x.contact
-    GROUP BY x.id, 'hubspot_' || coalesce(a.survivor, x.contact), x.occurred_at, x.createdate
-  ), participant AS (
-    SELECT m.id, m.rank, m.role, m.place, m.email_norm, NULL::text AS name, c.contact_id, d.domain IS NOT NULL AS is_staff,
-      m.occurred_at, m.createdate
+    GROUP BY x.id, 'hubspot_' || coalesce(a.survivor, x.contact), x.at
+  ), named AS MATERIALIZED (
+    SELECT m.id, m.rank, m.role, m.place, m.email_norm, NULL::text AS name, c.contact_id, d.domain IS NOT NULL AS is_staff, m.at
     FROM mailbox AS m
     LEFT JOIN address AS c ON c.email_norm = m.email_norm
     LEFT JOIN sophia.staff_domains() AS d ON d.domain = sophia.mail_host(m.email_norm)
     UNION ALL
-    SELECT s.id, s.rank, s.role, s.place, o.email_norm, o.name, o.contact_id, true, s.occurred_at, s.createdate
+    SELECT s.id, s.rank, s.role, s.place, o.email_norm, o.name, o.contact_id, true, s.at
     FROM staff AS s
     JOIN sophia.hubspot_staff() AS o ON o.owner_id = s.owner_id
-    UNION ALL
-    SELECT l.id, 7, 'associated', l.place, NULL, NULL, l.contact_id, false, l.occurred_at, l.createdate
-    FROM linked AS l
-  ), ranked AS (
-    SELECT p.*, u.id AS known_id, u.email_norm AS known_email, u.full_name, u.is_internal,
-      pg_catalog.min(p.rank) OVER (PARTITION BY p.id, p.contact_id) AS first_rank
-    FROM participant AS p
-    LEFT JOIN processed_data.unified_contacts AS u ON u.id = p.contact_id
-    WHERE p.rank <> 7 OR u.id IS NOT NULL
+  ), numbered AS (
+    SELECT p.*, pg_catalog.row_number() OVER (PARTITION BY p.id ORDER BY p.rank, p.place, p.email_norm, p.contact_id) AS ordinal
+    FROM (
+      SELECT n.* FROM named AS n
+      UNION ALL
+      SELECT l.id, 7, 'associated', l.place, NULL, NULL, l.contact_id, false, l.at
+      FROM linked AS l
+      WHERE EXISTS (SELECT FROM processed_data.unified_contacts AS u WHERE u.id = l.contact_id)
+        AND NOT EXISTS (SELECT FROM named AS n WHERE n.id = l.id AND n.contact_id = l.contact_id)) AS p
   )
-  SELECT 'hubspot_' || r.id,
-    (pg_catalog.row_number() OVER (PARTITION BY r.id ORDER BY r.rank, r.place, r.email_norm, r.contact_id))::integer,
-    r.contact_id, r.role, CASE r.rank WHEN 7 THEN r.known_email ELSE r.email_norm END, coalesce(r.name, r.full_name),
-    CASE WHEN r.is_staff OR r.is_internal THEN 'internal' ELSE 'external' END, NULL, NULL::integer,
-    coalesce(r.occurred_at, r.createdate)
-  FROM ranked AS r
-  WHERE r.contact_id IS NULL OR r.rank <> 7 OR r.first_rank = 7
+  SELECT 'hubspot_' || p.id, p.ordinal::integer, p.contact_id, p.role, CASE p.rank WHEN 7 THEN u.email_norm ELSE p.email_norm END,
+    coalesce(p.name, u.full_name), CASE WHEN p.is_staff OR u.is_internal THEN 'internal' ELSE 'external' END,
+    NULL, NULL::integer, p.at
+  FROM numbered AS p
+  LEFT JOIN processed_data.unified_contacts AS u ON u.id = p.contact_id
 $$;
 COMMENT ON FUNCTION sophia.participants_from_hubspot(text[]) IS
   'internal: participants of these HubSpot engagements, NULL = of all: e-mail addresses, owner, attendees, and associated contacts that are none of these';
@@ -192,6 +201,12 @@ AS $$
     WHERE i.item <> '' GROUP BY i.item) AS d
 $$;
 COMMENT ON FUNCTION sophia.distinct_in_order(text[]) IS 'internal: the items without repetition, in the order in which they first come; NULL where there is none';
+
+CREATE FUNCTION sophia.unique_items(items text[]) RETURNS text[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN pg_catalog.cardinality(items) > 1 THEN sophia.distinct_in_order(items)
+  ELSE nullif(nullif(items, '{}'::text[]), '{""}'::text[]) END;
+COMMENT ON FUNCTION sophia.unique_items(text[]) IS 'internal: as distinct_in_order, and cheap for the usual single item';
 
 CREATE FUNCTION sophia.interactions_from_hubspot(ids text[] DEFAULT NULL)
 RETURNS TABLE (id text, source_system text, source_id text, interaction_type text, occurred_at timestamptz,
@@ -216,8 +231,8 @@ AS $$
     NULL, NULL::real, false, CASE WHEN NOT e.erased THEN e.url END, e.source_published_at, e.createdate, e.lastmodifieddate,
     sophia.document_hash(e.doc), e.is_deleted OR coalesce(e.archived, false) OR e.erased, coalesce(same.id, near.id),
     'hubspot_' || nullif(root.id, e.id),
-    CASE WHEN NOT e.erased THEN sophia.distinct_in_order(e.company_ids) END,
-    CASE WHEN NOT e.erased THEN sophia.distinct_in_order(e.deal_ids) END
+    CASE WHEN NOT e.erased THEN sophia.unique_items(e.company_ids) END,
+    CASE WHEN NOT e.erased THEN sophia.unique_items(e.deal_ids) END
   FROM (
     SELECT r.*, coalesce(r.occurred_at, r.createdate) AS at, sophia.is_erased(r.doc) AS erased,
       CASE WHEN NOT sophia.is_erased(r.doc) THEN coalesce(r.body_text, sophia.strip_html(r.body_html)) END AS plain,
@@ -226,13 +241,15 @@ AS $$
         WHEN 'EMAIL' THEN 'email' WHEN 'INCOMING_EMAIL' THEN 'email' WHEN 'FORWARDED_EMAIL' THEN 'email'
         ELSE 'other' END AS kind
     FROM hubspot_raw.engagements AS r
-    WHERE ids IS NULL OR r.id = ANY (sophia.source_ids(ids))) AS e
+    WHERE (ids IS NULL OR r.id = ANY (sophia.source_ids(ids)))
+      AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = r.id)) AS e
   LEFT JOIN sophia.primary_contacts('hubspot', ids) AS p ON p.interaction_id = 'hubspot_' || e.id
   LEFT JOIN sophia.hubspot_staff() AS s ON s.owner_id = e.owner_id
   LEFT JOIN LATERAL (
     SELECT t.id
     FROM hubspot_raw.engagements AS t
     WHERE t.thread_id = e.thread_id
+      AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = t.id)
     ORDER BY coalesce(t.occurred_at, t.createdate), t.id COLLATE "C"
     LIMIT 1) AS root ON true
   -- The call of the calendar event.  All meetings of a series share it, so the time has to agree too.

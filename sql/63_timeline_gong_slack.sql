@@ -9,6 +9,7 @@ AS $$
     SELECT t.call_id, t.speaker_id, sophia.whole_seconds(pg_catalog.sum(t.end_ms - t.start_ms) / 1000.0) AS seconds
     FROM gong_raw.call_transcripts AS t
     WHERE (ids IS NULL OR t.call_id = ANY (sophia.source_ids(ids))) AND t.speaker_id IS NOT NULL
+      AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'gong_raw.call_transcripts'::regclass AND q.key ->> 'call_id' = t.call_id AND q.key ->> 'seq' = t.seq::text)
     GROUP BY t.call_id, t.speaker_id
   ), measured AS (
     -- What Gong measured itself tells where the transcript is missing.
@@ -17,7 +18,7 @@ AS $$
         THEN (x.speaker ->> 'talkTime')::numeric END)) AS seconds
     FROM gong_raw.calls AS c
     CROSS JOIN LATERAL pg_catalog.jsonb_path_query(c.doc, '$.interaction.speakers[*]') AS x (speaker)
-    WHERE (ids IS NULL OR c.id = ANY (sophia.source_ids(ids)))
+    WHERE (ids IS NULL OR c.id = ANY (sophia.source_ids(ids))) AND c.doc ? 'interaction'
     GROUP BY c.id, x.speaker ->> 'id'
   ), party AS MATERIALIZED (
     -- A transcript names one speaker; where several parties share it, the first one spoke.
@@ -33,6 +34,7 @@ AS $$
       coalesce(c.started, c.scheduled) AS at
     FROM party AS p
     JOIN gong_raw.calls AS c ON c.id = p.call_id
+      AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'gong_raw.calls'::regclass AND q.key ->> 'id' = c.id)
     LEFT JOIN talk AS t ON t.call_id = p.call_id AND t.speaker_id = p.speaker_id AND p.turn = 1
     LEFT JOIN measured AS g ON g.call_id = p.call_id AND g.speaker_id = p.speaker_id AND p.turn = 1
     LEFT JOIN sophia.hubspot_aliases() AS a ON a.id = p.hubspot_contact_id
@@ -44,6 +46,7 @@ AS $$
     JOIN gong_raw.users AS u ON u.id = c.primary_user_id
     WHERE (ids IS NULL OR c.id = ANY (sophia.source_ids(ids)))
       AND NOT EXISTS (SELECT FROM party AS p WHERE p.call_id = c.id AND p.user_id = c.primary_user_id)
+      AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'gong_raw.calls'::regclass AND q.key ->> 'id' = c.id)
   )
   SELECT 'gong_' || p.call_id,
     (pg_catalog.row_number() OVER (PARTITION BY p.call_id ORDER BY p.rank, p.ordinal, p.party_id))::integer,
@@ -68,7 +71,8 @@ AS $$
       pg_catalog.mode() WITHIN GROUP (ORDER BY t.sentiment) AS sentiment,
       pg_catalog.avg(t.sentiment_score::numeric)::real AS score
     FROM gong_raw.call_transcripts AS t
-    WHERE ids IS NULL OR t.call_id = ANY (sophia.source_ids(ids))
+    WHERE (ids IS NULL OR t.call_id = ANY (sophia.source_ids(ids)))
+      AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'gong_raw.call_transcripts'::regclass AND q.key ->> 'call_id' = t.call_id AND q.key ->> 'seq' = t.seq::text)
     GROUP BY t.call_id
   ), call AS (
     SELECT c.*, coalesce(c.started, c.scheduled) AS at, coalesce(c.is_private, false) AS hidden,
@@ -81,7 +85,8 @@ AS $$
         ? (@.objectType == "Opportunity" || @.objectType == "Deal").objectId') AS o (id)) AS deals
     FROM gong_raw.calls AS c
     LEFT JOIN transcript AS t ON t.call_id = c.id
-    WHERE ids IS NULL OR c.id = ANY (sophia.source_ids(ids))
+    WHERE (ids IS NULL OR c.id = ANY (sophia.source_ids(ids)))
+      AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'gong_raw.calls'::regclass AND q.key ->> 'id' = c.id)
   )
   SELECT 'gong_' || c.id, 'gong', c.id, 'call', coalesce(c.at, sophia.unknown_time()), sophia.time_after(c.at, c.duration_s), c.duration_s,
     CASE
@@ -91,7 +96,7 @@ AS $$
     c.system, NULL, c.calendar_event_id, sophia.value_or_null(c.title),
     c.told, sophia.snippet(c.told), p.contact_id, u.id, c.companies[1], c.deals[1], c.sentiment, c.score, c.hidden, c.url, c.source_published_at, c.at,
     coalesce(c.source_updated_at, c.source_published_at), sophia.document_hash(c.doc), c.is_deleted, NULL, NULL,
-    sophia.distinct_in_order(c.companies), sophia.distinct_in_order(c.deals)
+    sophia.unique_items(c.companies), sophia.unique_items(c.deals)
   FROM call AS c
   LEFT JOIN sophia.primary_contacts('gong', ids) AS p ON p.interaction_id = 'gong_' || c.id
   LEFT JOIN processed_data.unified_contacts AS u ON u.id = 'gong_' || c.primary_user_id
@@ -125,7 +130,10 @@ AS $$
     SELECT b.* FROM sophia.slack_keys(ids) AS k
     JOIN slack_raw.messages AS b ON b.channel = k.channel AND b.ts = k.ts) AS m
   LEFT JOIN slack_raw.channels AS c ON c.id = m.channel
+  -- Of a channel that is left out nobody knows who may read it.
   WHERE sophia.is_written_by_somebody(m.subtype)
+    AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'slack_raw.messages'::regclass AND q.key ->> 'channel' = m.channel AND q.key ->> 'ts' = m.ts)
+    AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'slack_raw.channels'::regclass AND q.key ->> 'id' = m.channel)
 $$;
 COMMENT ON FUNCTION sophia.slack_messages(text[]) IS 'internal: these Slack messages, NULL = all, as far as somebody wrote them, without notices such as joined and left, with their channel';
 
@@ -211,6 +219,7 @@ AS $$
   LEFT JOIN sophia.primary_contacts('slack', ids) AS p ON p.interaction_id = 'slack_' || m.channel || '_' || m.ts
   LEFT JOIN slack_raw.messages AS r ON r.channel = m.channel AND r.ts = m.thread_ts AND r.ts <> m.ts
     AND sophia.is_written_by_somebody(r.subtype)
+    AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'slack_raw.messages'::regclass AND q.key ->> 'channel' = r.channel AND q.key ->> 'ts' = r.ts)
   LEFT JOIN processed_data.unified_contacts AS u ON u.id = 'slack_' || m.user_id
 $$;
 COMMENT ON FUNCTION sophia.interactions_from_slack(text[]) IS 'internal: rows that interaction_timeline should have for these Slack messages, NULL = for all';

@@ -221,6 +221,9 @@ BEGIN
   SELECT count(*) > 0 INTO under_way FROM sophia.refresh_full AS f WHERE f.listed;
   IF mode = 'full' AND NOT under_way THEN
     PERFORM sophia.request_full(t.target, NULL) FROM unnest(targets) AS t (target);
+    IF cardinality(targets) = 1 THEN
+      PERFORM sophia.check_sources();
+    END IF;
   END IF;
   -- What changes while everything is being recomputed step by step can wait for its end.
   IF NOT under_way OR max_rows IS NULL AND time_budget IS NULL THEN
@@ -234,6 +237,9 @@ BEGIN
       PERFORM sophia.resolve_changed(run.mode_used = 'full' AND max_rows IS NULL AND time_budget IS NULL);
     END IF;
   END LOOP;
+  IF EXISTS (SELECT FROM unnest(runs) AS r WHERE r.rows_inserted + r.rows_updated + r.rows_deleted > 0) THEN
+    PERFORM sophia.check_written();
+  END IF;
 END
 $$;
 COMMENT ON FUNCTION sophia.run_targets(text[], text, bigint, interval) IS 'internal: one refresh of these targets, which are logged';

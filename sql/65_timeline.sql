@@ -134,6 +134,8 @@ BEGIN
     EXECUTE format('INSERT INTO processed_data.%1$I (%2$s) SELECT %2$s FROM sophia.%3$I(NULL)', tables[i],
       (SELECT string_agg(quote_ident(c), ', ') FROM unnest(sophia.result_columns(queries[i])) AS c), queries[i]);
     GET DIAGNOSTICS written = ROW_COUNT;
+    -- What comes next is planned by these rows, and autovacuum sees them only after the commit.
+    EXECUTE format('ANALYZE processed_data.%I', tables[i]);
   END LOOP;
   RETURN written;
 END

@@ -8,17 +8,20 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+  months timestamp[];
   month timestamp;
   name text;
 BEGIN
   IF sophia.unknown_time() IS NULL THEN
     RETURN;
   END IF;
-  FOR month IN EXECUTE format($query$
-      SELECT DISTINCT date_trunc('month', i.occurred_at AT TIME ZONE 'UTC')
-      FROM sophia.%I($1) AS i
-      WHERE i.occurred_at >= '1990-01-01 00:00:00+00' AND i.occurred_at < '2100-01-01 00:00:00+00'
-      $query$, 'interactions_from_' || source) USING ids LOOP
+  -- No query may be open on the table when it gets a partition.
+  EXECUTE format($query$
+    SELECT array_agg(DISTINCT date_trunc('month', i.occurred_at AT TIME ZONE 'UTC'))
+    FROM sophia.%I($1) AS i
+    WHERE i.occurred_at >= '1990-01-01 00:00:00+00' AND i.occurred_at < '2100-01-01 00:00:00+00'
+    $query$, 'interactions_from_' || source) INTO months USING ids;
+  FOREACH month IN ARRAY coalesce(months, '{}') LOOP
     name := 'interaction_timeline_' || to_char(month, 'YYYY_MM');
     CONTINUE WHEN EXISTS (SELECT FROM pg_inherits AS h JOIN pg_class AS c ON c.oid = h.inhrelid
       WHERE h.inhparent = 'processed_data.interaction_timeline'::regclass AND c.relname = name);

@@ -54,7 +54,8 @@ BEGIN
       RETURN QUERY SELECT 'home', mode() WITHIN GROUP (ORDER BY u.team_id) FROM slack_raw.users AS u HAVING count(u.team_id) > 0;
     WHEN 'slack channel' THEN
       RETURN QUERY SELECT c.id, jsonb_build_array(c.name, c.is_private, c.is_ext_shared)::text FROM slack_raw.channels AS c
-        WHERE keys IS NULL OR c.id = ANY (keys);
+        WHERE (keys IS NULL OR c.id = ANY (keys))
+          AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'slack_raw.channels'::regclass AND q.key ->> 'id' = c.id);
     WHEN 'slack bot' THEN
       RETURN QUERY SELECT u.id, jsonb_build_array(u.real_name, u.display_name, u.name)::text FROM slack_raw.users AS u
         WHERE (keys IS NULL OR u.id = ANY (keys))
@@ -73,16 +74,6 @@ AS $$
 $$;
 COMMENT ON FUNCTION sophia.changed_inputs(text, text[]) IS
   'internal: keys, among these or NULL = all, of rows of a kind of which the timeline uses something else than before; NULL if there is none';
-
-CREATE FUNCTION sophia.queue_interactions(ids text[]) RETURNS void
-LANGUAGE sql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-  INSERT INTO sophia.refresh_queue (target, key)
-  SELECT DISTINCT 'interaction_timeline', i.id FROM unnest(ids) AS i (id) WHERE i.id IS NOT NULL
-  ON CONFLICT DO NOTHING
-$$;
-COMMENT ON FUNCTION sophia.queue_interactions(text[]) IS 'internal: has the next refresh write these interactions';
 
 CREATE FUNCTION sophia.touched_by_engagements(keys text[]) RETURNS text[]
 LANGUAGE sql STABLE
@@ -104,6 +95,7 @@ AS $$
     FROM thread AS h
     LEFT JOIN LATERAL (
       SELECT 'hubspot_' || e.id AS id FROM hubspot_raw.engagements AS e WHERE e.thread_id = h.thread_id
+        AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = e.id)
       ORDER BY coalesce(e.occurred_at, e.createdate), e.id COLLATE "C" LIMIT 1) AS root ON true
     CROSS JOIN LATERAL (
       SELECT m.id, m.parent_id FROM processed_data.interaction_timeline AS m
@@ -182,7 +174,7 @@ BEGIN
   IF NOT sophia.has_source('hubspot') THEN
     RETURN;
   END IF;
-  PERFORM sophia.queue_interactions(ARRAY(
+  PERFORM sophia.enqueue('interaction_timeline', ARRAY(
     SELECT t.id FROM processed_data.interaction_timeline AS t
     WHERE t.duplicate_of = ANY (calls)
     UNION
@@ -210,27 +202,27 @@ DECLARE
 BEGIN
   changed := sophia.changed_inputs('staff domain');
   IF changed IS NOT NULL THEN
-    PERFORM sophia.queue_interactions(sophia.touched_by_domains(changed));
+    PERFORM sophia.enqueue('interaction_timeline', sophia.touched_by_domains(changed));
   END IF;
   IF sophia.has_source('hubspot') THEN
     changed := sophia.changed_inputs('hubspot owner');
     IF changed IS NOT NULL THEN
-      PERFORM sophia.queue_interactions(sophia.touched_by_owners(changed));
+      PERFORM sophia.enqueue('interaction_timeline', sophia.touched_by_owners(changed));
     END IF;
   END IF;
   IF channels IS NOT NULL THEN
     changed := sophia.changed_inputs('slack channel', channels);
     IF changed IS NOT NULL THEN
-      PERFORM sophia.queue_interactions(sophia.touched_by_channels(changed));
+      PERFORM sophia.enqueue('interaction_timeline', sophia.touched_by_channels(changed));
     END IF;
   END IF;
   IF slack_users IS NOT NULL THEN
     changed := sophia.changed_inputs('slack bot', slack_users);
     IF changed IS NOT NULL THEN
-      PERFORM sophia.queue_interactions(sophia.touched_by_slack_users(changed));
+      PERFORM sophia.enqueue('interaction_timeline', sophia.touched_by_slack_users(changed));
     END IF;
     IF sophia.changed_inputs('slack team') IS NOT NULL THEN
-      PERFORM sophia.queue_interactions(ARRAY(SELECT 'slack_' || m.channel || '_' || m.ts FROM slack_raw.messages AS m));
+      PERFORM sophia.enqueue('interaction_timeline', ARRAY(SELECT 'slack_' || m.channel || '_' || m.ts FROM slack_raw.messages AS m));
     END IF;
   END IF;
 END
@@ -265,18 +257,18 @@ DECLARE
 BEGIN
   CASE source::oid
     WHEN to_regclass('hubspot_raw.engagements') THEN
-      PERFORM sophia.queue_interactions(sophia.touched_by_engagements(
+      PERFORM sophia.enqueue('interaction_timeline', sophia.touched_by_engagements(
         ARRAY(SELECT k ->> 'id' FROM jsonb_array_elements(keys) AS k)));
     WHEN to_regclass('hubspot_raw.owners') THEN
       PERFORM sophia.touch_shared_inputs();
     WHEN to_regclass('gong_raw.calls') THEN
-      PERFORM sophia.queue_interactions(ARRAY(SELECT 'gong_' || (k ->> 'id') FROM jsonb_array_elements(keys) AS k));
+      PERFORM sophia.enqueue('interaction_timeline', ARRAY(SELECT 'gong_' || (k ->> 'id') FROM jsonb_array_elements(keys) AS k));
     WHEN to_regclass('gong_raw.call_parties'), to_regclass('gong_raw.call_transcripts') THEN
-      PERFORM sophia.queue_interactions(ARRAY(SELECT 'gong_' || (k ->> 'call_id') FROM jsonb_array_elements(keys) AS k));
+      PERFORM sophia.enqueue('interaction_timeline', ARRAY(SELECT 'gong_' || (k ->> 'call_id') FROM jsonb_array_elements(keys) AS k));
     WHEN to_regclass('gong_raw.users') THEN
       PERFORM sophia.touch_shared_inputs();
     WHEN to_regclass('slack_raw.messages') THEN
-      PERFORM sophia.queue_interactions(sophia.touched_by_messages(array_agg(k ->> 'channel'), array_agg(k ->> 'ts')))
+      PERFORM sophia.enqueue('interaction_timeline', sophia.touched_by_messages(array_agg(k ->> 'channel'), array_agg(k ->> 'ts')))
       FROM jsonb_array_elements(keys) AS k;
     WHEN to_regclass('slack_raw.channels') THEN
       PERFORM sophia.touch_shared_inputs(channels => ARRAY(SELECT k ->> 'id' FROM jsonb_array_elements(keys) AS k));
@@ -291,27 +283,11 @@ $$;
 COMMENT ON FUNCTION sophia.touch_interactions(regclass, jsonb) IS
   'internal: has the next refresh write the interactions that changes of these rows of a raw table concern; keys is an array of key objects as next_batch gives them';
 
-CREATE FUNCTION sophia.interactions_of_new_staff(contacts text[]) RETURNS SETOF text
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-  WITH staff AS MATERIALIZED (
-    SELECT u.id FROM unnest(contacts) AS c (id)
-    JOIN gong_raw.users AS u ON 'gong_' || u.id = c.id
-    WHERE NOT EXISTS (SELECT FROM processed_data.interaction_participants AS p WHERE p.contact_id = c.id)
-  )
-  SELECT 'gong_' || p.call_id FROM gong_raw.call_parties AS p WHERE p.user_id IN (SELECT s.id FROM staff AS s)
-  UNION
-  SELECT 'gong_' || c.id FROM gong_raw.calls AS c WHERE c.primary_user_id IN (SELECT s.id FROM staff AS s)
-$$;
-COMMENT ON FUNCTION sophia.interactions_of_new_staff(text[]) IS 'internal: Gong calls that name one of these contacts, whom the timeline does not show yet, by the id of the user; reads all calls where there is one';
-
-CREATE FUNCTION sophia.interactions_of_associated(contacts text[]) RETURNS SETOF text
+CREATE FUNCTION sophia.hubspot_ids_of(contacts text[]) RETURNS text[]
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
   WITH RECURSIVE alias (id) AS (
-    -- The contact itself and those that were merged into it, in any number of steps.
     SELECT substr(c.id, 9) FROM unnest(contacts) AS c (id) WHERE c.id LIKE 'hubspot\_%'
     UNION
     SELECT substring(m.entry FROM '^\s*(\d+)')
@@ -319,10 +295,9 @@ AS $$
     JOIN hubspot_raw.contacts AS r ON r.id = a.id
     CROSS JOIN LATERAL unnest(r.merged_object_ids || r.calculated_merged_vids) AS m (entry)
   )
-  SELECT 'hubspot_' || e.id FROM hubspot_raw.engagements AS e
-  WHERE e.contact_ids && ARRAY(SELECT a.id FROM alias AS a WHERE a.id IS NOT NULL)
+  SELECT ARRAY(SELECT a.id FROM alias AS a WHERE a.id IS NOT NULL)
 $$;
-COMMENT ON FUNCTION sophia.interactions_of_associated(text[]) IS 'internal: HubSpot engagements that are associated with one of these contacts, or with one that was merged into it';
+COMMENT ON FUNCTION sophia.hubspot_ids_of(text[]) IS 'internal: HubSpot ids of these contacts and of all that were merged into them, in any number of steps';
 
 CREATE FUNCTION sophia.touch_interactions_of(contact_ids text[]) RETURNS void
 LANGUAGE plpgsql
@@ -332,27 +307,38 @@ DECLARE
   emails constant text[] := ARRAY(SELECT DISTINCT e.email FROM processed_data.unified_contacts AS c
     CROSS JOIN LATERAL unnest(c.all_emails || c.email_norm) AS e (email)
     WHERE c.id = ANY (contact_ids) AND e.email IS NOT NULL);
-  slack_users text[];
+  ids text[];
 BEGIN
   -- Who was the contact, and whose address an interaction has, which may lead to another contact now.
-  PERFORM sophia.queue_interactions(ARRAY(
+  PERFORM sophia.enqueue('interaction_timeline', ARRAY(
     SELECT p.interaction_id FROM processed_data.interaction_participants AS p WHERE p.contact_id = ANY (contact_ids)
     UNION
     SELECT p.interaction_id FROM processed_data.interaction_participants AS p WHERE p.email_norm = ANY (emails)
     UNION
     SELECT t.id FROM processed_data.interaction_timeline AS t WHERE t.owner_contact_id = ANY (contact_ids)));
   IF sophia.has_source('hubspot') THEN
-    PERFORM sophia.queue_interactions(ARRAY(SELECT sophia.interactions_of_associated(contact_ids)));
+    ids := sophia.hubspot_ids_of(contact_ids);
+    PERFORM sophia.enqueue('interaction_timeline', ARRAY(
+      SELECT 'hubspot_' || e.id FROM hubspot_raw.engagements AS e WHERE e.contact_ids && ids));
+    IF sophia.has_source('gong') THEN
+      PERFORM sophia.enqueue('interaction_timeline', ARRAY(
+        SELECT 'gong_' || p.call_id FROM gong_raw.call_parties AS p WHERE p.hubspot_contact_id = ANY (ids)));
+    END IF;
   END IF;
   IF sophia.has_source('gong') THEN
-    PERFORM sophia.queue_interactions(ARRAY(SELECT sophia.interactions_of_new_staff(contact_ids)));
+    PERFORM sophia.enqueue('interaction_timeline', ARRAY(
+      SELECT 'gong_' || p.call_id
+      FROM sophia.gong_parties_of(ARRAY(SELECT substr(c.id, 6) FROM unnest(contact_ids) AS c (id) WHERE c.id LIKE 'gong\_%')) AS p
+      UNION
+      SELECT 'gong_' || c.id FROM gong_raw.calls AS c
+      WHERE c.primary_user_id = ANY (ARRAY(SELECT substr(c.id, 6) FROM unnest(contact_ids) AS c (id) WHERE c.id LIKE 'gong\_%'))));
   END IF;
   IF sophia.has_source('slack') THEN
-    slack_users := ARRAY(SELECT substr(c.id, 7) FROM unnest(contact_ids) AS c (id)
+    ids := ARRAY(SELECT substr(c.id, 7) FROM unnest(contact_ids) AS c (id)
       WHERE c.id LIKE 'slack\_%'
         AND NOT EXISTS (SELECT FROM processed_data.interaction_participants AS p WHERE p.contact_id = c.id));
-    IF slack_users <> '{}' THEN
-      PERFORM sophia.queue_interactions(sophia.touched_by_slack_users(slack_users));
+    IF ids <> '{}' THEN
+      PERFORM sophia.enqueue('interaction_timeline', sophia.touched_by_slack_users(ids));
     END IF;
   END IF;
   PERFORM sophia.touch_shared_inputs();

@@ -207,7 +207,9 @@ DECLARE
       CASE WHEN length(sophia.normalize_name(c.first_name)) > 1
         THEN hashtext(left(sophia.normalize_name(c.first_name), 2)) & 63 ELSE -1 END
     FROM processed_data.unified_contacts AS c
-    WHERE c.phone_e164 IS NOT NULL AND length(sophia.normalize_name(c.last_name)) > 1 AND NOT c.is_bot$query$;
+    WHERE c.phone_e164 IS NOT NULL AND length(sophia.normalize_name(c.last_name)) > 1 AND NOT c.is_bot
+      -- Behind a switchboard an initial would be every namesake's.
+      AND length(sophia.normalize_name(c.first_name)) IS DISTINCT FROM 1$query$;
 BEGIN
   IF sophia.has_source('hubspot') THEN
     -- An id in a merged list tells nothing where the contact of that id was merged into another one, or into none.
@@ -270,12 +272,12 @@ AS $$
     LEFT JOIN blocking AS l ON l.kind = i.kind AND l.value = split_part(i.value, '@', 1) || '@*'
     LEFT JOIN blocking AS d ON d.kind = i.kind AND d.value = '*@' || split_part(i.value, '@', 2)
     WHERE NOT coalesce(x.blocked, l.blocked, d.blocked,
-      CASE WHEN i.kind = ANY (%2$L) THEN (SELECT b.blocked FROM blocking AS b
+      CASE WHEN i.kind = ANY (%2$L) THEN (SELECT b.blocked FROM pattern AS b
         WHERE b.kind = i.kind AND i.value LIKE b.pattern ORDER BY length(b.value) DESC, b.value COLLATE "C" LIMIT 1) END, false)$query$,
     identifiers, ARRAY(SELECT DISTINCT b.kind FROM sophia.blocked_values_in_force AS b WHERE b.pattern IS NOT NULL))
 $$;
 COMMENT ON FUNCTION sophia.allowed_query(text) IS
-  'internal: query for those of the identifiers that no list blocks, within a statement whose CTE blocking is blocked_values_in_force; said is false for an exception';
+  'internal: query for those of the identifiers that no list blocks, within a statement whose CTE blocking is blocked_values_in_force, and pattern those of it with a pattern; said is false for an exception';
 
 CREATE FUNCTION sophia.cluster_edges(records text[], others text[], kinds integer[], names integer[], limits integer[],
   compare_names boolean[], apart_records text[], apart_others text[], OUT components integer[], OUT accepted boolean[])
@@ -290,6 +292,7 @@ CREATE FUNCTION sophia.identity_edges(affected text[], hot_kinds text[], hot_val
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan
+SET enable_mergejoin = off
 AS $$
 DECLARE
   restriction text := CASE WHEN affected IS NULL THEN '' ELSE ' WHERE i.record = ANY ($1)' END;
@@ -297,6 +300,8 @@ BEGIN
   EXECUTE format($statement$
     WITH blocking AS MATERIALIZED (
       SELECT * FROM sophia.blocked_values_in_force
+    ), pattern AS MATERIALIZED (
+      SELECT * FROM blocking AS b WHERE b.pattern IS NOT NULL
     ), identifier AS MATERIALIZED (
       SELECT i.*, k.number, k.max_records, k.confidence, k.priority
       FROM (%1$s) AS i
@@ -326,17 +331,17 @@ BEGIN
       WHERE m.record IS NOT NULL OR i.rule NOT IN ('e-mail', 'phone and last name', 'HubSpot record')
       UNION ALL
       SELECT p.record_a, 'record', p.record_b, '', p.rule, p.confidence, false, 0, -1, p.strength, p.event FROM pair AS p
-      UNION ALL
-      SELECT c.id, 'record', c.id, '', '', 1, false, 0, -1, 100, NULL
-      FROM processed_data.unified_contacts AS c
-      WHERE NOT c.is_bot %3$s
     )
     SELECT array_agg(e.record), array_agg(e.kind), array_agg(e.value), array_agg(e.qualifier), array_agg(e.rule),
       array_agg(e.confidence), array_agg(e.blocked),
       array_agg(CASE WHEN e.blocked THEN e.record WHEN e.qualifier = '' THEN e.value ELSE e.value || E'\x01' || e.qualifier END),
       array_agg(CASE WHEN e.blocked THEN 0 ELSE e.number END), array_agg(e.name)
-    FROM (SELECT * FROM edge AS o
-      ORDER BY o.priority, o.event, o.confidence DESC, o.value COLLATE "C", o.record COLLATE "C") AS e
+    FROM (
+      (SELECT * FROM edge AS o ORDER BY o.priority, o.event, o.confidence DESC, o.value COLLATE "C", o.record COLLATE "C")
+      UNION ALL
+      SELECT c.id, 'record', c.id, '', '', 1, false, 0, -1, 100, NULL
+      FROM processed_data.unified_contacts AS c
+      WHERE NOT c.is_bot %3$s) AS e
     $statement$, sophia.allowed_query(format('SELECT * FROM (%s) AS i %s', sophia.identifier_query(), restriction)),
     CASE WHEN affected IS NOT NULL THEN 'AND p.record_a = ANY ($1) AND p.record_b = ANY ($1)' END,
     CASE WHEN affected IS NOT NULL THEN 'AND c.id = ANY ($1)' END)
@@ -356,7 +361,8 @@ AS $$
     WHERE %1$s = 'email' AND c.email_norm = %2$s AND NOT c.is_bot %3$s
     UNION ALL
     SELECT c.id FROM processed_data.unified_contacts AS c
-    WHERE %1$s = 'phone' AND c.phone_e164 = %2$s AND length(sophia.normalize_name(c.last_name)) > 1 AND NOT c.is_bot %3$s
+    WHERE %1$s = 'phone' AND c.phone_e164 = %2$s AND length(sophia.normalize_name(c.last_name)) > 1
+      AND length(sophia.normalize_name(c.first_name)) IS DISTINCT FROM 1 AND NOT c.is_bot %3$s
     UNION ALL
     SELECT c.id FROM processed_data.unified_contacts AS c WHERE %1$s = 'hubspot_id' AND c.id = 'hubspot_' || %2$s %3$s
     UNION ALL
@@ -391,6 +397,8 @@ BEGIN
     EXECUTE format($statement$
       WITH blocking AS MATERIALIZED (
         SELECT * FROM sophia.blocked_values_in_force
+      ), pattern AS MATERIALIZED (
+        SELECT * FROM blocking AS b WHERE b.pattern IS NOT NULL
       ), identifier AS MATERIALIZED (
         %1$s
       ), own AS (

@@ -111,3 +111,97 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sophia.write_golden(bigint[]) IS 'internal: makes the golden records of identities (NULL = of all) as wanted, and counts them';
+
+CREATE FUNCTION sophia.write_survivorship(field text, sources text[]) RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+  DELETE FROM sophia.survivorship_rules AS r WHERE r.field = write_survivorship.field AND NOT r.builtin;
+  INSERT INTO sophia.survivorship_rules (field, sources)
+  SELECT write_survivorship.field, write_survivorship.sources WHERE write_survivorship.sources IS NOT NULL
+$$;
+COMMENT ON FUNCTION sophia.write_survivorship(text, text[]) IS 'internal: writes the order of the sources of a field; NULL = the shipped one';
+
+CREATE FUNCTION sophia.set_survivorship(field text, sources text[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF field IS NULL OR NOT EXISTS (SELECT FROM sophia.survivorship AS s WHERE s.field = set_survivorship.field) THEN
+    RAISE EXCEPTION 'unknown field "%"', coalesce(field, 'NULL') USING ERRCODE = 'invalid_parameter_value',
+      HINT = format('Fields are %s.', (SELECT string_agg(s.field, ', ' ORDER BY s.field) FROM sophia.survivorship AS s));
+  END IF;
+  IF EXISTS (SELECT FROM unnest(sources) AS u (name) WHERE u.name IS NULL OR u.name NOT IN ('hubspot', 'gong', 'slack'))
+    OR cardinality(sources) <> (SELECT count(DISTINCT u.name) FROM unnest(sources) AS u (name)) THEN
+    RAISE EXCEPTION 'sources must be different ones of hubspot, gong and slack' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  PERFORM pg_advisory_xact_lock(hashtextextended('sophia_stack.refresh', 0));
+  PERFORM sophia.write_survivorship(field, sources);
+  IF to_regclass('processed_data.contacts') IS NOT NULL THEN
+    PERFORM sophia.write_golden(NULL);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION sophia.set_survivorship(text, text[]) IS
+  'sets which source a field of processed_data.contacts is taken from: the first one that has a value; NULL = as shipped; acts at once';
+
+CREATE FUNCTION sophia.raw_row_of(record text, OUT source_table regclass, OUT source_key jsonb, OUT journal text, OUT byte_offset bigint)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  contact processed_data.unified_contacts;
+BEGIN
+  SELECT c.* INTO contact FROM processed_data.unified_contacts AS c WHERE c.id = record;
+  IF contact.source_system = 'hubspot' THEN
+    SELECT r.tableoid::regclass, jsonb_build_object('id', r.id), r.source_journal, r.source_offset
+    INTO source_table, source_key, journal, byte_offset FROM hubspot_raw.contacts AS r WHERE r.id = contact.source_id;
+  ELSIF contact.source_system = 'slack' THEN
+    SELECT r.tableoid::regclass, jsonb_build_object('id', r.id), r.source_journal, r.source_offset
+    INTO source_table, source_key, journal, byte_offset FROM slack_raw.users AS r WHERE r.id = contact.source_id;
+  ELSE
+    SELECT r.tableoid::regclass, jsonb_build_object('id', r.id), r.source_journal, r.source_offset
+    INTO source_table, source_key, journal, byte_offset FROM gong_raw.users AS r WHERE r.id = contact.source_id;
+    IF source_table IS NULL THEN
+      -- A party is known by its latest call.
+      SELECT p.tableoid::regclass, jsonb_build_object('call_id', p.call_id, 'party_id', p.party_id), p.source_journal, p.source_offset
+      INTO source_table, source_key, journal, byte_offset
+      FROM gong_raw.call_parties AS p
+      LEFT JOIN gong_raw.calls AS c ON c.id = p.call_id
+      WHERE p.email_norm = contact.source_id
+        OR p.email_norm IS NULL AND p.call_id = split_part(contact.source_id, '_', 1) AND contact.source_id = p.call_id || '_' || p.party_id
+      ORDER BY coalesce(c.started, c.scheduled) DESC NULLS LAST, p.call_id DESC, p.ordinal LIMIT 1;
+    END IF;
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION sophia.raw_row_of(text) IS 'internal: the raw row that a record was made from, and the document that it came from';
+
+CREATE FUNCTION sophia.field_provenance(contact bigint)
+RETURNS TABLE (field text, value text, rule text, record text, source_updated_at timestamptz, source_table regclass, source_key jsonb,
+  journal text, byte_offset bigint)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  identity CONSTANT bigint := sophia.live_identity(contact);
+  golden jsonb := (SELECT to_jsonb(t) FROM processed_data.contacts AS t WHERE t.identity_id = identity);
+  ruled record;
+BEGIN
+  FOR ruled IN SELECT s.* FROM sophia.survivorship AS s ORDER BY s.field LOOP
+    field := ruled.field;
+    value := golden ->> ruled.field;
+    rule := NULL;
+    record := NULL;
+    source_updated_at := NULL;
+    EXECUTE format('SELECT c.id, coalesce(c.source_updated_at, c.updated_at), format(''%%s of %%s'', c.source_system, %2$L)
+      FROM processed_data.unified_contacts AS c WHERE c.identity_id = $1 AND c.%1$I IS NOT NULL ORDER BY %3$s LIMIT 1',
+      ruled.field, array_to_string(ruled.sources, ' > '), sophia.survivorship_order(ruled.field))
+    INTO record, source_updated_at, rule USING identity;
+    SELECT r.* INTO source_table, source_key, journal, byte_offset FROM sophia.raw_row_of(record) AS r;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION sophia.field_provenance(bigint) IS
+  'for each chosen field of a person its value, the rule that chose it, the record that gave it and when its source changed it, and the raw row and document of that record; NULLs where no record has a value';

@@ -20,6 +20,8 @@ FROM (VALUES
    '1 where both sound alike in English (double metaphone), else 0'),
   ('soundex', 'text', 'at least', 'fuzzystrmatch', '%3$I.difference(%1$s, %2$s) / 4.0',
    'share of the soundex code in common, 0 to 1'),
+  ('overlap', 'set', 'at least', NULL, '(nullif(%1$s, ''{}'') && nullif(%2$s, ''{}''))::integer',
+   '1 where two arrays have an element in common, else 0; an empty one counts as null'),
   ('edit_distance', 'text', 'at most', NULL, 'sophia.levenshtein(%1$s, %2$s)',
    'characters to insert, delete or replace'),
   ('number_distance', 'number', 'at most', NULL, 'abs(%1$s - %2$s)', 'difference of two numbers'),
@@ -27,7 +29,7 @@ FROM (VALUES
   AS m (method, compares, met, extension, expression, meaning);
 COMMENT ON VIEW sophia.match_methods IS 'methods of the comparisons of match rules';
 COMMENT ON COLUMN sophia.match_methods.method IS 'name of the method';
-COMMENT ON COLUMN sophia.match_methods.compares IS 'what it compares: text (any value as text), number or date';
+COMMENT ON COLUMN sophia.match_methods.compares IS 'what it compares: text (any value as text), set (arrays), number or date';
 COMMENT ON COLUMN sophia.match_methods.met IS 'a level is met where the result is at least, or at most, its "at"';
 COMMENT ON COLUMN sophia.match_methods.extension IS 'extension that it needs; NULL = none';
 COMMENT ON COLUMN sophia.match_methods.expression IS 'SQL of the result, for format(): both values and the schema of the extension';
@@ -209,10 +211,11 @@ BEGIN
   LOOP
     PERFORM sophia.method_schema(item.method);
     found := sophia.try_match_expression(source, item.expr, try_match_rule.search_path);
-    IF item.compares = 'number' AND found NOT IN ('smallint', 'integer', 'bigint', 'numeric', 'real', 'double precision')
+    IF item.compares = 'set' AND found NOT LIKE '%[]'
+      OR item.compares = 'number' AND found NOT IN ('smallint', 'integer', 'bigint', 'numeric', 'real', 'double precision')
       OR item.compares = 'date' AND found NOT IN ('date', 'timestamp without time zone', 'timestamp with time zone') THEN
-      RAISE EXCEPTION 'method "%" compares values of a % type, but expression "%" has type %',
-        item.method, item.compares, item.expr, found USING ERRCODE = '22023';
+      RAISE EXCEPTION 'method "%" compares values of type %, but expression "%" has type %',
+        item.method, CASE item.compares WHEN 'set' THEN 'array' ELSE item.compares END, item.expr, found USING ERRCODE = '22023';
     END IF;
   END LOOP;
 END;

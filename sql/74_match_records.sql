@@ -59,6 +59,8 @@ COMMENT ON COLUMN sophia.match_clusters.previous_id IS 'cluster before the last 
 
 SELECT pg_catalog.pg_extension_config_dump('sophia.match_pairs', 'WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = source)');
 SELECT pg_catalog.pg_extension_config_dump('sophia.match_pairs_pair_seq', '');
+-- Pairs name the run that found them, so runs go on where they were.
+SELECT pg_catalog.pg_extension_config_dump('sophia.match_runs_run_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('sophia.match_clusters', 'WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = source)');
 SELECT pg_catalog.pg_extension_config_dump('sophia.match_cluster_id_seq', '');
 
@@ -165,9 +167,11 @@ BEGIN
     -- Of clusters that were merged, the oldest id stays.
     SELECT h.component, min(h.old_id) AS id FROM heir AS h GROUP BY 1
   ), numbered AS MATERIALIZED (
-    SELECT c.component, coalesce(k.id, nextval('sophia.match_cluster_id_seq')) AS id
-    FROM (SELECT DISTINCT d.component FROM component AS d ORDER BY 1) AS c
-    LEFT JOIN kept AS k ON k.component = c.component
+    SELECT o.component, coalesce(o.id, nextval('sophia.match_cluster_id_seq')) AS id
+    FROM (SELECT c.component, k.id
+      FROM (SELECT DISTINCT d.component FROM component AS d) AS c
+      LEFT JOIN kept AS k ON k.component = c.component
+      ORDER BY c.component) AS o
   ), written AS (
     INSERT INTO sophia.match_clusters AS m (source, key, cluster_id, previous_id)
       SELECT write_match_clusters.source, c.key, n.id, o.previous_id
@@ -277,7 +281,7 @@ DECLARE
 BEGIN
   PERFORM sophia.drop_match_tables();
   SELECT string_agg(format(E', (%s\n)::%s AS c%s', e.value ->> 'expr',
-      CASE m.compares WHEN 'number' THEN 'double precision' ELSE m.compares END, e.n), '' ORDER BY e.n)
+      CASE m.compares WHEN 'number' THEN 'double precision' WHEN 'set' THEN 'text[]' ELSE m.compares END, e.n), '' ORDER BY e.n)
     INTO compared
     FROM jsonb_array_elements(rule.comparisons) WITH ORDINALITY AS e (value, n)
     JOIN sophia.match_methods AS m ON m.method = e.value ->> 'method';
@@ -355,7 +359,7 @@ $$;
 COMMENT ON FUNCTION sophia.rules_of(regclass) IS 'internal: the match rules of a source, in the order they run';
 
 CREATE PROCEDURE sophia.match_records(source regclass)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET work_mem = '128MB' SET jit = off AS $$
 DECLARE
   this_run bigint;
   item sophia.match_rules;
@@ -382,8 +386,10 @@ BEGIN
     RAISE NOTICE 'match rule "%": % records, % pairs compared, % of them score % or more', item.rule, cardinality(keys), pairs, found, item.review_at;
     -- In parts, so that the evidence of millions of pairs is never in one value.
     FOR part IN
-      SELECT array_agg(f.key_a) AS keys_a, array_agg(f.key_b) AS keys_b, array_agg(f.score) AS scores, array_agg(f.evidence) AS evidence
-      FROM (SELECT s.*, row_number() OVER () / 10000 AS part FROM pg_temp.sophia_match_found AS s) AS f GROUP BY f.part ORDER BY f.part
+      SELECT array_agg(f.key_a ORDER BY f.n) AS keys_a, array_agg(f.key_b ORDER BY f.n) AS keys_b,
+        array_agg(f.score ORDER BY f.n) AS scores, array_agg(f.evidence ORDER BY f.n) AS evidence
+      FROM (SELECT s.*, row_number() OVER (ORDER BY s.key_a COLLATE "C", s.key_b COLLATE "C") AS n FROM pg_temp.sophia_match_found AS s) AS f
+      GROUP BY f.n / 10000 ORDER BY f.n / 10000
     LOOP
       PERFORM sophia.store_matches(source, item.rule, this_run, part.keys_a, part.keys_b, part.scores, part.evidence);
     END LOOP;

@@ -28,6 +28,25 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION sophia.evaluate_clusters(text[], text[], text[]) IS 'internal: compares the clusters that were found with the true ones';
 
+-- Share of the records whose cluster is another one than before the last run.
+CREATE FUNCTION sophia.cluster_churn(source regclass) RETURNS float8
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF source = to_regclass('processed_data.unified_contacts') THEN
+    RETURN (
+      SELECT count(DISTINCT e.contact_id)::float8
+        / (SELECT nullif(count(*), 0) FROM processed_data.unified_contacts AS c WHERE c.identity_id IS NOT NULL)
+      FROM sophia.identity_events AS e
+      WHERE e.kind = 'moved'
+        AND e.occurred_at >= (SELECT max(l.started_at) FROM sophia.refresh_log AS l WHERE l.target = 'contacts'));
+  END IF;
+  RETURN (
+    SELECT avg((m.cluster_id <> m.previous_id)::integer)
+    FROM sophia.match_clusters AS m WHERE m.source = cluster_churn.source AND m.previous_id IS NOT NULL);
+END;
+$$;
+COMMENT ON FUNCTION sophia.cluster_churn(regclass) IS 'internal: share of the records of a source that changed their cluster, or identity, in the last run';
+
 CREATE FUNCTION sophia.evaluate_identities(truth regclass, source regclass DEFAULT NULL,
   OUT "precision" float8, OUT recall float8, OUT f1 float8,
   OUT b3_precision float8, OUT b3_recall float8, OUT b3_f1 float8, OUT largest_cluster bigint, OUT clusters bigint, OUT id_churn float8)
@@ -56,8 +75,7 @@ BEGIN
   END IF;
   SELECT e.* INTO "precision", recall, f1, b3_precision, b3_recall, b3_f1, largest_cluster, clusters
     FROM sophia.evaluate_clusters(records.keys, records.truths, records.founds) AS e;
-  SELECT avg((m.cluster_id <> m.previous_id)::integer) INTO id_churn
-    FROM sophia.match_clusters AS m WHERE m.source = measured AND m.previous_id IS NOT NULL;
+  id_churn := sophia.cluster_churn(measured);
 END;
 $$;
 COMMENT ON FUNCTION sophia.evaluate_identities(regclass, regclass) IS

@@ -5,7 +5,6 @@
  * Members of a cluster form a ring, so that two rings become one by exchanging two links, and the pairs of a node
  * stand together in an array.  Whether two clusters may be joined is read off the pairs of the smaller one.
  */
-#include <stddef.h>
 #include <stdlib.h>
 
 #include "transform/clustering.h"

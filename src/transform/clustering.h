@@ -12,6 +12,7 @@
 #define SOPHIA_CLUSTERING_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define CLUSTERING_SUPPORT 0.5

@@ -33,6 +33,9 @@
 
 #define FETCH_ROWS 1000
 
+/* How many keys of deleted rows of a source are held in memory; where there are more, it is read whole. */
+#define MOST_DELETED "1000000"
+
 /* Parameters of every statement on a source. */
 enum Parameters
 {
@@ -281,11 +284,14 @@ read_deleted(const CursorWindow *window, Datum end, Datum own, DeletedKeys *dele
 
 	if (plan == NULL)
 		plan = prepare_kept(
-			"SELECT d.source, coalesce(pg_catalog.array_agg(DISTINCT d.key) FILTER (WHERE d.key IS NOT NULL),"
-			" '{}'), pg_catalog.bool_or(d.key IS NULL) FROM sophia.deleted_keys AS d"
-			" WHERE d.source OPERATOR(pg_catalog.=) ANY ($5) AND d.xid OPERATOR(pg_catalog.<>) $4"
+			"SELECT s.source, k.keys, k.truncated FROM pg_catalog.unnest($5) AS s(source) CROSS JOIN LATERAL"
+			" (SELECT coalesce(pg_catalog.array_agg(DISTINCT l.key) FILTER (WHERE l.key IS NOT NULL), '{}') AS keys,"
+			" pg_catalog.bool_or(l.key IS NULL) OR pg_catalog.count(*) OPERATOR(pg_catalog.>) " MOST_DELETED
+			" AS truncated FROM (SELECT d.key FROM sophia.deleted_keys AS d"
+			" WHERE d.source OPERATOR(pg_catalog.=) s.source AND d.xid OPERATOR(pg_catalog.<>) $4"
 			" AND (d.xid OPERATOR(pg_catalog.>=) $1 AND d.xid OPERATOR(pg_catalog.<) $2"
-			" OR d.xid OPERATOR(pg_catalog.=) ANY ($3)) GROUP BY d.source",
+			" OR d.xid OPERATOR(pg_catalog.=) ANY ($3)) LIMIT " MOST_DELETED " + 1) AS l) AS k"
+			" WHERE k.truncated IS NOT NULL",
 			lengthof(types), types);
 	rc = SPI_execute_plan(plan, values, NULL, true, 0);
 	if (rc != SPI_OK_SELECT)

@@ -26,7 +26,7 @@ typedef struct CursorWindow
 /* Told of each changed row. */
 typedef void (*CursorRow)(void *context, Oid source, Datum key, Datum deleted);
 
-/* Told of each source, and whether all its rows went by TRUNCATE meanwhile, so that it was read whole. */
+/* Told of each source, and whether it was read whole because all its rows went by TRUNCATE meanwhile, or very many. */
 typedef void (*CursorSource)(void *context, Oid source, int64 rows, bool truncated);
 
 /*

@@ -116,6 +116,70 @@ CALL sophia.refresh();
 SELECT id, contact_id FROM processed_data.interaction_timeline WHERE contact_id LIKE 'hubspot%' ORDER BY id;
 SELECT interaction_id, ordinal, role, contact_id FROM processed_data.interaction_participants WHERE interaction_id = 'hubspot_100' ORDER BY 1, 2;
 SELECT target, rows_inserted, rows_updated, rows_deleted FROM sophia.refresh_log ORDER BY id;
+-- Threads: replies name the message or e-mail that began, if the timeline shows it.
+SELECT id, thread_key, parent_id FROM processed_data.interaction_timeline WHERE parent_id IS NOT NULL ORDER BY id COLLATE "C";
+INSERT INTO hubspot_raw.engagements (id, engagement_type, occurred_at, thread_id, doc) VALUES ('112', 'EMAIL', '2024-04-30', 'th1', '{}');
+UPDATE slack_raw.messages SET subtype = 'channel_topic' WHERE ts = '1715000000.000100';
+CALL sophia.refresh();
+SELECT id, parent_id FROM processed_data.interaction_timeline WHERE thread_key IN ('th1', 'C1:1715000000.000100') ORDER BY id COLLATE "C";
+-- Companies and deals: all of them, without repetition.
+UPDATE hubspot_raw.engagements SET company_ids = '{701,700,701}', deal_ids = '{}' WHERE id = '100';
+UPDATE gong_raw.calls SET doc = '{"context": [{"system": "HubSpot", "objects": [{"objectType": "Account", "objectId": 700}, {"objectType": "Company", "objectId": 702},
+  {"objectType": "Deal", "objectId": "800"}]}, {"system": "Salesforce", "objects": [{"objectType": "Account", "objectId": "x"}]}]}' WHERE id = 'c1';
+CALL sophia.refresh();
+SELECT id, company_id, company_ids, deal_id, deal_ids FROM processed_data.interaction_timeline WHERE id IN ('hubspot_100', 'gong_c1') ORDER BY id;
+-- Duplicates without a calendar: same host, within 15 minutes, and one of the same people besides the host.
+INSERT INTO hubspot_raw.engagements (id, engagement_type, occurred_at, owner_id, contact_ids, doc) VALUES
+  ('200', 'MEETING', '2024-06-01 10:00', '90', '{2}', '{}'), ('201', 'MEETING', '2024-06-01 10:16', '90', '{2}', '{}'),
+  ('202', 'MEETING', '2024-06-01 10:00', '91', '{2}', '{}'), ('203', 'MEETING', '2024-06-01 10:00', '90', '{3}', '{}'),
+  ('204', 'CALL', '2024-06-01 10:00', '90', '{2}', '{}'), ('205', 'MEETING', '2024-06-01 10:00', '90', '{2}', '{}');
+UPDATE hubspot_raw.engagements SET ical_uid = 'ical-7' WHERE id = '205';
+INSERT INTO gong_raw.calls (id, started, primary_user_id, doc) VALUES ('c7', '2024-06-01 10:00:30', '501', '{}');
+INSERT INTO gong_raw.call_parties (call_id, party_id, ordinal, email, affiliation, doc) VALUES
+  ('c7', 'p1', 1, 'gus@own.example', 'Internal', '{}'), ('c7', 'p2', 2, 'Cay@acme.example', 'External', '{}');
+CALL sophia.refresh();
+SELECT id, duplicate_of FROM processed_data.interaction_timeline WHERE id LIKE 'hubspot_20_' ORDER BY id;
+-- The calendar outranks that; a call that moves, loses its people or goes takes the marks with it.
+INSERT INTO gong_raw.calls (id, started, calendar_event_id, doc) VALUES ('c8', '2024-06-01 10:14', 'ical-7', '{}');
+UPDATE gong_raw.calls SET started = '2024-06-01 10:15:30' WHERE id = 'c7';
+CALL sophia.refresh();
+SELECT id, duplicate_of FROM processed_data.interaction_timeline WHERE id LIKE 'hubspot_20_' ORDER BY id;
+DELETE FROM gong_raw.call_parties WHERE call_id = 'c7' AND party_id = 'p2';
+UPDATE gong_raw.calls SET is_deleted = true WHERE id = 'c8';
+CALL sophia.refresh();
+SELECT id, duplicate_of FROM processed_data.interaction_timeline WHERE id LIKE 'hubspot_20_' ORDER BY id;
+-- Speakers of a call that has no transcript: how long Gong says that they spoke.
+UPDATE gong_raw.calls SET doc = '{"interaction": {"speakers": [{"id": "s7", "talkTime": 12.4}, {"id": "s8", "talkTime": "?"}]}}' WHERE id = 'c7';
+UPDATE gong_raw.call_parties SET speaker_id = 's7' WHERE call_id = 'c7';
+INSERT INTO gong_raw.call_parties (call_id, party_id, ordinal, speaker_id, name, doc) VALUES ('c7', 'p8', 8, 's8', 'Eve', '{}');
+CALL sophia.refresh();
+SELECT ordinal, role, contact_id, speaker_id, talk_seconds FROM processed_data.interaction_participants WHERE interaction_id = 'gong_c7' ORDER BY ordinal;
+-- A private call tells neither what was said nor how; a transcript that comes weeks later counts.
+SELECT id, is_private, body, sentiment, sentiment_score FROM processed_data.interaction_timeline WHERE id IN ('gong_c1', 'gong_c2') ORDER BY id;
+INSERT INTO gong_raw.call_transcripts (call_id, seq, speaker_id, start_ms, end_ms, text, sentiment, doc) VALUES ('c7', 1, 's8', 0, 2000, 'I am Eve', 'neutral', '{}');
+UPDATE gong_raw.calls SET is_private = false WHERE id = 'c1';
+CALL sophia.refresh();
+SELECT id, body, sentiment FROM processed_data.interaction_timeline WHERE id IN ('gong_c1', 'gong_c7') ORDER BY id;
+SELECT party_id FROM gong_raw.call_transcripts WHERE call_id = 'c7';
+-- What HubSpot erased for a person's sake keeps its place, and nothing else.
+UPDATE hubspot_raw.engagements SET doc = '{"properties": {"hs_gdpr_deleted": "true"}}' WHERE id = '100';
+CALL sophia.refresh();
+SELECT id, occurred_at, subject, body, snippet, contact_id, company_ids, deal_ids, source_url, is_deleted FROM processed_data.interaction_timeline WHERE id = 'hubspot_100';
+SELECT count(*) FROM processed_data.interaction_participants WHERE interaction_id = 'hubspot_100';
+SELECT DISTINCT mode_used FROM sophia.refresh_log WHERE target = 'interaction_timeline' AND started_at > (SELECT max(started_at) FROM sophia.refresh_log WHERE mode = 'full');
+-- Pages of a person: ties stay together, duplicates come once, deleted ones not at all, unknown times at the end.
+INSERT INTO hubspot_raw.engagements (id, engagement_type, occurred_at, contact_ids, doc) VALUES
+  ('300', 'NOTE', '2024-07-02', '{2}', '{}'), ('301', 'NOTE', '2024-07-02', '{2}', '{}'), ('302', 'NOTE', '2024-07-02', '{2,2}', '{}'), ('303', 'NOTE', NULL, '{2}', '{}');
+UPDATE hubspot_raw.engagements SET is_deleted = true WHERE id = '301';
+CALL sophia.refresh();
+SELECT identity_id AS cay FROM processed_data.unified_contacts WHERE id = 'hubspot_2' \gset
+SELECT id, occurred_at, role FROM sophia.contact_timeline(:cay, max_rows => 1);
+SELECT id, occurred_at, role FROM sophia.contact_timeline(:cay, '2024-07-02', 3);
+SELECT count(*), count(DISTINCT id) FROM sophia.contact_timeline(:cay);
+SELECT id, occurred_at FROM sophia.contact_timeline(:cay, '0001-01-01');
+SELECT count(*) FROM sophia.contact_timeline(NULL);
+SELECT count(*) FROM sophia.contact_timeline(-1);
+SELECT count(*) FROM sophia.contact_timeline(:cay, max_rows => 0);
 -- A source that went is left alone.
 DROP SCHEMA slack_raw CASCADE;
 CALL sophia.refresh();

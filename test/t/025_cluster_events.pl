@@ -222,7 +222,7 @@ $journal->write($p->outside(owner('z1')));
 like($node->failure_of('owners'), qr/relation "hubspot_raw.owners" does not exist/, 'so does a dropped table');
 $users->write($p->outside({ id => 'u4' }));
 ok($node->await_stream('users'), 'the others go on');
-is($node->safe_psql('postgres', "SELECT count(*) FROM sophia.create_schemas() WHERE action IN ('created', 'column added')"), '2', 'create_schemas makes both again');
+is($node->safe_psql('postgres', "SELECT count(*) FROM sophia.create_schemas() WHERE action IN ('created', 'column added') AND kind <> 'index'"), '2', 'create_schemas makes both again');
 $node->safe_psql('postgres', "SELECT sophia.start_stream(s) FROM unnest(ARRAY['contacts', 'owners']) s");
 ok($node->await_stream($_), "$_ goes on") for 'contacts', 'owners';
 is(ids('hubspot_raw.contacts', 'c') . '|' . ids('hubspot_raw.owners', 'z'), 'c1 c2 c3 c4 c5 c6 c6a c7|z1', 'with what had to wait');

@@ -1,0 +1,90 @@
+# Refresh as its callers meet it: limits, a second caller, a rollback, dry runs, a crash, tables that were made anew.
+use strict;
+use warnings;
+use Sophia::Cluster;
+use Test::More;
+
+my $node = Sophia::Cluster->create('runs');
+my $log = sub {
+	my ($columns, $where) = @_;
+	return $node->safe_psql('postgres', "SELECT $columns FROM sophia.refresh_log WHERE target = '" . ($where // 'unified_contacts') . "' ORDER BY id DESC LIMIT 1");
+};
+my $contacts = 'SELECT count(*) FROM processed_data.unified_contacts';
+
+$node->safe_psql('postgres', <<'SQL');
+SELECT sophia.create_schemas();
+INSERT INTO hubspot_raw.contacts (id, email, doc) SELECT n, 'p' || n || '@acme.example', '{}' FROM generate_series(1, 50) n;
+INSERT INTO hubspot_raw.engagements (id, engagement_type, occurred_at, contact_ids, doc)
+	SELECT n, 'NOTE', '2024-01-01', ARRAY[n::text], '{}' FROM generate_series(1, 50) n;
+SQL
+
+# ---- arguments ----
+
+like(scalar $node->error_of("CALL sophia.refresh('often')"), qr/^22023: refresh mode must be incremental, full or dry_run/, 'unknown mode');
+like(scalar $node->error_of('CALL sophia.refresh(max_rows => 0)'), qr/^22023: max_rows/, 'no rows at all');
+like(scalar $node->error_of("CALL sophia.refresh(time_budget => '-1 s')"), qr/^22023: time_budget/, 'less than no time');
+like(scalar $node->error_of('SELECT * FROM sophia.verify_refresh(0)'), qr/^22023: part/, 'nothing to verify');
+
+# ---- a dry run of the first run ----
+
+$node->safe_psql('postgres', "CALL sophia.refresh('dry_run')");
+is($node->safe_psql('postgres', $contacts), 0, 'a dry run changes nothing');
+is($log->('mode, mode_used, rows_inserted, complete'), 'dry_run|full|50|t', 'and counts');
+is($log->('rows_inserted', 'interaction_timeline'), 50, 'interactions, too');
+
+# ---- everything in steps ----
+
+my $steps = 0;
+while ($steps < 20)
+{
+	$node->safe_psql('postgres', 'CALL sophia.refresh(max_rows => 30)');
+	$steps++;
+	last if $log->('complete', 'interaction_timeline') eq 't';
+}
+is($steps, 5, 'a hundred rows in steps of thirty, and a look at what changed meanwhile');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM sophia.verify_refresh(1)'), 0, 'and all are there');
+$node->safe_psql('postgres', "UPDATE hubspot_raw.contacts SET jobtitle = 'X'; CALL sophia.refresh(max_rows => 20)");
+is($log->('mode_used, rows_updated, complete'), 'incremental|20|f', 'twenty of fifty changed rows');
+is($node->safe_psql('postgres', "BEGIN; CALL sophia.refresh(); ROLLBACK; SELECT count(*) FROM processed_data.unified_contacts WHERE job_title = 'X'"), 20,
+	'a run that is rolled back did nothing');
+$node->safe_psql('postgres', "CALL sophia.refresh(time_budget => '1 h')");
+is($log->('rows_updated, complete'), '30|t', 'the next call goes on');
+$node->safe_psql('postgres', "CALL sophia.refresh('dry_run')");
+is($log->('mode_used, rows_inserted + rows_updated + rows_deleted'), 'incremental|0', 'a dry run that finds nothing');
+
+# ---- a second caller ----
+
+my $first = $node->background_psql('postgres');
+$first->query_safe("BEGIN; UPDATE hubspot_raw.contacts SET jobtitle = 'Y' WHERE id = '1'; CALL sophia.refresh();");
+my $second = $node->background_psql('postgres', on_error_stop => 0);
+$second->query_until(qr/waits/, "\\echo waits\nCALL sophia.refresh();\n\\echo done\n");
+ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"), 'a second call waits');
+$first->query_safe('COMMIT');
+$first->quit;
+$second->query_until(qr/done/, '');
+$second->quit;
+is($node->safe_psql('postgres', "SELECT job_title FROM processed_data.unified_contacts WHERE id = 'hubspot_1'"), 'Y', 'both are done');
+
+# ---- a crash ----
+
+$node->safe_psql('postgres', "UPDATE hubspot_raw.contacts SET jobtitle = 'Z'; CALL sophia.refresh(max_rows => 10)");
+$node->stop('immediate');
+$node->start;
+$node->safe_psql('postgres', 'CALL sophia.refresh()');
+is($node->safe_psql('postgres', "SELECT count(*) FROM processed_data.unified_contacts WHERE job_title = 'Z'"), 50, 'after a crash the next call goes on');
+is($log->('mode_used'), 'incremental', 'where the last one ended');
+
+# ---- what an earlier run left is gone ----
+
+$node->safe_psql('postgres', 'TRUNCATE processed_data.unified_contacts; CALL sophia.refresh()');
+is($node->safe_psql('postgres', $contacts), 50, 'a truncated target is filled again');
+is($log->('mode_used'), 'full', 'by a full run');
+like($log->('reason'), qr/unified_contacts is another table or was rewritten/, 'that says why');
+$node->safe_psql('postgres', 'TRUNCATE hubspot_raw.contacts; CALL sophia.refresh()');
+is($node->safe_psql('postgres', $contacts), 0, 'the rows of a truncated source go');
+is($node->safe_psql('postgres', "INSERT INTO sophia.free_mail_domains VALUES ('acme.example'); CALL sophia.refresh();
+	SELECT reason FROM sophia.refresh_log WHERE target = 'unified_contacts' ORDER BY id DESC LIMIT 1"), 'free_mail_domains changed', 'a setting that concerns everybody');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM sophia.verify_refresh(1)'), 0, 'nothing differs');
+
+$node->stop;
+done_testing();
