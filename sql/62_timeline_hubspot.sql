@@ -96,7 +96,7 @@ RETURN CASE source_system
     WHEN affiliation = 'external' THEN CASE WHEN role IN ('cc', 'bcc') THEN 2 ELSE 1 END
     WHEN contact_id LIKE 'hubspot\_%' THEN CASE role WHEN 'associated' THEN 3 WHEN 'to' THEN 4 END END
   WHEN 'gong' THEN CASE affiliation WHEN 'external' THEN 1 WHEN 'unknown' THEN 2 END
-  ELSE CASE role WHEN 'author' THEN 1 END END;
+  END;
 COMMENT ON FUNCTION sophia.primary_rank(text, text, text, text) IS 'internal: orders the participants that can be the contact of an interaction; NULL = cannot';
 
 CREATE FUNCTION sophia.participants_from_hubspot(ids text[] DEFAULT NULL)
@@ -165,7 +165,8 @@ AS $$
     FROM staff AS s
     JOIN sophia.hubspot_staff() AS o ON o.owner_id = s.owner_id
   ), numbered AS (
-    SELECT p.*, pg_catalog.row_number() OVER (PARTITION BY p.id ORDER BY p.rank, p.place, p.email_norm, p.contact_id) AS ordinal
+    SELECT p.*, pg_catalog.row_number() OVER (PARTITION BY p.id COLLATE "C"
+      ORDER BY p.rank, p.place, p.email_norm COLLATE "C", p.contact_id COLLATE "C") AS ordinal
     FROM (
       SELECT n.* FROM named AS n
       UNION ALL

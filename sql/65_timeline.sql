@@ -19,6 +19,7 @@ CREATE FUNCTION sophia.write_rows(target text, query text, keys text[], in_scope
   OUT inserted text[], OUT updated text[], OUT deleted text[])
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET random_page_cost = 1.1
 AS $$
 DECLARE
   columns constant text[] := sophia.result_columns(query);
@@ -38,7 +39,7 @@ BEGIN
     ), changed AS MATERIALIZED (
       SELECT w.*, t.%5$I IS NULL AS is_new
       FROM wanted AS w
-      LEFT JOIN processed_data.%2$I AS t ON %4$s
+      LEFT JOIN (SELECT * FROM processed_data.%2$I AS t WHERE %3$s) AS t ON %4$s
       WHERE t.%5$I IS NULL OR (%6$s) IS DISTINCT FROM (%7$s)
     ), inserted AS (
       INSERT INTO processed_data.%2$I (%8$s) SELECT %7$s FROM changed AS w WHERE w.is_new

@@ -169,6 +169,7 @@ COMMENT ON FUNCTION sophia.touched_by_messages(text[], text[]) IS 'internal: int
 CREATE FUNCTION sophia.touch_duplicates(calls text[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET random_page_cost = 1.1
 AS $$
 BEGIN
   IF NOT sophia.has_source('hubspot') THEN
@@ -251,6 +252,7 @@ COMMENT ON FUNCTION sophia.keep_all_inputs(text) IS 'internal: keeps what the ti
 CREATE FUNCTION sophia.touch_interactions(source regclass, keys jsonb) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET random_page_cost = 1.1
 AS $$
 DECLARE
   ids text[];
@@ -302,6 +304,7 @@ COMMENT ON FUNCTION sophia.hubspot_ids_of(text[]) IS 'internal: HubSpot ids of t
 CREATE FUNCTION sophia.touch_interactions_of(contact_ids text[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET random_page_cost = 1.1
 AS $$
 DECLARE
   emails constant text[] := ARRAY(SELECT DISTINCT e.email FROM processed_data.unified_contacts AS c
