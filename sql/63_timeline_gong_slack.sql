@@ -144,27 +144,24 @@ AS $$
 $$;
 COMMENT ON FUNCTION sophia.slack_messages(text[]) IS 'internal: these Slack messages, NULL = all, as far as somebody wrote them, without notices such as joined and left, with their channel';
 
-CREATE FUNCTION sophia.slack_mentions(ids text[])
-RETURNS TABLE (channel text, ts text, user_id text, sent_at timestamptz, place bigint, is_user boolean, id text, name text)
-LANGUAGE sql STABLE ROWS 100000
+CREATE FUNCTION sophia.slack_mentions(message text)
+RETURNS TABLE (place bigint, is_user boolean, id text, name text)
+LANGUAGE sql STABLE ROWS 2
 AS $$
-  SELECT m.channel, m.ts, m.user_id, m.sent_at, x.place, true, x.found[2],
+  -- Two queries, each with its own test of what it looks up: so both look up by key, as the planner expects few.
+  SELECT x.place, true, x.found[2],
     coalesce(p.full_name, sophia.value_or_null(u.real_name), sophia.value_or_null(u.display_name), sophia.value_or_null(u.name))
-  FROM sophia.slack_messages(ids) AS m
-  CROSS JOIN LATERAL pg_catalog.regexp_matches(m.message, '<([@#])([[:alnum:]]+)[|>]', 'g') WITH ORDINALITY AS x (found, place)
+  FROM pg_catalog.regexp_matches(message, '<([@#])([[:alnum:]]+)[|>]', 'g') WITH ORDINALITY AS x (found, place)
   LEFT JOIN slack_raw.users AS u ON u.id = x.found[2]
-  LEFT JOIN processed_data.unified_contacts AS p ON p.id = 'slack_' || x.found[2] AND p.source_system = 'slack'
-  WHERE m.message LIKE '%<@%' AND x.found[1] = '@'
+  LEFT JOIN processed_data.unified_contacts AS p ON p.id = 'slack_' || x.found[2]
+  WHERE message LIKE '%<@%' AND x.found[1] = '@'
   UNION ALL
-  SELECT m.channel, m.ts, m.user_id, m.sent_at, x.place, false, x.found[2],
-    CASE WHEN NOT coalesce(c.is_private, false) THEN sophia.value_or_null(c.name) END
-  FROM sophia.slack_messages(ids) AS m
-  CROSS JOIN LATERAL pg_catalog.regexp_matches(m.message, '<([@#])([[:alnum:]]+)[|>]', 'g') WITH ORDINALITY AS x (found, place)
+  SELECT x.place, false, x.found[2], CASE WHEN NOT coalesce(c.is_private, false) THEN sophia.value_or_null(c.name) END
+  FROM pg_catalog.regexp_matches(message, '<([@#])([[:alnum:]]+)[|>]', 'g') WITH ORDINALITY AS x (found, place)
   LEFT JOIN slack_raw.channels AS c ON c.id = x.found[2]
-  WHERE m.message LIKE '%<#%' AND x.found[1] = '#'
+  WHERE message LIKE '%<#%' AND x.found[1] = '#'
 $$;
-COMMENT ON FUNCTION sophia.slack_mentions(text[]) IS
-  'internal: users and channels that these Slack messages mention, NULL = all messages, with their names; a private channel gives none';
+COMMENT ON FUNCTION sophia.slack_mentions(text) IS 'internal: users and channels that a Slack message mentions, with their names; a private channel gives none';
 
 CREATE FUNCTION sophia.participants_from_slack(ids text[] DEFAULT NULL)
 RETURNS TABLE (interaction_id text, ordinal integer, contact_id text, role text, email_norm text, name text, affiliation text,
@@ -177,10 +174,14 @@ AS $$
     FROM sophia.slack_messages(ids) AS m
     WHERE m.user_id IS NOT NULL OR sophia.value_or_null(m.username) IS NOT NULL
     UNION ALL
-    SELECT s.channel, s.ts, 2, pg_catalog.min(s.place), 'mentioned', s.id, pg_catalog.min(s.name), s.sent_at
-    FROM sophia.slack_mentions(ids) AS s
-    WHERE s.is_user AND s.id IS DISTINCT FROM s.user_id
-    GROUP BY s.channel, s.ts, s.id, s.sent_at
+    SELECT m.channel, m.ts, 2, x.place, 'mentioned', x.id, x.name, m.sent_at
+    FROM sophia.slack_messages(ids) AS m
+    CROSS JOIN LATERAL (
+      SELECT s.id, pg_catalog.min(s.place) AS place, pg_catalog.min(s.name) AS name
+      FROM sophia.slack_mentions(m.message) AS s
+      WHERE s.is_user AND s.id IS DISTINCT FROM m.user_id
+      GROUP BY s.id) AS x
+    WHERE m.message LIKE '%<@%'
   )
   SELECT 'slack_' || p.channel || '_' || p.ts,
     (pg_catalog.row_number() OVER (PARTITION BY p.channel COLLATE "C", p.ts COLLATE "C" ORDER BY p.rank, p.place))::integer,
@@ -202,16 +203,12 @@ RETURNS TABLE (id text, source_system text, source_id text, interaction_type tex
 LANGUAGE sql STABLE ROWS 100000
 AS $$
   WITH home AS MATERIALIZED (
-    SELECT pg_catalog.mode() WITHIN GROUP (ORDER BY u.team_id) AS team_id FROM slack_raw.users AS u
-  ), mention AS (
-    SELECT x.channel, x.ts, pg_catalog.jsonb_object_agg(x.id, x.name) AS names
-    FROM sophia.slack_mentions(ids) AS x
-    WHERE x.name IS NOT NULL
-    GROUP BY x.channel, x.ts
+    SELECT sophia.slack_home() AS team_id
   ), message AS MATERIALIZED (
-    SELECT m.*, sophia.slack_text(m.message, n.names) AS told
+    SELECT m.*, sophia.slack_text(m.message, CASE WHEN m.message LIKE '%<%' THEN (
+        SELECT pg_catalog.jsonb_object_agg(x.id, x.name) FROM sophia.slack_mentions(m.message) AS x
+        WHERE x.name IS NOT NULL) END) AS told
     FROM sophia.slack_messages(ids) AS m
-    LEFT JOIN mention AS n ON n.channel = m.channel AND n.ts = m.ts
   )
   SELECT 'slack_' || m.channel || '_' || m.ts, 'slack', m.channel || '_' || m.ts, 'message',
     coalesce(m.sent_at, sophia.unknown_time()), NULL::timestamptz,

@@ -60,15 +60,16 @@ CREATE FUNCTION sophia.link_speakers(calls text[] DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan
+SET random_page_cost = 1.1
 AS $$
 BEGIN
   UPDATE gong_raw.call_transcripts AS t SET party_id = w.party_id
   FROM (SELECT o.call_id, o.seq, p.party_id
     FROM gong_raw.call_transcripts AS o
-    LEFT JOIN (SELECT DISTINCT ON (r.call_id, r.speaker_id) r.call_id, r.speaker_id, r.party_id
+    LEFT JOIN (SELECT DISTINCT ON (r.call_id COLLATE "C", r.speaker_id COLLATE "C") r.call_id, r.speaker_id, r.party_id
       FROM gong_raw.call_parties AS r
       WHERE (calls IS NULL OR r.call_id = ANY (calls)) AND r.speaker_id IS NOT NULL
-      ORDER BY r.call_id, r.speaker_id, r.ordinal, r.party_id) AS p
+      ORDER BY r.call_id COLLATE "C", r.speaker_id COLLATE "C", r.ordinal, r.party_id COLLATE "C") AS p
       ON p.call_id = o.call_id AND p.speaker_id = o.speaker_id
     WHERE (calls IS NULL OR o.call_id = ANY (calls)) AND o.party_id IS DISTINCT FROM p.party_id) AS w
   WHERE t.call_id = w.call_id AND t.seq = w.seq;
