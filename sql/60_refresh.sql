@@ -144,7 +144,7 @@ COMMENT ON FUNCTION sophia.seconds_between(timestamptz, timestamptz) IS 'interna
 CREATE FUNCTION sophia.time_after(start timestamptz, seconds integer) RETURNS timestamptz
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN start >= '0001-01-01 00:00:00+00'::timestamptz AND start < '20000-01-01 00:00:00+00'::timestamptz
-  THEN start + seconds * interval '1 second' END;
+  THEN (start AT TIME ZONE 'UTC' + seconds * interval '1 second') AT TIME ZONE 'UTC' END;
 COMMENT ON FUNCTION sophia.time_after(timestamptz, integer) IS 'internal: time some seconds later; NULL far outside history, where it might not exist';
 
 CREATE TRIGGER request_refresh AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON sophia.free_mail_domains

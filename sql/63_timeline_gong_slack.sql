@@ -76,6 +76,7 @@ AS $$
       AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'gong_raw.call_transcripts'::regclass AND q.key ->> 'call_id' = t.call_id AND q.key ->> 'seq' = t.seq::text)
     GROUP BY t.call_id
   ), call AS (
+    -- OFFSET 0: what is computed here is used several times.
     SELECT c.*, coalesce(c.started, c.scheduled) AS at, coalesce(c.is_private, false) AS hidden,
       CASE WHEN NOT coalesce(c.is_private, false) THEN coalesce(sophia.value_or_null(c.brief), t.opening) END AS told,
       CASE WHEN NOT coalesce(c.is_private, false) THEN t.sentiment END AS sentiment,
@@ -88,6 +89,7 @@ AS $$
     LEFT JOIN transcript AS t ON t.call_id = c.id
     WHERE (ids IS NULL OR c.id = ANY (sophia.source_ids(ids)))
       AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'gong_raw.calls'::regclass AND q.key ->> 'id' = c.id)
+    OFFSET 0
   )
   SELECT 'gong_' || c.id, 'gong', c.id, 'call', coalesce(c.at, sophia.unknown_time()), sophia.time_after(c.at, c.duration_s), c.duration_s,
     CASE
@@ -204,11 +206,12 @@ LANGUAGE sql STABLE ROWS 100000
 AS $$
   WITH home AS MATERIALIZED (
     SELECT sophia.slack_home() AS team_id
-  ), message AS MATERIALIZED (
+  ), message AS (
     SELECT m.*, sophia.slack_text(m.message, CASE WHEN m.message LIKE '%<%' THEN (
         SELECT pg_catalog.jsonb_object_agg(x.id, x.name) FROM sophia.slack_mentions(m.message) AS x
         WHERE x.name IS NOT NULL) END) AS told
     FROM sophia.slack_messages(ids) AS m
+    OFFSET 0
   )
   SELECT 'slack_' || m.channel || '_' || m.ts, 'slack', m.channel || '_' || m.ts, 'message',
     coalesce(m.sent_at, sophia.unknown_time()), NULL::timestamptz,

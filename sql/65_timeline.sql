@@ -134,6 +134,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   tables constant text[] := '{interaction_participants,interaction_timeline}';
+  looked_up constant text[] := '{"interaction_id, ordinal, contact_id, email_norm","id, source_system, occurred_at, owner_contact_id, thread_key"}';
   queries constant text[] := ARRAY['participants_from_' || source, 'interactions_from_' || source];
   written bigint;
 BEGIN
@@ -142,7 +143,7 @@ BEGIN
       (SELECT string_agg(quote_ident(c), ', ') FROM unnest(sophia.result_columns(queries[i])) AS c), queries[i]);
     GET DIAGNOSTICS written = ROW_COUNT;
     -- What comes next is planned by these rows, and autovacuum sees them only after the commit.
-    EXECUTE format('ANALYZE processed_data.%I', tables[i]);
+    EXECUTE format('ANALYZE processed_data.%I (%s)', tables[i], looked_up[i]);
   END LOOP;
   RETURN written;
 END
