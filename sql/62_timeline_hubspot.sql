@@ -127,8 +127,9 @@ AS $$
     WHERE x.email_norm IS NOT NULL
     GROUP BY x.id, x.rank, x.role, x.email_norm, x.at
   ), address AS MATERIALIZED (
+    -- By key for a few addresses; for many, reading all contacts is cheaper.
     SELECT c.email_norm, c.contact_id
-    FROM sophia.contacts_by_email(CASE WHEN ids IS NOT NULL
+    FROM sophia.contacts_by_email(CASE WHEN ids IS NOT NULL OR (SELECT pg_catalog.count(*) FROM mailbox AS m) < 20000
       THEN ARRAY(SELECT DISTINCT m.email_norm FROM mailbox AS m) END) AS c
   ), staff AS (
     -- The owner and the colleagues who attended a meeting; an e-mail names its owner among its addresses.
