@@ -147,19 +147,19 @@ $$;
 COMMENT ON FUNCTION sophia.slack_messages(text[]) IS 'internal: these Slack messages, NULL = all, as far as somebody wrote them, without notices such as joined and left, with their channel';
 
 CREATE FUNCTION sophia.slack_mentions(message text)
-RETURNS TABLE (place bigint, is_user boolean, id text, name text)
+RETURNS TABLE (id text, name text)
 LANGUAGE sql STABLE ROWS 2
 AS $$
   -- Two queries, each with its own test of what it looks up: so both look up by key, as the planner expects few.
-  SELECT x.place, true, x.found[2],
+  SELECT x.found[2],
     coalesce(p.full_name, sophia.value_or_null(u.real_name), sophia.value_or_null(u.display_name), sophia.value_or_null(u.name))
-  FROM pg_catalog.regexp_matches(message, '<([@#])([[:alnum:]]+)[|>]', 'g') WITH ORDINALITY AS x (found, place)
+  FROM pg_catalog.regexp_matches(message, '<([@#])([[:alnum:]]+)[|>]', 'g') AS x (found)
   LEFT JOIN slack_raw.users AS u ON u.id = x.found[2]
   LEFT JOIN processed_data.unified_contacts AS p ON p.id = 'slack_' || x.found[2]
   WHERE message LIKE '%<@%' AND x.found[1] = '@'
   UNION ALL
-  SELECT x.place, false, x.found[2], CASE WHEN NOT coalesce(c.is_private, false) THEN sophia.value_or_null(c.name) END
-  FROM pg_catalog.regexp_matches(message, '<([@#])([[:alnum:]]+)[|>]', 'g') WITH ORDINALITY AS x (found, place)
+  SELECT x.found[2], CASE WHEN NOT coalesce(c.is_private, false) THEN sophia.value_or_null(c.name) END
+  FROM pg_catalog.regexp_matches(message, '<([@#])([[:alnum:]]+)[|>]', 'g') AS x (found)
   LEFT JOIN slack_raw.channels AS c ON c.id = x.found[2]
   WHERE message LIKE '%<#%' AND x.found[1] = '#'
 $$;
@@ -176,18 +176,19 @@ AS $$
     FROM sophia.slack_messages(ids) AS m
     WHERE m.user_id IS NOT NULL OR sophia.value_or_null(m.username) IS NOT NULL
     UNION ALL
-    SELECT m.channel, m.ts, 2, x.place, 'mentioned', x.id, x.name, m.sent_at
+    SELECT m.channel, m.ts, 2, x.place, 'mentioned', x.id, NULL, m.sent_at
     FROM sophia.slack_messages(ids) AS m
     CROSS JOIN LATERAL (
-      SELECT s.id, pg_catalog.min(s.place) AS place, pg_catalog.min(s.name) AS name
-      FROM sophia.slack_mentions(m.message) AS s
-      WHERE s.is_user AND s.id IS DISTINCT FROM m.user_id
-      GROUP BY s.id) AS x
+      SELECT s.found[1] AS id, pg_catalog.min(s.place) AS place
+      FROM pg_catalog.regexp_matches(m.message, '<@([[:alnum:]]+)[|>]', 'g') WITH ORDINALITY AS s (found, place)
+      WHERE s.found[1] IS DISTINCT FROM m.user_id
+      GROUP BY s.found[1]) AS x
     WHERE m.message LIKE '%<@%'
   )
   SELECT 'slack_' || p.channel || '_' || p.ts,
     (pg_catalog.row_number() OVER (PARTITION BY p.channel COLLATE "C", p.ts COLLATE "C" ORDER BY p.rank, p.place))::integer,
-    u.id, p.role, u.email_norm, coalesce(u.full_name, p.name, sophia.value_or_null(r.real_name), sophia.value_or_null(r.name)),
+    u.id, p.role, u.email_norm,
+    coalesce(u.full_name, p.name, sophia.value_or_null(r.real_name), sophia.value_or_null(r.display_name), sophia.value_or_null(r.name)),
     CASE WHEN u.is_internal THEN 'internal' WHEN u.id IS NOT NULL THEN 'external' ELSE 'unknown' END, NULL, NULL::integer, p.sent_at
   FROM participant AS p
   LEFT JOIN slack_raw.users AS r ON r.id = p.user_id
