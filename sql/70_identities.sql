@@ -433,6 +433,11 @@ BEGIN
           SELECT l.evidence FROM processed_data.identity_links AS l WHERE l.contact_id = ANY ($1) AND l.kind = 'record'
           UNION
           SELECT l.contact_id FROM processed_data.identity_links AS l WHERE l.evidence = ANY ($1) AND l.kind = 'record'
+          UNION
+          -- Who has the identity of one of these that vanished, or that only now turns out to be merged into one of these.
+          SELECT t.heir_contact_id FROM processed_data.identities AS t
+          WHERE t.heir_contact_id IS NOT NULL AND (t.primary_contact_id = ANY ($1) OR t.primary_contact_id = ANY (ARRAY(
+            SELECT 'hubspot_' || i.value FROM identifier AS i WHERE i.kind = 'hubspot_id')))
           EXCEPT
           SELECT u.id FROM unnest($6) AS u (id)) AS records,
         (SELECT array_agg(i.kind) FROM identifier AS i) AS kinds, (SELECT array_agg(i.value) FROM identifier AS i) AS "values",
