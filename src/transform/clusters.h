@@ -32,10 +32,11 @@ typedef struct ClusterName
 typedef struct Clusters
 {
 	UnionFind sets;
-	int32_t *first_name; /* a node each, -1 at first: the different names in its cluster, kept at the root */
-	int32_t *last_name;	 /* a node each */
-	ClusterName *names;	 /* one for every name that is added */
-	int32_t name_count;	 /* entries of `names` in use */
+	int32_t *
+		first_name; /* a node each, -1 at first: the different names in its cluster, kept at the root */
+	int32_t *last_name;	   /* a node each */
+	ClusterName *names;	   /* one for every name that is added */
+	int32_t name_count;	   /* entries of `names` in use */
 	int32_t *counts;	   /* kinds a node, zero at first: values of each kind, kept at the root */
 	const int32_t *limits; /* a kind each: values that a cluster may have, 0 = any number */
 	int32_t kinds;
