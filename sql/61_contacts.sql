@@ -45,12 +45,14 @@ AS $$
       AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.contacts'::regclass AND q.key ->> 'id' = l.id)
     GROUP BY a.survivor
   ), person AS (
+    -- OFFSET 0: computed once a row, not where it is used.
     SELECT c.*, sophia.normalize_email(c.email) AS main_email,
       pg_catalog.concat_ws(' ', sophia.value_or_null(c.firstname), sophia.value_or_null(c.lastname)) AS joined_name
     FROM hubspot_raw.contacts AS c
     WHERE (keys IS NULL OR c.id = ANY (keys))
       AND NOT EXISTS (SELECT FROM sophia.hubspot_aliases() AS a WHERE a.id = c.id)
       AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.contacts'::regclass AND q.key ->> 'id' = c.id)
+    OFFSET 0
   )
   SELECT 'hubspot_' || c.id, 'hubspot', c.id, sophia.value_or_null(c.email),
     sophia.value_or_null(c.firstname), sophia.value_or_null(c.lastname),
