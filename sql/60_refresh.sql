@@ -113,16 +113,13 @@ $$;
 COMMENT ON FUNCTION sophia.has_source(text) IS 'internal: whether create_schemas made every raw table of the source';
 
 CREATE FUNCTION sophia.value_or_null(value text) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE
-  WHEN pg_catalog.lower(pg_catalog.btrim(value, E' \t\r\n')) IN ('', 'null', 'unknown', 'n/a') THEN NULL
-  ELSE pg_catalog.btrim(value, E' \t\r\n') END;
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'sophia_value_or_null_sql';
 COMMENT ON FUNCTION sophia.value_or_null(text) IS 'internal: value without surrounding blanks; NULL for what systems write where there is no value';
 
 CREATE FUNCTION sophia.document_hash(doc jsonb) RETURNS bytea
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN pg_catalog.int8send(pg_catalog.jsonb_hash_extended(
-  CASE WHEN pg_catalog.jsonb_typeof(doc) = 'object' THEN doc OPERATOR(pg_catalog.-) '_meta'::text ELSE doc END, 0::bigint));
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'sophia_document_hash_sql';
 COMMENT ON FUNCTION sophia.document_hash(jsonb) IS 'internal: hash of what a document says, without the _meta of its transport';
 
 CREATE FUNCTION sophia.mail_host(email_norm text) RETURNS text
@@ -144,7 +141,7 @@ COMMENT ON FUNCTION sophia.seconds_between(timestamptz, timestamptz) IS 'interna
 CREATE FUNCTION sophia.time_after(start timestamptz, seconds integer) RETURNS timestamptz
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN start >= '0001-01-01 00:00:00+00'::timestamptz AND start < '20000-01-01 00:00:00+00'::timestamptz
-  THEN start + seconds * interval '1 second' END;
+  THEN (start AT TIME ZONE 'UTC' + seconds * interval '1 second') AT TIME ZONE 'UTC' END;
 COMMENT ON FUNCTION sophia.time_after(timestamptz, integer) IS 'internal: time some seconds later; NULL far outside history, where it might not exist';
 
 CREATE TRIGGER request_refresh AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON sophia.free_mail_domains

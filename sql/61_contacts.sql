@@ -45,12 +45,14 @@ AS $$
       AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.contacts'::regclass AND q.key ->> 'id' = l.id)
     GROUP BY a.survivor
   ), person AS (
-    SELECT c.*, sophia.normalize_email(c.email) AS main_email,
+    -- OFFSET 0: computed once a row, not where it is used, so that joins need not carry the document.
+    SELECT c.*, sophia.normalize_email(c.email) AS main_email, sophia.document_hash(c.doc) AS doc_hash,
       pg_catalog.concat_ws(' ', sophia.value_or_null(c.firstname), sophia.value_or_null(c.lastname)) AS joined_name
     FROM hubspot_raw.contacts AS c
     WHERE (keys IS NULL OR c.id = ANY (keys))
       AND NOT EXISTS (SELECT FROM sophia.hubspot_aliases() AS a WHERE a.id = c.id)
       AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.contacts'::regclass AND q.key ->> 'id' = c.id)
+    OFFSET 0
   )
   SELECT 'hubspot_' || c.id, 'hubspot', c.id, sophia.value_or_null(c.email),
     sophia.value_or_null(c.firstname), sophia.value_or_null(c.lastname),
@@ -65,7 +67,7 @@ AS $$
         FROM pg_catalog.unnest(c.additional_emails || m.emails || c.email) AS e (email)
         WHERE sophia.normalize_email(e.email) IS NOT NULL ORDER BY 1) END,
     s.domain IS NOT NULL, false, c.is_deleted OR coalesce(c.archived, false),
-    c.owner_id, c.lifecyclestage, c.url, c.source_updated_at, sophia.document_hash(c.doc), seen.first_at, seen.last_at
+    c.owner_id, c.lifecyclestage, c.url, c.source_updated_at, c.doc_hash, seen.first_at, seen.last_at
   FROM person AS c
   LEFT JOIN hubspot_raw.companies AS o ON o.id = c.associated_company_id
     AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.companies'::regclass AND q.key ->> 'id' = o.id)

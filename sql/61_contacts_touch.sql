@@ -80,6 +80,8 @@ COMMENT ON FUNCTION sophia.settle_links(text[]) IS 'internal: takes from refresh
 CREATE FUNCTION sophia.touch_merges(winners text[]) RETURNS text[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+-- A recursion is expected to find millions, and would begin by filling work_mem with an empty hash table for them.
+SET work_mem = '1MB'
 AS $$
 DECLARE
   members text[];

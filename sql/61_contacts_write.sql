@@ -94,11 +94,15 @@ SET plan_cache_mode = force_custom_plan
 AS $$
 BEGIN
   UPDATE hubspot_raw.contacts AS c SET merged_into = w.survivor
-  FROM (SELECT o.id, a.survivor
+  FROM (SELECT a.id, a.survivor
+    FROM sophia.hubspot_aliases() AS a
+    WHERE ids IS NULL OR a.id = ANY (ids)
+    UNION ALL
+    SELECT o.id, NULL
     FROM hubspot_raw.contacts AS o
-    LEFT JOIN sophia.hubspot_aliases() AS a ON a.id = o.id
-    WHERE (ids IS NULL OR o.id = ANY (ids)) AND o.merged_into IS DISTINCT FROM a.survivor) AS w
-  WHERE c.id = w.id;
+    WHERE (ids IS NULL OR o.id = ANY (ids)) AND o.merged_into IS NOT NULL
+      AND NOT EXISTS (SELECT FROM sophia.hubspot_aliases() AS a WHERE a.id = o.id)) AS w
+  WHERE c.id = w.id AND c.merged_into IS DISTINCT FROM w.survivor;
 END
 $$;
 COMMENT ON FUNCTION sophia.link_merged_contacts(text[]) IS 'internal: writes the survivor of each merged-away HubSpot contact to merged_into, of all or of some, where it differs';

@@ -96,7 +96,7 @@ RETURN CASE source_system
     WHEN affiliation = 'external' THEN CASE WHEN role IN ('cc', 'bcc') THEN 2 ELSE 1 END
     WHEN contact_id LIKE 'hubspot\_%' THEN CASE role WHEN 'associated' THEN 3 WHEN 'to' THEN 4 END END
   WHEN 'gong' THEN CASE affiliation WHEN 'external' THEN 1 WHEN 'unknown' THEN 2 END
-  ELSE CASE role WHEN 'author' THEN 1 END END;
+  END;
 COMMENT ON FUNCTION sophia.primary_rank(text, text, text, text) IS 'internal: orders the participants that can be the contact of an interaction; NULL = cannot';
 
 CREATE FUNCTION sophia.participants_from_hubspot(ids text[] DEFAULT NULL)
@@ -104,55 +104,52 @@ RETURNS TABLE (interaction_id text, ordinal integer, contact_id text, role text,
   speaker_id text, talk_seconds integer, occurred_at timestamptz)
 LANGUAGE sql STABLE ROWS 100000
 AS $$
-  WITH mailbox AS MATERIALIZED (
+  WITH engagement AS MATERIALIZED (
+    SELECT e.id, e.engagement_type, e.owner_id, e.from_email, e.to_emails, e.cc_emails, e.bcc_emails, e.contact_ids,
+      CASE e.engagement_type WHEN 'MEETING' THEN e.doc #>> '{properties,hs_attendee_owner_ids}' END AS attendees,
+      coalesce(e.occurred_at, e.createdate) AS at
+    FROM hubspot_raw.engagements AS e
+    WHERE (ids IS NULL OR e.id = ANY (sophia.source_ids(ids))) AND NOT sophia.is_erased(e.doc)
+      AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = e.id)
+  ), mailbox AS MATERIALIZED (
     SELECT x.id, x.rank, x.role, x.email_norm, pg_catalog.min(x.place) AS place, x.at
     FROM (
-      SELECT e.id, 1 AS rank, 'from' AS role, sophia.normalize_email(e.from_email) AS email_norm, 1::bigint AS place,
-        coalesce(e.occurred_at, e.createdate) AS at
-      FROM hubspot_raw.engagements AS e
-      WHERE (ids IS NULL OR e.id = ANY (sophia.source_ids(ids))) AND e.from_email IS NOT NULL AND NOT sophia.is_erased(e.doc)
-        AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = e.id)
+      SELECT e.id, 1 AS rank, 'from' AS role, sophia.normalize_email(e.from_email) AS email_norm, 1::bigint AS place, e.at
+      FROM engagement AS e
+      WHERE e.from_email IS NOT NULL
       UNION ALL
-      SELECT e.id, a.rank, a.role, sophia.normalize_email(m.email), m.place, coalesce(e.occurred_at, e.createdate)
-      FROM hubspot_raw.engagements AS e
+      SELECT e.id, a.rank, a.role, sophia.normalize_email(m.email), m.place, e.at
+      FROM engagement AS e
       CROSS JOIN LATERAL (VALUES (2, 'to', e.to_emails), (3, 'cc', e.cc_emails), (4, 'bcc', e.bcc_emails))
         AS a (rank, role, emails)
       CROSS JOIN LATERAL pg_catalog.unnest(a.emails) WITH ORDINALITY AS m (email, place)
-      WHERE (ids IS NULL OR e.id = ANY (sophia.source_ids(ids))) AND NOT sophia.is_erased(e.doc)
-        AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = e.id)
-        AND (e.to_emails IS NOT NULL OR e.cc_emails IS NOT NULL OR e.bcc_emails IS NOT NULL)) AS x
+      WHERE e.to_emails IS NOT NULL OR e.cc_emails IS NOT NULL OR e.bcc_emails IS NOT NULL) AS x
     WHERE x.email_norm IS NOT NULL
     GROUP BY x.id, x.rank, x.role, x.email_norm, x.at
   ), address AS MATERIALIZED (
+    -- By key for a few addresses; for many, reading all contacts is cheaper.
     SELECT c.email_norm, c.contact_id
-    FROM sophia.contacts_by_email(CASE WHEN ids IS NOT NULL
+    FROM sophia.contacts_by_email(CASE WHEN ids IS NOT NULL OR (SELECT pg_catalog.count(*) FROM mailbox AS m) < 20000
       THEN ARRAY(SELECT DISTINCT m.email_norm FROM mailbox AS m) END) AS c
   ), staff AS (
     -- The owner and the colleagues who attended a meeting; an e-mail names its owner among its addresses.
     SELECT e.id, 5 AS rank, CASE WHEN e.engagement_type IN ('CALL', 'MEETING') THEN 'host' ELSE 'author' END AS role,
-      e.owner_id, 1::bigint AS place, coalesce(e.occurred_at, e.createdate) AS at
-    FROM hubspot_raw.engagements AS e
-    WHERE (ids IS NULL OR e.id = ANY (sophia.source_ids(ids))) AND e.owner_id IS NOT NULL
-      AND coalesce(e.engagement_type, '') NOT IN ('EMAIL', 'INCOMING_EMAIL', 'FORWARDED_EMAIL') AND NOT sophia.is_erased(e.doc)
-      AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = e.id)
+      e.owner_id, 1::bigint AS place, e.at
+    FROM engagement AS e
+    WHERE e.owner_id IS NOT NULL AND coalesce(e.engagement_type, '') NOT IN ('EMAIL', 'INCOMING_EMAIL', 'FORWARDED_EMAIL')
     UNION ALL
-    SELECT e.id, 6, 'attendee', x.owner_id, pg_catalog.min(x.place), coalesce(e.occurred_at, e.createdate)
-    FROM hubspot_raw.engagements AS e
-    CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.string_to_array(
-      e.doc #>> '{properties,hs_attendee_owner_ids}', ';')) WITH ORDINALITY AS x (owner_id, place)
-    WHERE (ids IS NULL OR e.id = ANY (sophia.source_ids(ids))) AND e.engagement_type = 'MEETING'
-      AND x.owner_id IS DISTINCT FROM e.owner_id AND NOT sophia.is_erased(e.doc)
-      AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = e.id)
-    GROUP BY e.id, x.owner_id
+    SELECT e.id, 6, 'attendee', x.owner_id, pg_catalog.min(x.place), e.at
+    FROM engagement AS e
+    CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.string_to_array(e.attendees, ';')) WITH ORDINALITY AS x (owner_id, place)
+    WHERE e.attendees IS NOT NULL AND x.owner_id IS DISTINCT FROM e.owner_id
+    GROUP BY e.id, x.owner_id, e.at
   ), linked AS (
     -- Association arrays hold duplicates, and ids that were merged away.
     SELECT x.id, 'hubspot_' || coalesce(a.survivor, x.contact) AS contact_id, pg_catalog.min(x.place) AS place, x.at
     FROM (
-      SELECT e.id, c.id AS contact, c.place, coalesce(e.occurred_at, e.createdate) AS at
-      FROM hubspot_raw.engagements AS e
-      CROSS JOIN LATERAL pg_catalog.unnest(e.contact_ids) WITH ORDINALITY AS c (id, place)
-      WHERE (ids IS NULL OR e.id = ANY (sophia.source_ids(ids))) AND NOT sophia.is_erased(e.doc)
-        AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = e.id)) AS x
+      SELECT e.id, c.id AS contact, c.place, e.at
+      FROM engagement AS e
+      CROSS JOIN LATERAL pg_catalog.unnest(e.contact_ids) WITH ORDINALITY AS c (id, place)) AS x
     LEFT JOIN sophia.hubspot_aliases() AS a ON a.id = x.contact
     GROUP BY x.id, 'hubspot_' || coalesce(a.survivor, x.contact), x.at
   ), named AS MATERIALIZED (
@@ -165,7 +162,8 @@ AS $$
     FROM staff AS s
     JOIN sophia.hubspot_staff() AS o ON o.owner_id = s.owner_id
   ), numbered AS (
-    SELECT p.*, pg_catalog.row_number() OVER (PARTITION BY p.id ORDER BY p.rank, p.place, p.email_norm, p.contact_id) AS ordinal
+    SELECT p.*, pg_catalog.row_number() OVER (PARTITION BY p.id COLLATE "C"
+      ORDER BY p.rank, p.place, p.email_norm COLLATE "C", p.contact_id COLLATE "C") AS ordinal
     FROM (
       SELECT n.* FROM named AS n
       UNION ALL
@@ -234,15 +232,19 @@ AS $$
     CASE WHEN NOT e.erased THEN sophia.unique_items(e.company_ids) END,
     CASE WHEN NOT e.erased THEN sophia.unique_items(e.deal_ids) END
   FROM (
-    SELECT r.*, coalesce(r.occurred_at, r.createdate) AS at, sophia.is_erased(r.doc) AS erased,
-      CASE WHEN NOT sophia.is_erased(r.doc) THEN coalesce(r.body_text, sophia.strip_html(r.body_html)) END AS plain,
+    -- OFFSET 0: what is computed here is used several times.
+    SELECT r.*, CASE WHEN NOT r.erased THEN coalesce(r.body_text, sophia.strip_html(r.body_html)) END AS plain,
       CASE r.engagement_type
         WHEN 'CALL' THEN 'call' WHEN 'MEETING' THEN 'meeting' WHEN 'NOTE' THEN 'note' WHEN 'TASK' THEN 'task'
         WHEN 'EMAIL' THEN 'email' WHEN 'INCOMING_EMAIL' THEN 'email' WHEN 'FORWARDED_EMAIL' THEN 'email'
         ELSE 'other' END AS kind
-    FROM hubspot_raw.engagements AS r
-    WHERE (ids IS NULL OR r.id = ANY (sophia.source_ids(ids)))
-      AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = r.id)) AS e
+    FROM (
+      SELECT r.*, coalesce(r.occurred_at, r.createdate) AS at, sophia.is_erased(r.doc) AS erased
+      FROM hubspot_raw.engagements AS r
+      WHERE (ids IS NULL OR r.id = ANY (sophia.source_ids(ids)))
+        AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.engagements'::regclass AND q.key ->> 'id' = r.id)
+      OFFSET 0) AS r
+    OFFSET 0) AS e
   LEFT JOIN LATERAL (
     SELECT q.contact_id
     FROM processed_data.interaction_participants AS q

@@ -22,7 +22,8 @@ AS $$
     GROUP BY c.id, x.speaker ->> 'id'
   ), party AS MATERIALIZED (
     -- A transcript names one speaker; where several parties share it, the first one spoke.
-    SELECT p.*, pg_catalog.row_number() OVER (PARTITION BY p.call_id, p.speaker_id ORDER BY p.ordinal, p.party_id) AS turn
+    SELECT p.*, pg_catalog.row_number() OVER (PARTITION BY p.call_id COLLATE "C", p.speaker_id COLLATE "C"
+      ORDER BY p.ordinal, p.party_id COLLATE "C") AS turn
     FROM sophia.gong_parties() AS p
     WHERE ids IS NULL OR p.call_id = ANY (sophia.source_ids(ids))
   ), participant AS (
@@ -49,7 +50,7 @@ AS $$
       AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'gong_raw.calls'::regclass AND q.key ->> 'id' = c.id)
   )
   SELECT 'gong_' || p.call_id,
-    (pg_catalog.row_number() OVER (PARTITION BY p.call_id ORDER BY p.rank, p.ordinal, p.party_id))::integer,
+    (pg_catalog.row_number() OVER (PARTITION BY p.call_id COLLATE "C" ORDER BY p.rank, p.ordinal, p.party_id COLLATE "C"))::integer,
     u.id, p.role, p.email_norm, coalesce(p.name, u.full_name), p.affiliation, p.speaker_id, p.seconds, p.at
   FROM participant AS p
   LEFT JOIN processed_data.unified_contacts AS u ON u.id = p.contact_id
@@ -75,6 +76,7 @@ AS $$
       AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'gong_raw.call_transcripts'::regclass AND q.key ->> 'call_id' = t.call_id AND q.key ->> 'seq' = t.seq::text)
     GROUP BY t.call_id
   ), call AS (
+    -- OFFSET 0: what is computed here is used several times.
     SELECT c.*, coalesce(c.started, c.scheduled) AS at, coalesce(c.is_private, false) AS hidden,
       CASE WHEN NOT coalesce(c.is_private, false) THEN coalesce(sophia.value_or_null(c.brief), t.opening) END AS told,
       CASE WHEN NOT coalesce(c.is_private, false) THEN t.sentiment END AS sentiment,
@@ -87,6 +89,7 @@ AS $$
     LEFT JOIN transcript AS t ON t.call_id = c.id
     WHERE (ids IS NULL OR c.id = ANY (sophia.source_ids(ids)))
       AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'gong_raw.calls'::regclass AND q.key ->> 'id' = c.id)
+    OFFSET 0
   )
   SELECT 'gong_' || c.id, 'gong', c.id, 'call', coalesce(c.at, sophia.unknown_time()), sophia.time_after(c.at, c.duration_s), c.duration_s,
     CASE
@@ -111,7 +114,7 @@ COMMENT ON FUNCTION sophia.interactions_from_gong(text[]) IS 'internal: rows tha
 
 CREATE FUNCTION sophia.is_written_by_somebody(subtype text) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN coalesce(subtype, '') IN ('', 'thread_broadcast', 'file_share', 'bot_message', 'me_message');
+RETURN subtype IS NULL OR subtype IN ('', 'thread_broadcast', 'file_share', 'bot_message', 'me_message');
 COMMENT ON FUNCTION sophia.is_written_by_somebody(text) IS 'internal: whether a Slack message of this subtype is more than a notice such as joined or left';
 
 CREATE FUNCTION sophia.slack_keys(ids text[]) RETURNS TABLE (channel text, ts text)
@@ -144,18 +147,21 @@ $$;
 COMMENT ON FUNCTION sophia.slack_messages(text[]) IS 'internal: these Slack messages, NULL = all, as far as somebody wrote them, without notices such as joined and left, with their channel';
 
 CREATE FUNCTION sophia.slack_mentions(message text)
-RETURNS TABLE (place bigint, is_user boolean, id text, name text)
+RETURNS TABLE (id text, name text)
 LANGUAGE sql STABLE ROWS 2
 AS $$
-  SELECT x.place, x.found[1] = '@', x.found[2],
-    CASE x.found[1]
-      WHEN '@' THEN coalesce(p.full_name, sophia.value_or_null(u.real_name), sophia.value_or_null(u.display_name),
-        sophia.value_or_null(u.name))
-      WHEN '#' THEN CASE WHEN NOT coalesce(c.is_private, false) THEN sophia.value_or_null(c.name) END END
-  FROM pg_catalog.regexp_matches(message, '<([@#])([[:alnum:]]+)[|>]', 'g') WITH ORDINALITY AS x (found, place)
+  -- Two queries, each with its own test of what it looks up: so both look up by key, as the planner expects few.
+  SELECT x.found[2],
+    coalesce(p.full_name, sophia.value_or_null(u.real_name), sophia.value_or_null(u.display_name), sophia.value_or_null(u.name))
+  FROM pg_catalog.regexp_matches(message, '<([@#])([[:alnum:]]+)[|>]', 'g') AS x (found)
   LEFT JOIN slack_raw.users AS u ON u.id = x.found[2]
   LEFT JOIN processed_data.unified_contacts AS p ON p.id = 'slack_' || x.found[2]
+  WHERE message LIKE '%<@%' AND x.found[1] = '@'
+  UNION ALL
+  SELECT x.found[2], CASE WHEN NOT coalesce(c.is_private, false) THEN sophia.value_or_null(c.name) END
+  FROM pg_catalog.regexp_matches(message, '<([@#])([[:alnum:]]+)[|>]', 'g') AS x (found)
   LEFT JOIN slack_raw.channels AS c ON c.id = x.found[2]
+  WHERE message LIKE '%<#%' AND x.found[1] = '#'
 $$;
 COMMENT ON FUNCTION sophia.slack_mentions(text) IS 'internal: users and channels that a Slack message mentions, with their names; a private channel gives none';
 
@@ -170,22 +176,23 @@ AS $$
     FROM sophia.slack_messages(ids) AS m
     WHERE m.user_id IS NOT NULL OR sophia.value_or_null(m.username) IS NOT NULL
     UNION ALL
-    SELECT m.channel, m.ts, 2, x.place, 'mentioned', x.id, x.name, m.sent_at
+    SELECT m.channel, m.ts, 2, x.place, 'mentioned', x.id, NULL, m.sent_at
     FROM sophia.slack_messages(ids) AS m
     CROSS JOIN LATERAL (
-      SELECT s.id, pg_catalog.min(s.place) AS place, pg_catalog.min(s.name) AS name
-      FROM sophia.slack_mentions(m.message) AS s
-      WHERE s.is_user AND s.id IS DISTINCT FROM m.user_id
-      GROUP BY s.id) AS x
+      SELECT s.found[1] AS id, pg_catalog.min(s.place) AS place
+      FROM pg_catalog.regexp_matches(m.message, '<@([[:alnum:]]+)[|>]', 'g') WITH ORDINALITY AS s (found, place)
+      WHERE s.found[1] IS DISTINCT FROM m.user_id
+      GROUP BY s.found[1]) AS x
     WHERE m.message LIKE '%<@%'
   )
   SELECT 'slack_' || p.channel || '_' || p.ts,
-    (pg_catalog.row_number() OVER (PARTITION BY p.channel, p.ts ORDER BY p.rank, p.place, p.user_id))::integer,
-    u.id, p.role, u.email_norm, coalesce(u.full_name, p.name, sophia.value_or_null(r.real_name), sophia.value_or_null(r.name)),
+    (pg_catalog.row_number() OVER (PARTITION BY p.channel COLLATE "C", p.ts COLLATE "C" ORDER BY p.rank, p.place))::integer,
+    u.id, p.role, u.email_norm,
+    coalesce(u.full_name, p.name, sophia.value_or_null(r.real_name), sophia.value_or_null(r.display_name), sophia.value_or_null(r.name)),
     CASE WHEN u.is_internal THEN 'internal' WHEN u.id IS NOT NULL THEN 'external' ELSE 'unknown' END, NULL, NULL::integer, p.sent_at
   FROM participant AS p
   LEFT JOIN slack_raw.users AS r ON r.id = p.user_id
-  LEFT JOIN processed_data.unified_contacts AS u ON u.id = 'slack_' || p.user_id
+  LEFT JOIN processed_data.unified_contacts AS u ON u.id = 'slack_' || p.user_id AND u.source_system = 'slack'
 $$;
 COMMENT ON FUNCTION sophia.participants_from_slack(text[]) IS 'internal: participants of these Slack messages, NULL = of all: the author, and who is mentioned in one that is not private';
 
@@ -199,12 +206,13 @@ RETURNS TABLE (id text, source_system text, source_id text, interaction_type tex
 LANGUAGE sql STABLE ROWS 100000
 AS $$
   WITH home AS MATERIALIZED (
-    SELECT pg_catalog.mode() WITHIN GROUP (ORDER BY u.team_id) AS team_id FROM slack_raw.users AS u
+    SELECT sophia.slack_home() AS team_id
   ), message AS (
     SELECT m.*, sophia.slack_text(m.message, CASE WHEN m.message LIKE '%<%' THEN (
         SELECT pg_catalog.jsonb_object_agg(x.id, x.name) FROM sophia.slack_mentions(m.message) AS x
         WHERE x.name IS NOT NULL) END) AS told
     FROM sophia.slack_messages(ids) AS m
+    OFFSET 0
   )
   SELECT 'slack_' || m.channel || '_' || m.ts, 'slack', m.channel || '_' || m.ts, 'message',
     coalesce(m.sent_at, sophia.unknown_time()), NULL::timestamptz,
@@ -215,21 +223,14 @@ AS $$
       WHEN u.is_internal THEN 'outbound'
       ELSE 'inbound' END,
     m.channel, m.channel_name, m.channel || ':' || coalesce(m.thread_ts, m.ts), NULL, m.told, sophia.snippet(m.told),
-    p.contact_id, NULL, NULL, NULL, NULL, NULL::real, m.is_private, m.permalink, m.source_published_at, m.sent_at,
+    u.id, NULL, NULL, NULL, NULL, NULL::real, m.is_private, m.permalink, m.source_published_at, m.sent_at,
     coalesce(m.source_updated_at, m.sent_at), sophia.document_hash(m.doc), m.is_deleted, NULL,
     'slack_' || r.channel || '_' || r.ts, NULL::text[], NULL::text[]
   FROM message AS m
   CROSS JOIN home
-  LEFT JOIN LATERAL (
-    SELECT q.contact_id
-    FROM processed_data.interaction_participants AS q
-    WHERE q.interaction_id = 'slack_' || m.channel || '_' || m.ts AND q.contact_id IS NOT NULL
-      AND sophia.primary_rank('slack', q.role, q.affiliation, q.contact_id) IS NOT NULL
-    ORDER BY sophia.primary_rank('slack', q.role, q.affiliation, q.contact_id), q.ordinal
-    LIMIT 1) AS p ON true
   LEFT JOIN slack_raw.messages AS r ON r.channel = m.channel AND r.ts = m.thread_ts AND r.ts <> m.ts
     AND sophia.is_written_by_somebody(r.subtype)
     AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'slack_raw.messages'::regclass AND q.key ->> 'channel' = r.channel AND q.key ->> 'ts' = r.ts)
-  LEFT JOIN processed_data.unified_contacts AS u ON u.id = 'slack_' || m.user_id
+  LEFT JOIN processed_data.unified_contacts AS u ON u.id = 'slack_' || m.user_id AND u.source_system = 'slack'
 $$;
 COMMENT ON FUNCTION sophia.interactions_from_slack(text[]) IS 'internal: rows that interaction_timeline should have for these Slack messages, NULL = for all';

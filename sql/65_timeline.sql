@@ -19,6 +19,7 @@ CREATE FUNCTION sophia.write_rows(target text, query text, keys text[], in_scope
   OUT inserted text[], OUT updated text[], OUT deleted text[])
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET random_page_cost = 1.1
 AS $$
 DECLARE
   columns constant text[] := sophia.result_columns(query);
@@ -38,7 +39,7 @@ BEGIN
     ), changed AS MATERIALIZED (
       SELECT w.*, t.%5$I IS NULL AS is_new
       FROM wanted AS w
-      LEFT JOIN processed_data.%2$I AS t ON %4$s
+      LEFT JOIN (SELECT * FROM processed_data.%2$I AS t WHERE %3$s) AS t ON %4$s
       WHERE t.%5$I IS NULL OR (%6$s) IS DISTINCT FROM (%7$s)
     ), inserted AS (
       INSERT INTO processed_data.%2$I (%8$s) SELECT %7$s FROM changed AS w WHERE w.is_new
@@ -59,15 +60,16 @@ CREATE FUNCTION sophia.link_speakers(calls text[] DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan
+SET random_page_cost = 1.1
 AS $$
 BEGIN
   UPDATE gong_raw.call_transcripts AS t SET party_id = w.party_id
   FROM (SELECT o.call_id, o.seq, p.party_id
     FROM gong_raw.call_transcripts AS o
-    LEFT JOIN (SELECT DISTINCT ON (r.call_id, r.speaker_id) r.call_id, r.speaker_id, r.party_id
+    LEFT JOIN (SELECT DISTINCT ON (r.call_id COLLATE "C", r.speaker_id COLLATE "C") r.call_id, r.speaker_id, r.party_id
       FROM gong_raw.call_parties AS r
       WHERE (calls IS NULL OR r.call_id = ANY (calls)) AND r.speaker_id IS NOT NULL
-      ORDER BY r.call_id, r.speaker_id, r.ordinal, r.party_id) AS p
+      ORDER BY r.call_id COLLATE "C", r.speaker_id COLLATE "C", r.ordinal, r.party_id COLLATE "C") AS p
       ON p.call_id = o.call_id AND p.speaker_id = o.speaker_id
     WHERE (calls IS NULL OR o.call_id = ANY (calls)) AND o.party_id IS DISTINCT FROM p.party_id) AS w
   WHERE t.call_id = w.call_id AND t.seq = w.seq;
@@ -132,6 +134,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   tables constant text[] := '{interaction_participants,interaction_timeline}';
+  looked_up constant text[] := '{"interaction_id, ordinal, contact_id, email_norm","id, source_system, occurred_at, owner_contact_id, thread_key"}';
   queries constant text[] := ARRAY['participants_from_' || source, 'interactions_from_' || source];
   written bigint;
 BEGIN
@@ -140,7 +143,7 @@ BEGIN
       (SELECT string_agg(quote_ident(c), ', ') FROM unnest(sophia.result_columns(queries[i])) AS c), queries[i]);
     GET DIAGNOSTICS written = ROW_COUNT;
     -- What comes next is planned by these rows, and autovacuum sees them only after the commit.
-    EXECUTE format('ANALYZE processed_data.%I', tables[i]);
+    EXECUTE format('ANALYZE processed_data.%I (%s)', tables[i], looked_up[i]);
   END LOOP;
   RETURN written;
 END

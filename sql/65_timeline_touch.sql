@@ -51,7 +51,7 @@ BEGIN
       RETURN QUERY SELECT o.owner_id, jsonb_build_array(o.contact_id, o.email_norm, o.name)::text
         FROM sophia.hubspot_staff() AS o;
     WHEN 'slack team' THEN
-      RETURN QUERY SELECT 'home', mode() WITHIN GROUP (ORDER BY u.team_id) FROM slack_raw.users AS u HAVING count(u.team_id) > 0;
+      RETURN QUERY SELECT 'home', h.team_id FROM sophia.slack_home() AS h (team_id) WHERE h.team_id IS NOT NULL;
     WHEN 'slack channel' THEN
       RETURN QUERY SELECT c.id, jsonb_build_array(c.name, c.is_private, c.is_ext_shared)::text FROM slack_raw.channels AS c
         WHERE (keys IS NULL OR c.id = ANY (keys))
@@ -127,13 +127,21 @@ COMMENT ON FUNCTION sophia.touched_by_domains(text[]) IS
 CREATE FUNCTION sophia.touched_by_slack_users(keys text[]) RETURNS text[]
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
+SET random_page_cost = 1.1
 AS $$
-  SELECT ARRAY(SELECT 'slack_' || m.channel || '_' || m.ts FROM slack_raw.messages AS m
+  WITH unknown AS MATERIALIZED (
+    -- Who is no contact takes part as one that nobody knows.
+    SELECT DISTINCT p.interaction_id AS id FROM processed_data.interaction_participants AS p
+    WHERE p.contact_id IS NULL AND starts_with(p.interaction_id, 'slack_')
+  )
+  SELECT ARRAY(SELECT 'slack_' || m.channel || '_' || m.ts
+    FROM sophia.slack_keys(ARRAY(SELECT u.id FROM unknown AS u)) AS k
+    JOIN slack_raw.messages AS m ON m.channel = k.channel AND m.ts = k.ts
     WHERE m.user_id = ANY (keys)
       OR m.text LIKE '%<@%' AND ARRAY(SELECT x[1] FROM regexp_matches(m.text, '<@([[:alnum:]]+)[|>]', 'g') AS x) && keys)
 $$;
 COMMENT ON FUNCTION sophia.touched_by_slack_users(text[]) IS
-  'internal: interactions that changes of these Slack users concern; reads all messages';
+  'internal: interactions that changes of these Slack users, who were no contacts when these were written, concern';
 
 CREATE FUNCTION sophia.touched_by_channels(keys text[]) RETURNS text[]
 LANGUAGE sql STABLE
@@ -169,6 +177,7 @@ COMMENT ON FUNCTION sophia.touched_by_messages(text[], text[]) IS 'internal: int
 CREATE FUNCTION sophia.touch_duplicates(calls text[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET random_page_cost = 1.1
 AS $$
 BEGIN
   IF NOT sophia.has_source('hubspot') THEN
@@ -251,6 +260,7 @@ COMMENT ON FUNCTION sophia.keep_all_inputs(text) IS 'internal: keeps what the ti
 CREATE FUNCTION sophia.touch_interactions(source regclass, keys jsonb) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET random_page_cost = 1.1
 AS $$
 DECLARE
   ids text[];
@@ -302,6 +312,7 @@ COMMENT ON FUNCTION sophia.hubspot_ids_of(text[]) IS 'internal: HubSpot ids of t
 CREATE FUNCTION sophia.touch_interactions_of(contact_ids text[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET random_page_cost = 1.1
 AS $$
 DECLARE
   emails constant text[] := ARRAY(SELECT DISTINCT e.email FROM processed_data.unified_contacts AS c

@@ -44,8 +44,8 @@ BEGIN
         WHERE p.contact_id = r.id AND p.occurred_at <= upto AND (before IS NULL OR p.occurred_at < before)
           AND NOT s.is_deleted
           -- Whoever takes part several times does so as the first of these.
-          AND NOT EXISTS (SELECT FROM processed_data.interaction_participants AS o
-            WHERE o.interaction_id = p.interaction_id AND o.ordinal < p.ordinal AND o.contact_id = ANY (records))
+          AND (p.ordinal = 1 OR NOT EXISTS (SELECT FROM processed_data.interaction_participants AS o
+            WHERE o.interaction_id = p.interaction_id AND o.ordinal < p.ordinal AND o.contact_id = ANY (records)))
           -- A duplicate is shown only where the person is not seen to take part in what it shows as well.
           AND NOT (s.duplicate_of IS NOT NULL AND EXISTS (SELECT FROM processed_data.interaction_participants AS o
             WHERE o.interaction_id = s.duplicate_of AND o.contact_id = ANY (records)))

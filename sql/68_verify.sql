@@ -159,7 +159,11 @@ BEGIN
   FOREACH check_name IN ARRAY ARRAY['verify_lookups', 'verify_contacts', 'verify_timeline'] LOOP
     RETURN QUERY EXECUTE format('SELECT v.* FROM sophia.%I($1) AS v', check_name) USING part;
   END LOOP;
+  -- Who is who cannot be told from a part of the records.
+  IF part = 1 THEN
+    RETURN QUERY SELECT v.* FROM sophia.verify_identities() AS v;
+  END IF;
 END
 $$;
 COMMENT ON FUNCTION sophia.verify_refresh(float8) IS
-  'recomputes this part of the processed rows, 1 = all, and returns every value that differs from what refresh left; waits for a refresh that is under way; changes that no refresh has read yet are differences';
+  'recomputes this part of the processed rows, 1 = all, and returns every value that differs from what refresh left, identities included where it is all; waits for a refresh that is under way; changes that no refresh has read yet are differences';

@@ -33,7 +33,7 @@ VALUES
   ('email', 2, 20, 0.98, 20, 20, false,
     'e-mail address, of the whole set of addresses of a record, staff aliases included'),
   ('phone', 3, 40, 0.9, 10, 5, true,
-    'phone number in E.164 form together with an equal last name and first names that do not exclude each other');
+    'phone number in E.164 form together with an equal last name and, where both are known, an equal first name');
 
 CREATE TABLE sophia.identifier_limits (
   kind text PRIMARY KEY,
@@ -61,7 +61,7 @@ COMMENT ON COLUMN sophia.identifier_kinds.confidence IS 'how sure a link by it i
 COMMENT ON COLUMN sophia.identifier_kinds.max_records IS 'records that may share a value; one that more records share is blocked by itself';
 COMMENT ON COLUMN sophia.identifier_kinds.max_values IS 'values that a person may have; a link that would bring more is refused';
 COMMENT ON COLUMN sophia.identifier_kinds.enabled IS 'whether the kind links at all';
-COMMENT ON COLUMN sophia.identifier_kinds.compare_names IS 'whether a link also needs first names that do not exclude each other';
+COMMENT ON COLUMN sophia.identifier_kinds.compare_names IS 'whether a link also needs equal first names, where both are known';
 COMMENT ON COLUMN sophia.identifier_kinds.number IS 'number of the kind within cluster_edges';
 COMMENT ON COLUMN sophia.identifier_kinds.description IS 'what the kind is';
 
@@ -211,8 +211,7 @@ DECLARE
     WHERE NOT c.is_bot
     UNION ALL
     SELECT c.id, 'phone', c.phone_e164, sophia.normalize_name(c.last_name), 'phone and last name',
-      CASE WHEN length(sophia.normalize_name(c.first_name)) > 1
-        THEN hashtext(left(sophia.normalize_name(c.first_name), 2)) & 63 ELSE -1 END
+      coalesce(hashtext(nullif(sophia.normalize_name(c.first_name), '')) & 2147483647, -1)
     FROM processed_data.unified_contacts AS c
     WHERE c.phone_e164 IS NOT NULL AND length(sophia.normalize_name(c.last_name)) > 1 AND NOT c.is_bot
       -- Behind a switchboard an initial would be every namesake's.
@@ -265,7 +264,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sophia.identifier_query() IS
-  'internal: query for the identifiers of all records, into whose branches a restriction of record reaches; name tells first names apart';
+  'internal: query for the identifiers of all records, into whose branches a restriction of record reaches; name is a hash of the first name, -1 where it is not known';
 
 CREATE FUNCTION sophia.allowed_query(identifiers text) RETURNS text
 LANGUAGE sql STABLE
@@ -291,7 +290,7 @@ CREATE FUNCTION sophia.cluster_edges(records text[], others text[], kinds intege
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'sophia_cluster_edges_sql';
 COMMENT ON FUNCTION sophia.cluster_edges(text[], text[], integer[], integer[], integer[], boolean[], text[], text[]) IS
-  'internal: clusters of edges, given as parallel arrays from the strongest to the weakest: the cluster of each, and whether it was accepted; kind 0 is an edge between two records, name -1 is none';
+  'internal: clusters of edges, given as parallel arrays from the strongest to the weakest: the cluster of each, and whether it was accepted; kind 0 is an edge between two records, name -1 is none, else a hash of it';
 
 CREATE FUNCTION sophia.identity_edges(affected text[], hot_kinds text[], hot_values text[], OUT records text[],
   OUT kinds text[], OUT evidence text[], OUT qualifiers text[], OUT rules text[], OUT confidences real[], OUT blocked boolean[],
@@ -434,6 +433,11 @@ BEGIN
           SELECT l.evidence FROM processed_data.identity_links AS l WHERE l.contact_id = ANY ($1) AND l.kind = 'record'
           UNION
           SELECT l.contact_id FROM processed_data.identity_links AS l WHERE l.evidence = ANY ($1) AND l.kind = 'record'
+          UNION
+          -- Who has the identity of one of these that vanished, or that only now turns out to be merged into one of these.
+          SELECT t.heir_contact_id FROM processed_data.identities AS t
+          WHERE t.heir_contact_id IS NOT NULL AND (t.primary_contact_id = ANY ($1) OR t.primary_contact_id = ANY (ARRAY(
+            SELECT 'hubspot_' || i.value FROM identifier AS i WHERE i.kind = 'hubspot_id')))
           EXCEPT
           SELECT u.id FROM unnest($6) AS u (id)) AS records,
         (SELECT array_agg(i.kind) FROM identifier AS i) AS kinds, (SELECT array_agg(i.value) FROM identifier AS i) AS "values",

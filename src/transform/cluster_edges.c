@@ -89,7 +89,11 @@ static void
 init_clusters(Clusters *clusters, const ClusterEdges *edges, int32 nodes)
 {
 	sophia_union_find_init(&clusters->sets, allocate(nodes, sizeof(int32)), nodes);
-	clusters->names = allocate(nodes, sizeof(uint64));
+	clusters->first_name = allocate(nodes, sizeof(int32));
+	memset(clusters->first_name, -1, nodes * sizeof(int32));
+	clusters->last_name = allocate(nodes, sizeof(int32));
+	clusters->names = allocate(edges->count, sizeof(ClusterName));
+	clusters->name_count = 0;
 	clusters->kinds = edges->kind_count;
 	clusters->counts = allocate((int64) nodes * edges->kind_count, sizeof(int32));
 	clusters->limits = edges->limits;
@@ -118,7 +122,7 @@ sophia_cluster_edges(const ClusterEdges *edges, int32 *components, bool *accepte
 	for (int32 i = 0; i < edges->count; i++)
 	{
 		if (edges->names[i] >= 0)
-			clusters.names[from[i]] |= UINT64CONST(1) << (edges->names[i] & 63);
+			sophia_clusters_add_name(&clusters, from[i], (uint32) edges->names[i]);
 		if (edges->kinds[i] > 0)
 			clusters.counts[(int64) to[i] * clusters.kinds + edges->kinds[i] - 1] = 1;
 	}

@@ -14,10 +14,10 @@ typedef struct ClusterEdges
 	Datum *records; /* text: the record at one end */
 	Datum *others;	/* text: the record or the value at the other end */
 	int32 *kinds;	/* 0: the other end is a record; else the kind of its value, from 1 */
-	int32 *names;	/* place of the record's name among 64, -1 = it has none */
+	int32 *names;	/* hash of the record's name, -1 = it has none */
 	int32 kind_count;
 	int32 *limits;		 /* a kind each: values that a cluster may have, 0 = any number */
-	bool *compare_names; /* a kind each: whether its edges ask for names that do not exclude each other */
+	bool *compare_names; /* a kind each: whether its edges ask for equal names */
 	int32 apart_count;
 	Datum *apart_records; /* text: pairs of records that must stay apart */
 	Datum *apart_others;

@@ -2,8 +2,8 @@
  * clusters.c
  *		Connected components under constraints.
  *
- * What the constraints need to know of a cluster is kept at its root: sums and unions, and the list of nodes that must
- * stay out of it, to whose end the list of the other cluster is hung at a union.
+ * What the constraints need to know of a cluster is kept at its root: sums, the list of its names, and the list of nodes
+ * that must stay out of it, to whose end the list of the other cluster is hung at a union.
  */
 #include "transform/clusters.h"
 
@@ -63,10 +63,57 @@ exceeds_limit(const Clusters *clusters, int32_t a, int32_t b)
 }
 
 static bool
+has_name(const Clusters *clusters, int32_t root, uint32_t name)
+{
+	for (int32_t i = clusters->first_name[root]; i >= 0; i = clusters->names[i].next)
+		if (clusters->names[i].name == name)
+			return true;
+	return false;
+}
+
+static void
+append_name(Clusters *clusters, int32_t root, int32_t entry)
+{
+	clusters->names[entry].next = -1;
+	if (clusters->first_name[root] < 0)
+		clusters->first_name[root] = entry;
+	else
+		clusters->names[clusters->last_name[root]].next = entry;
+	clusters->last_name[root] = entry;
+}
+
+void
+sophia_clusters_add_name(Clusters *clusters, int32_t node, uint32_t name)
+{
+	if (has_name(clusters, node, name))
+		return;
+	clusters->names[clusters->name_count].name = name;
+	append_name(clusters, node, clusters->name_count++);
+}
+
+/* The lists hold different names only and, for people, few of them. */
+static bool
 exclude_names(const Clusters *clusters, int32_t a, int32_t b)
 {
-	return clusters->names[a] != 0 && clusters->names[b] != 0 &&
-		   (clusters->names[a] & clusters->names[b]) == 0;
+	if (clusters->first_name[a] < 0 || clusters->first_name[b] < 0)
+		return false;
+	for (int32_t i = clusters->first_name[a]; i >= 0; i = clusters->names[i].next)
+		if (has_name(clusters, b, clusters->names[i].name))
+			return false;
+	return true;
+}
+
+static void
+take_over_names(Clusters *clusters, int32_t root, int32_t absorbed)
+{
+	int32_t next;
+
+	for (int32_t i = clusters->first_name[absorbed]; i >= 0; i = next)
+	{
+		next = clusters->names[i].next;
+		if (!has_name(clusters, root, clusters->names[i].name))
+			append_name(clusters, root, i);
+	}
 }
 
 static void
@@ -75,7 +122,7 @@ take_over(Clusters *clusters, int32_t root, int32_t absorbed)
 	int32_t *of_root = clusters->counts + (int64_t) root * clusters->kinds;
 	const int32_t *of_absorbed = clusters->counts + (int64_t) absorbed * clusters->kinds;
 
-	clusters->names[root] |= clusters->names[absorbed];
+	take_over_names(clusters, root, absorbed);
 	for (int32_t kind = 0; kind < clusters->kinds; kind++)
 		of_root[kind] += of_absorbed[kind];
 	if (clusters->first_foe[absorbed] < 0)

@@ -22,11 +22,21 @@ typedef struct ClusterFoe
 	int32_t next; /* place in `foes` of the next one in the list, -1 = none */
 } ClusterFoe;
 
+/* A name, in the list of its cluster. */
+typedef struct ClusterName
+{
+	uint32_t name;
+	int32_t next; /* place in `names` of the next one in the list, -1 = none */
+} ClusterName;
+
 typedef struct Clusters
 {
 	UnionFind sets;
-	uint64_t
-		*names; /* a node each, zero at first: bits of the names in its cluster, kept at the root */
+	int32_t *
+		first_name; /* a node each, -1 at first: the different names in its cluster, kept at the root */
+	int32_t *last_name;	   /* a node each */
+	ClusterName *names;	   /* one for every name that is added */
+	int32_t name_count;	   /* entries of `names` in use */
 	int32_t *counts;	   /* kinds a node, zero at first: values of each kind, kept at the root */
 	const int32_t *limits; /* a kind each: values that a cluster may have, 0 = any number */
 	int32_t kinds;
@@ -38,6 +48,9 @@ typedef struct Clusters
 
 /* Keeps `a` and `b` apart; all pairs are told before the first edge. */
 extern void sophia_clusters_keep_apart(Clusters *clusters, int32_t a, int32_t b);
+
+/* Gives a node a name, told by a hash of it; all names are told before the first edge. */
+extern void sophia_clusters_add_name(Clusters *clusters, int32_t node, uint32_t name);
 
 /*
  * Offers an edge.  True: its nodes are in one cluster now.  False: it was refused and nothing changed.

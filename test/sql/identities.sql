@@ -18,7 +18,7 @@ INSERT INTO hubspot_raw.contacts (id, email, additional_emails, firstname, lastn
   ('4', 'test@test.com', NULL, 'Test', 'One', NULL, '+4989000000000', '2024-01-04', NULL, '{}'),
   ('5', 'old@five.example', NULL, 'Eve', 'Fox', NULL, NULL, '2024-01-05', NULL, '{}');
 INSERT INTO slack_raw.users (id, email, real_name, first_name, last_name, phone, doc) VALUES
-  ('U1', 'ann@home.example', 'Ann L.', 'Ann', 'Lee', NULL, '{}'), ('U2', NULL, 'Bo Lee', 'Bo', 'Lee', '+14155550101', '{}'),
+  ('U1', 'ann@home.example', 'Ann L.', 'Ann', 'Lee', NULL, '{}'), ('U2', NULL, 'bob lee', 'BOB', 'Lee', '+14155550101', '{}'),
   ('U3', 'info@acme.example', 'Info Man', 'Info', 'Man', NULL, '{}'), ('U4', 'test@test.com', 'Test Two', 'Test', 'Two', NULL, '{}'),
   ('U5', NULL, 'Zoe Lee', 'Zoe', 'Lee', '+14155550101', '{}'), ('U6', 'gus.alias@own.example', 'Gus', NULL, NULL, NULL, '{}');
 INSERT INTO gong_raw.users (id, email, email_aliases, first_name, last_name, doc) VALUES

@@ -131,5 +131,13 @@ is(rows("SELECT e.id_churn > 0 FROM sophia.evaluate_identities('public.crm_truth
 rows("SELECT sophia.decide($pair, 'same'); CALL sophia.refresh()");
 is(rows($together), 't', 'decided again, one');
 
+# Other people: whom a switchboard, a family and a namesake bring close stay apart.
+for my $seed (2 .. 5)
+{
+	$node->safe_psql('postgres', "CREATE DATABASE seed$seed");
+	rows("BEGIN; CREATE EXTENSION sophia_stack;\n" . Sophia::People->new(seed => $seed)->sql . "COMMIT; CALL sophia.refresh_unified_contacts();", "seed$seed");
+	is(rows($apart, "seed$seed"), '0', "no identity joins two people: seed $seed");
+}
+
 $node->stop;
 done_testing();

@@ -17,7 +17,9 @@ typedef struct World
 {
 	Clusters clusters;
 	int32_t links[NODES];
-	uint64_t names[NODES];
+	int32_t first_name[NODES];
+	int32_t last_name[NODES];
+	ClusterName names[NODES];
 	int32_t counts[NODES * KINDS];
 	int32_t limits[KINDS];
 	int32_t first_foe[NODES];
@@ -32,7 +34,10 @@ make_world(World *world)
 
 	memset(world, 0, sizeof(*world));
 	memset(world->first_foe, -1, sizeof(world->first_foe));
+	memset(world->first_name, -1, sizeof(world->first_name));
 	sophia_union_find_init(&clusters->sets, world->links, NODES);
+	clusters->first_name = world->first_name;
+	clusters->last_name = world->last_name;
 	clusters->names = world->names;
 	clusters->counts = world->counts;
 	clusters->limits = world->limits;
@@ -90,15 +95,21 @@ test_names(void)
 	World world;
 	Clusters *clusters = make_world(&world);
 
-	world.names[0] = 1;
-	world.names[1] = 2;
-	world.names[2] = 1;
+	sophia_clusters_add_name(clusters, 0, 1);
+	sophia_clusters_add_name(clusters, 1, 65);
+	sophia_clusters_add_name(clusters, 2, 1);
+	sophia_clusters_add_name(clusters, 4, 65);
+	sophia_clusters_add_name(clusters, 4, 65);
+	sophia_clusters_add_name(clusters, 5, 7);
+	sophia_clusters_add_name(clusters, 6, 65);
 	ok(!sophia_clusters_join(clusters, 0, 1, true), "names that differ are refused");
 	ok(sophia_clusters_join(clusters, 0, 2, true) && sophia_clusters_join(clusters, 2, 3, true),
 	   "equal names and none are accepted");
 	ok(sophia_clusters_join(clusters, 3, 1, false), "an edge that does not ask is not refused");
-	world.names[4] = 2;
 	ok(sophia_clusters_join(clusters, 0, 4, true), "one name in common is enough");
+	ok(!sophia_clusters_join(clusters, 5, 0, true) && sophia_clusters_join(clusters, 6, 4, true) &&
+		   sophia_clusters_join(clusters, 5, 0, false) && clusters->name_count == 6,
+	   "what a cluster takes over is compared as well");
 }
 
 /* Random edges and pairs: every refusal has a reason, and no pair ever comes together. */
