@@ -523,9 +523,13 @@ LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   blanked jsonb;
 BEGIN
-  -- The guard of these tables blanks the party, which it knows by what stands in it.
-  IF name IN ('gong_raw.calls', 'gong_raw.call_parties') THEN
+  -- The guard of these tables blanks the party, which it knows by what stands in it; who held a call stands beside its parties.
+  IF name = 'gong_raw.call_parties' THEN
     RETURN sophia.blank_json(whole, person.names);
+  ELSIF name = 'gong_raw.calls' THEN
+    blanked := sophia.blank_json(whole #- '{doc,parties}', person.pattern || '|' || person.names);
+    RETURN CASE WHEN whole #> '{doc,parties}' IS NULL THEN blanked
+      ELSE jsonb_set(blanked, '{doc,parties}', sophia.blank_json(whole #> '{doc,parties}', person.names)) END;
   END IF;
   blanked := sophia.blank_json(whole, person.pattern || '|' || person.names);
   IF whole ? 'contact_ids' THEN
