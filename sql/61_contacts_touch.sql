@@ -84,7 +84,15 @@ SET search_path = pg_catalog, pg_temp
 SET work_mem = '1MB'
 AS $$
 DECLARE
-  members text[];
+  -- Most contacts were never merged with another one.
+  edges CONSTANT text := $query$
+    SELECT array_agg(DISTINCT x.id)
+    FROM unnest($1) AS u (id)
+    CROSS JOIN LATERAL (
+      SELECT c.winner, c.loser FROM sophia.contact_merges AS c WHERE c.winner = u.id
+      UNION ALL
+      SELECT c.winner, c.loser FROM sophia.contact_merges AS c WHERE c.loser = u.id) AS n
+    CROSS JOIN LATERAL (VALUES (n.winner), (n.loser)) AS x (id) $query$;
   around CONSTANT text := $query$
     WITH RECURSIVE member (id) AS (
       SELECT unnest($1)
@@ -97,21 +105,25 @@ DECLARE
         SELECT c.winner FROM sophia.contact_merges AS c WHERE c.loser = m.id) AS n (id)
     )
     SELECT array_agg(m.id) FROM member AS m $query$;
+  members text[];
+  added text[];
   changed record;
 BEGIN
   -- Everybody who was, or is now, merged with one of them in any number of steps.
-  EXECUTE around INTO members USING winners;
+  EXECUTE edges INTO members USING winners;
   PERFORM sophia.write_merges(winners);
-  EXECUTE around INTO members USING members;
+  EXECUTE edges INTO added USING winners;
+  EXECUTE around INTO members USING members || added;
+  PERFORM sophia.enqueue('identities', ARRAY(SELECT 'hubspot_' || m.id FROM unnest(members) AS m (id)));
   SELECT array_agg(l.key) AS keys, array_agg('hubspot_' || x.id) AS contacts INTO changed
-  FROM sophia.write_lookups('alias', members) AS l
+  FROM sophia.write_lookups('alias', coalesce(members, '{}')) AS l
   CROSS JOIN LATERAL (VALUES (l.key), (l.old_value), (l.new_value)) AS x (id)
   WHERE x.id IS NOT NULL;
   IF changed.contacts IS NOT NULL THEN
     PERFORM sophia.touch_interactions_of(changed.contacts);
   END IF;
   PERFORM sophia.link_merged_contacts(winners || changed.keys);
-  RETURN members;
+  RETURN winners || members;
 END
 $$;
 COMMENT ON FUNCTION sophia.touch_merges(text[]) IS
@@ -221,6 +233,21 @@ END
 $$;
 COMMENT ON FUNCTION sophia.touch_gong_calls(text[]) IS 'internal: contacts who take part in these calls of Gong, now or before';
 
+CREATE FUNCTION sophia.touch_gong_contexts(calls text[], touched text[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM gong_raw.call_parties AS p WHERE p.call_id = ANY (calls) AND p.hubspot_contact_id IS NOT NULL) THEN
+    touched := ARRAY(SELECT t.id FROM unnest(touched) AS t (id)
+      WHERE EXISTS (SELECT FROM processed_data.identity_links AS l WHERE l.contact_id = t.id AND l.kind = 'hubspot_id'));
+  END IF;
+  PERFORM sophia.enqueue('identities', touched);
+END
+$$;
+COMMENT ON FUNCTION sophia.touch_gong_contexts(text[], text[]) IS
+  'internal: has it decided anew who these contacts are, whom parties of these calls are or were, as far as Gong knows any as HubSpot contacts';
+
 CREATE FUNCTION sophia.touch_slack_users(ids text[]) RETURNS text[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -287,6 +314,8 @@ BEGIN
     WHEN 'slack_raw.messages' THEN sophia.touch_slack_messages(keys) END;
   IF name = 'hubspot_raw.owners' THEN
     PERFORM sophia.touch_staff_domains();
+  ELSIF name = 'gong_raw.call_parties' THEN
+    PERFORM sophia.touch_gong_contexts(ids, touched);
   END IF;
   PERFORM sophia.enqueue('unified_contacts', touched);
 END

@@ -189,15 +189,17 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   records text[];
+  renewed text[];
 BEGIN
   IF everything THEN
-    DELETE FROM sophia.refresh_queue AS q WHERE q.target = 'identities';
+    DELETE FROM sophia.refresh_queue AS q WHERE q.target IN ('identities', 'contacts');
     PERFORM sophia.resolve_identities();
     RETURN;
   END IF;
   records := sophia.take_from_queue('identities', NULL);
-  IF records IS NOT NULL THEN
-    PERFORM sophia.resolve_identities(records);
+  renewed := sophia.take_from_queue('contacts', NULL);
+  IF records IS NOT NULL OR renewed IS NOT NULL THEN
+    PERFORM sophia.resolve_people(coalesce(records, '{}'), renewed);
   END IF;
 END
 $$;
