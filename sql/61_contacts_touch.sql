@@ -205,33 +205,95 @@ END
 $$;
 COMMENT ON FUNCTION sophia.touch_gong_users(text[]) IS 'internal: contacts that these Gong users are, and what their parties are when they are no users';
 
-CREATE FUNCTION sophia.touch_gong_calls(ids text[]) RETURNS text[]
-LANGUAGE plpgsql
+CREATE FUNCTION sophia.participants_of_calls(ids text[]) RETURNS text[]
+LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-  -- A party whose call has no row is no participant of anything: the lookups tell what it was.
-  lone text[] := ARRAY(
-    SELECT p.call_id || ' ' || p.party_id FROM gong_raw.call_parties AS p WHERE p.call_id = ANY (ids)
-    UNION
-    SELECT l.key FROM sophia.refresh_lookups AS l WHERE l.kind = 'lone_party' AND split_part(l.key, ' ', 1) = ANY (ids));
-BEGIN
-  RETURN ARRAY(
+  SELECT ARRAY(
     SELECT l.contact_id FROM sophia.gong_links(ids) AS l
-    UNION
-    SELECT unnest(sophia.settle_links(ARRAY(SELECT 'gong_' || i.id FROM unnest(ids) AS i (id))))
     UNION
     SELECT x.id
     FROM processed_data.interaction_participants AS p
     CROSS JOIN LATERAL (VALUES (p.contact_id), ('gong_' || p.email_norm)) AS x (id)
-    WHERE p.interaction_id = ANY (ARRAY(SELECT 'gong_' || i.id FROM unnest(ids) AS i (id))) AND x.id LIKE 'gong\_%'
+    WHERE p.interaction_id = ANY (ARRAY(SELECT 'gong_' || i.id FROM unnest(ids) AS i (id))) AND x.id LIKE 'gong\_%')
+$$;
+COMMENT ON FUNCTION sophia.participants_of_calls(text[]) IS 'internal: contacts of Gong who take part in these calls, now or by the timeline';
+
+CREATE FUNCTION sophia.touch_gong_calls(ids text[]) RETURNS text[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET random_page_cost = 1.1
+AS $$
+DECLARE
+  -- A host has many calls: he is computed anew only where the call is not the same for him.
+  moved CONSTANT text[] := ARRAY(
+    SELECT i.id
+    FROM unnest(ids) AS i (id)
+    LEFT JOIN gong_raw.calls AS c ON c.id = i.id
+      AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'gong_raw.calls'::regclass AND q.key ->> 'id' = c.id)
+    LEFT JOIN processed_data.interaction_timeline AS t ON t.id = 'gong_' || i.id
+    LEFT JOIN processed_data.unified_contacts AS u ON u.id = 'gong_' || c.primary_user_id
+    WHERE c.id IS NULL OR t.id IS NULL
+      OR (t.occurred_at, t.is_deleted) IS DISTINCT FROM (coalesce(c.started, c.scheduled, sophia.unknown_time()), c.is_deleted)
+      OR t.owner_contact_id IS DISTINCT FROM u.id);
+  -- A party whose call has no row is no participant of anything: the lookups tell what it was.
+  lone CONSTANT text[] := ARRAY(
+    SELECT p.call_id || ' ' || p.party_id FROM gong_raw.call_parties AS p WHERE p.call_id = ANY (moved)
     UNION
-    SELECT 'gong_' || x.email FROM sophia.write_lookups('lone_party', lone) AS w
-    CROSS JOIN LATERAL (VALUES (w.old_value), (w.new_value)) AS x (email)
-    WHERE x.email IS NOT NULL);
+    SELECT l.key FROM sophia.refresh_lookups AS l WHERE l.kind = 'lone_party' AND split_part(l.key, ' ', 1) = ANY (moved));
+BEGIN
+  RETURN sophia.participants_of_calls(moved) || sophia.touch_lone_parties(lone)
+    || sophia.settle_links(ARRAY(SELECT 'gong_' || i.id FROM unnest(ids) AS i (id)));
 END
 $$;
-COMMENT ON FUNCTION sophia.touch_gong_calls(text[]) IS 'internal: contacts who take part in these calls of Gong, now or before';
+COMMENT ON FUNCTION sophia.touch_gong_calls(text[]) IS
+  'internal: contacts who take part in these calls of Gong, now or before, as far as it makes a difference to them';
+
+CREATE FUNCTION sophia.touch_lone_parties(parties text[]) RETURNS text[]
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT ARRAY(
+    SELECT 'gong_' || x.email FROM sophia.write_lookups('lone_party', parties) AS w
+    CROSS JOIN LATERAL (VALUES (w.old_value), (w.new_value)) AS x (email)
+    WHERE x.email IS NOT NULL)
+$$;
+COMMENT ON FUNCTION sophia.touch_lone_parties(text[]) IS 'internal: contacts who these parties, "call party", are or were while their call has no row';
+
+CREATE FUNCTION sophia.touch_gong_parties(calls text[], parties text[]) RETURNS text[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET random_page_cost = 1.1
+AS $$
+DECLARE
+  touched text[];
+BEGIN
+  -- Who they are, and who was in the calls besides those whose party is the same as before.
+  WITH now AS MATERIALIZED (
+    SELECT p.call_id, p.contact_id, p.email_norm, k.call_id IS NOT NULL AS is_changed
+    FROM (SELECT DISTINCT c.id FROM unnest(calls) AS c (id)) AS c
+    JOIN sophia.gong_parties() AS p ON p.call_id = c.id
+    LEFT JOIN unnest(calls, parties) AS k (call_id, party_id) ON k.call_id = p.call_id AND k.party_id = p.party_id
+  ), gone AS (
+    SELECT p.interaction_id, p.contact_id, p.email_norm
+    FROM processed_data.interaction_participants AS p
+    WHERE p.interaction_id = ANY (ARRAY(SELECT DISTINCT 'gong_' || c.id FROM unnest(calls) AS c (id)))
+    EXCEPT ALL
+    SELECT 'gong_' || n.call_id, n.contact_id, n.email_norm FROM now AS n WHERE NOT n.is_changed
+  )
+  SELECT array_agg(x.id) INTO touched
+  FROM (
+    SELECT n.contact_id AS id FROM now AS n WHERE n.is_changed
+    UNION
+    SELECT x.id FROM gone AS g CROSS JOIN LATERAL (VALUES (g.contact_id), ('gong_' || g.email_norm)) AS x (id)
+    UNION
+    SELECT 'gong_' || k.call_id || '_' || k.party_id FROM unnest(calls, parties) AS k (call_id, party_id)) AS x
+  WHERE x.id LIKE 'gong\_%';
+  RETURN touched || sophia.touch_lone_parties(ARRAY(SELECT k.call_id || ' ' || k.party_id FROM unnest(calls, parties) AS k (call_id, party_id)))
+    || sophia.settle_links(ARRAY(SELECT 'gong_' || c.id FROM unnest(calls) AS c (id)));
+END
+$$;
+COMMENT ON FUNCTION sophia.touch_gong_parties(text[], text[]) IS 'internal: contacts who these parties of Gong calls are, or were by the timeline';
 
 CREATE FUNCTION sophia.touch_gong_contexts(calls text[], touched text[]) RETURNS void
 LANGUAGE plpgsql
@@ -308,8 +370,8 @@ BEGIN
     WHEN 'hubspot_raw.engagements' THEN sophia.touch_hubspot_engagements(ids)
     WHEN 'gong_raw.users' THEN sophia.touch_gong_users(ids)
     WHEN 'gong_raw.calls' THEN sophia.touch_gong_calls(ids)
-    WHEN 'gong_raw.call_parties' THEN sophia.touch_gong_calls(ids) || ARRAY(
-      SELECT 'gong_' || (k ->> 'call_id') || '_' || (k ->> 'party_id') FROM jsonb_array_elements(keys) AS k)
+    WHEN 'gong_raw.call_parties' THEN (SELECT sophia.touch_gong_parties(array_agg(k ->> 'call_id'), array_agg(k ->> 'party_id'))
+      FROM jsonb_array_elements(keys) AS k)
     WHEN 'slack_raw.users' THEN sophia.touch_slack_users(ids)
     WHEN 'slack_raw.messages' THEN sophia.touch_slack_messages(keys) END;
   IF name = 'hubspot_raw.owners' THEN

@@ -48,7 +48,7 @@ BEGIN
   END IF;
   EXECUTE format($statement$
     WITH changed AS MATERIALIZED (
-      SELECT w.*, t.id AS old_id,
+      SELECT w.*, t.id AS old_id, t.identity_id,
         t.id IS NULL OR w.id IS NULL OR (t.email_norm, t.all_emails, t.first_name, t.last_name, t.full_name, t.is_internal, t.is_deleted,
           t.created_at)
           IS DISTINCT FROM (w.email_norm, w.all_emails, w.first_name, w.last_name, w.full_name, w.is_internal, w.is_deleted,
@@ -73,6 +73,7 @@ BEGIN
     SELECT count(*) FILTER (WHERE c.old_id IS NULL) AS inserted,
       count(*) FILTER (WHERE c.old_id IS NOT NULL AND c.id IS NOT NULL) AS updated,
       count(*) FILTER (WHERE c.id IS NULL) AS deleted, array_agg(coalesce(c.id, c.old_id)) AS records,
+      array_agg(c.identity_id::text) AS people,
       array_agg(coalesce(c.id, c.old_id)) FILTER (WHERE c.is_identified) AS identified,
       array_agg(coalesce(c.id, c.old_id)) FILTER (WHERE c.is_told) AS told
     FROM changed AS c
@@ -84,7 +85,7 @@ BEGIN
   rows_deleted := written.deleted;
   -- Raw rows that identifiers come from have enqueued their records themselves, unless nobody knows what changed.
   PERFORM sophia.enqueue('identities', CASE WHEN everything THEN coalesce(ids, written.records) ELSE written.identified END);
-  PERFORM sophia.enqueue('contacts', written.records);
+  PERFORM sophia.enqueue('contacts', written.people);
   IF cardinality(written.told) > most THEN
     PERFORM sophia.request_full('interaction_timeline', format('more than %s contacts changed', most));
   ELSIF written.told IS NOT NULL AND NOT EXISTS (SELECT FROM sophia.refresh_full AS f WHERE f.target = 'interaction_timeline') THEN

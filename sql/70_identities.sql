@@ -759,7 +759,7 @@ $$;
 COMMENT ON FUNCTION sophia.resolve_records(text[]) IS
   'internal: decides which records are one person, for those connected with these (NULL = all), and writes identities and identity_links; returns the identities concerned, NULL = all';
 
-CREATE FUNCTION sophia.resolve_people(records text[], renewed text[]) RETURNS void
+CREATE FUNCTION sophia.resolve_people(records text[], renewed bigint[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan
@@ -777,18 +777,15 @@ BEGIN
     touched := sophia.resolve_records(records);
   END IF;
   IF records IS NOT NULL THEN
-    touched := ARRAY(
-      SELECT unnest(touched)
-      UNION
-      SELECT c.identity_id FROM processed_data.unified_contacts AS c WHERE c.id = ANY (renewed) AND c.identity_id IS NOT NULL);
+    touched := ARRAY(SELECT DISTINCT u.id FROM unnest(touched || renewed) AS u (id));
   END IF;
   written := sophia.write_golden(touched);
   PERFORM sophia.log_refresh('contacts', mode, mode, NULL, started_at, written.rows_inserted, written.rows_updated,
     written.rows_deleted);
 END
 $$;
-COMMENT ON FUNCTION sophia.resolve_people(text[], text[]) IS
-  'internal: resolve_records, the golden records of the identities concerned and of the renewed records, whose person stays the same, and the log';
+COMMENT ON FUNCTION sophia.resolve_people(text[], bigint[]) IS
+  'internal: resolve_records, and the golden records of the identities concerned and of those of which only values changed';
 
 CREATE FUNCTION sophia.resolve_identities(records text[] DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql
