@@ -111,8 +111,7 @@ DECLARE
 BEGIN
   -- Everybody who was, or is now, merged with one of them in any number of steps.
   EXECUTE edges INTO members USING winners;
-  PERFORM sophia.write_merges(winners);
-  EXECUTE edges INTO added USING winners;
+  added := sophia.write_merges(winners);
   EXECUTE around INTO members USING members || added;
   PERFORM sophia.enqueue('identities', ARRAY(SELECT 'hubspot_' || m.id FROM unnest(members) AS m (id)));
   SELECT array_agg(l.key) AS keys, array_agg('hubspot_' || x.id) AS contacts INTO changed

@@ -26,7 +26,7 @@ $$;
 COMMENT ON FUNCTION sophia.fill_contacts(text) IS 'internal: inserts all contacts of a source, of which there is none yet';
 
 CREATE FUNCTION sophia.write_contacts(source text, ids text[] DEFAULT NULL, timeline_later boolean DEFAULT false,
-  OUT rows_inserted bigint, OUT rows_updated bigint, OUT rows_deleted bigint)
+  OUT rows_inserted bigint, OUT rows_updated bigint, OUT rows_deleted bigint, OUT people bigint[])
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -73,7 +73,7 @@ BEGIN
     SELECT count(*) FILTER (WHERE c.old_id IS NULL) AS inserted,
       count(*) FILTER (WHERE c.old_id IS NOT NULL AND c.id IS NOT NULL) AS updated,
       count(*) FILTER (WHERE c.id IS NULL) AS deleted, array_agg(coalesce(c.id, c.old_id)) AS records,
-      array_agg(c.identity_id::text) AS people,
+      array_agg(c.identity_id) FILTER (WHERE c.identity_id IS NOT NULL) AS people,
       array_agg(coalesce(c.id, c.old_id)) FILTER (WHERE c.is_identified) AS identified,
       array_agg(coalesce(c.id, c.old_id)) FILTER (WHERE c.is_told) AS told
     FROM changed AS c
@@ -83,9 +83,9 @@ BEGIN
   rows_inserted := written.inserted;
   rows_updated := written.updated;
   rows_deleted := written.deleted;
+  people := written.people;
   -- Raw rows that identifiers come from have enqueued their records themselves, unless nobody knows what changed.
   PERFORM sophia.enqueue('identities', CASE WHEN everything THEN coalesce(ids, written.records) ELSE written.identified END);
-  PERFORM sophia.enqueue('contacts', written.people);
   IF cardinality(written.told) > most THEN
     PERFORM sophia.request_full('interaction_timeline', format('more than %s contacts changed', most));
   ELSIF written.told IS NOT NULL AND NOT EXISTS (SELECT FROM sophia.refresh_full AS f WHERE f.target = 'interaction_timeline') THEN
@@ -94,7 +94,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sophia.write_contacts(text, text[], boolean) IS
-  'internal: makes these contacts of a source, NULL = all, as wanted, and counts them; identity_id is left alone; what depends on those that changed is enqueued; timeline_later: the queue of the timeline is not worked off in this call';
+  'internal: makes these contacts of a source, NULL = all, as wanted, and counts them; identity_id is left alone; what depends on those that changed is enqueued, and people are the identities that these had; timeline_later: the queue of the timeline is not worked off in this call';
 
 CREATE FUNCTION sophia.link_merged_contacts(ids text[] DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql

@@ -15,9 +15,10 @@ CREATE TYPE sophia.refresh_run AS (
   timeline_later boolean,
   rows_inserted bigint,
   rows_updated bigint,
-  rows_deleted bigint
+  rows_deleted bigint,
+  people bigint[]
 );
-COMMENT ON TYPE sophia.refresh_run IS 'internal: a run of refresh for one target, and what is left of its limits (NULL = no limit)';
+COMMENT ON TYPE sophia.refresh_run IS 'internal: a run of refresh for one target, and what is left of its limits (NULL = no limit); people are identities of contacts that it wrote';
 
 CREATE FUNCTION sophia.count_written(run sophia.refresh_run, writer text, ids text[]) RETURNS sophia.refresh_run
 LANGUAGE plpgsql
@@ -34,8 +35,10 @@ BEGIN
     CONTINUE WHEN ids IS NOT NULL AND of_source IS NULL OR NOT sophia.has_source(source);
     IF writer = 'write_contacts' THEN
       written := sophia.write_contacts(source, of_source, run.timeline_later);
+      run.people := run.people || written.people;
     ELSE
       written := sophia.write_interactions(source, of_source);
+      PERFORM sophia.note_ahead(source);
     END IF;
     run.rows_inserted := run.rows_inserted + written.rows_inserted;
     run.rows_updated := run.rows_updated + written.rows_updated;
@@ -190,27 +193,26 @@ END
 $$;
 COMMENT ON FUNCTION sophia.write_targets(sophia.refresh_run[]) IS 'internal: recomputes what is in the queue of several targets, in this order, within the limits of the runs';
 
-CREATE FUNCTION sophia.resolve_changed(everything boolean) RETURNS void
+CREATE FUNCTION sophia.resolve_changed(everything boolean, people bigint[] DEFAULT '{}') RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   records text[];
-  renewed bigint[];
 BEGIN
   IF everything THEN
-    DELETE FROM sophia.refresh_queue AS q WHERE q.target IN ('identities', 'contacts');
+    DELETE FROM sophia.refresh_queue AS q WHERE q.target = 'identities';
     PERFORM sophia.resolve_identities();
     RETURN;
   END IF;
   records := sophia.take_from_queue('identities', NULL);
-  renewed := sophia.take_from_queue('contacts', NULL)::bigint[];
-  IF records IS NOT NULL OR renewed IS NOT NULL THEN
-    PERFORM sophia.resolve_people(coalesce(records, '{}'), renewed);
+  IF records IS NOT NULL OR people <> '{}' THEN
+    PERFORM sophia.resolve_people(coalesce(records, '{}'), people);
   END IF;
 END
 $$;
-COMMENT ON FUNCTION sophia.resolve_changed(boolean) IS 'internal: decides anew which records are one person, for all or for those that changed';
+COMMENT ON FUNCTION sophia.resolve_changed(boolean, bigint[]) IS
+  'internal: decides anew which records are one person, for all or for those that changed, and writes the golden records of these and of the other people';
 
 CREATE FUNCTION sophia.run_targets(targets text[], mode text, max_rows bigint, time_budget interval) RETURNS void
 LANGUAGE plpgsql
@@ -221,7 +223,7 @@ DECLARE
   deadline CONSTANT timestamptz := started + time_budget;
   runs sophia.refresh_run[] := ARRAY(
     SELECT ROW (t.target, run_targets.mode, 'incremental', NULL, started, deadline, max_rows,
-      cardinality(targets) = 1 OR max_rows IS NOT NULL OR time_budget IS NOT NULL, 0, 0, 0)::sophia.refresh_run
+      cardinality(targets) = 1 OR max_rows IS NOT NULL OR time_budget IS NOT NULL, 0, 0, 0, '{}')::sophia.refresh_run
     FROM unnest(targets) WITH ORDINALITY AS t (target, place) ORDER BY t.place);
   under_way boolean;
   captured boolean := false;
@@ -243,7 +245,7 @@ BEGIN
     PERFORM sophia.log_refresh(run.target, run.mode, run.mode_used, run.reason, run.started_at, run.rows_inserted,
       run.rows_updated, run.rows_deleted, captured AND NOT sophia.has_backlog(run.target));
     IF run.target = 'unified_contacts' THEN
-      PERFORM sophia.resolve_changed(run.mode_used = 'full' AND max_rows IS NULL AND time_budget IS NULL);
+      PERFORM sophia.resolve_changed(run.mode_used = 'full' AND max_rows IS NULL AND time_budget IS NULL, run.people);
     END IF;
   END LOOP;
   IF EXISTS (SELECT FROM unnest(runs) AS r WHERE r.rows_inserted + r.rows_updated + r.rows_deleted > 0) THEN

@@ -77,6 +77,16 @@ END
 $$;
 COMMENT ON FUNCTION sophia.link_speakers(text[]) IS 'internal: writes the party that spoke each monologue of these Gong calls, NULL = of all, to party_id';
 
+CREATE FUNCTION sophia.note_ahead(source text) RETURNS void
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  INSERT INTO sophia.refresh_links SELECT DISTINCT l.interaction_id, l.contact_id FROM sophia.unsettled_links(source, false) AS l
+  ON CONFLICT DO NOTHING
+$$;
+COMMENT ON FUNCTION sophia.note_ahead(text) IS
+  'internal: keeps for whom interactions of a source count that changed since contacts were computed: the timeline, just written, may show them as no contact knows them';
+
 CREATE FUNCTION sophia.write_interactions(source text, ids text[] DEFAULT NULL,
   OUT rows_inserted bigint, OUT rows_updated bigint, OUT rows_deleted bigint)
 LANGUAGE plpgsql
