@@ -23,6 +23,7 @@ CREATE TABLE sophia.data_tables (
   ordinal integer NOT NULL UNIQUE,
   comment text NOT NULL,
   partition_column text,
+  fillfactor integer,
   PRIMARY KEY (table_schema, table_name)
 );
 COMMENT ON TABLE sophia.data_tables IS 'internal: tables that create_schemas makes; their columns are in table_columns';
@@ -32,6 +33,8 @@ COMMENT ON COLUMN sophia.data_tables.ordinal IS 'place in the report of create_s
 COMMENT ON COLUMN sophia.data_tables.comment IS 'comment of the table';
 COMMENT ON COLUMN sophia.data_tables.partition_column IS
   'time by which the table can be partitioned and which its key holds then; NULL = it is an ordinary table always';
+COMMENT ON COLUMN sophia.data_tables.fillfactor IS
+  'how full its pages are made, in percent, so that a row can change in its place; NULL = full';
 
 CREATE TABLE sophia.data_indexes (
   table_schema text NOT NULL,
@@ -83,6 +86,8 @@ INSERT INTO sophia.data_tables (table_schema, table_name, ordinal, comment) VALU
   ('processed_data', 'contacts', 32, 'people, a row a person, each field from the record that is to be believed');
 
 UPDATE sophia.data_tables SET partition_column = 'occurred_at' WHERE table_name = 'interaction_timeline';
+-- A changed title of a contact would otherwise cost an entry in each index.
+UPDATE sophia.data_tables SET fillfactor = 90 WHERE table_schema = 'processed_data' AND table_name IN ('unified_contacts', 'contacts');
 
 INSERT INTO sophia.data_indexes (table_schema, table_name, index_name, columns, is_unique, comment) VALUES
   ('hubspot_raw', 'contacts', 'idx_contacts_email', '{email}', false, 'contacts by e-mail address'),
@@ -265,7 +270,7 @@ SELECT t.source, 2, d.ordinal, 0, t.table_schema || '.' || t.table_name, 'table'
   CASE
     WHEN t.known THEN NULL
     ELSE array_remove(ARRAY[
-      CASE WHEN t.table_oid IS NULL THEN c.definition END,
+      CASE WHEN t.table_oid IS NULL THEN c.definition || coalesce(format(' WITH (fillfactor = %s)', d.fillfactor), '') END,
       format('COMMENT ON CONSTRAINT %I ON %I.%I IS %L',
         coalesce(t.key_name, t.table_name || '_pkey'), t.table_schema, t.table_name, t.mark),
       CASE WHEN obj_description(t.table_oid, 'pg_class') IS NULL

@@ -117,9 +117,12 @@ AS $$
 $$;
 COMMENT ON FUNCTION sophia.interaction_sources() IS 'internal: raw tables of which the timeline tells whom a row concerned';
 
+-- random_page_cost, here and in what follows: rows that are looked up by key lie in memory, or next to each other, and are
+-- few, so that a scan of a whole table is never to be preferred.
 CREATE FUNCTION sophia.capture_changes(deadline timestamptz DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET random_page_cost = 0.1
 AS $$
 DECLARE
   batch_rows CONSTANT integer := 10000;

@@ -162,7 +162,7 @@ AS $$
     FROM sophia.gong_parties_of(keys) AS k
     CROSS JOIN LATERAL (SELECT o.* FROM sophia.gong_parties() AS o
       WHERE o.call_id = k.call_id AND o.party_id = k.party_id OFFSET 0) AS p
-    WHERE keys IS NOT NULL AND p.contact_id IN (SELECT 'gong_' || k.id FROM pg_catalog.unnest(keys) AS k (id))
+    WHERE keys IS NOT NULL AND pg_catalog.substr(p.contact_id, 6) = ANY (keys)
   ), attended AS (
     SELECT a.user_id, pg_catalog.min(a.called_at) AS first_at, pg_catalog.max(a.called_at) AS last_at
     FROM (SELECT p.user_id, p.called_at FROM party AS p WHERE NOT p.is_deleted

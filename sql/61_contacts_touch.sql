@@ -221,7 +221,7 @@ COMMENT ON FUNCTION sophia.participants_of_calls(text[]) IS 'internal: contacts 
 CREATE FUNCTION sophia.touch_gong_calls(ids text[]) RETURNS text[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET random_page_cost = 1.1
+SET random_page_cost = 0.1
 AS $$
 DECLARE
   -- A host has many calls: he is computed anew only where the call is not the same for him.
@@ -262,7 +262,7 @@ COMMENT ON FUNCTION sophia.touch_lone_parties(text[]) IS 'internal: contacts who
 CREATE FUNCTION sophia.touch_gong_parties(calls text[], parties text[]) RETURNS text[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET random_page_cost = 1.1
+SET random_page_cost = 0.1
 AS $$
 DECLARE
   touched text[];

@@ -57,7 +57,7 @@ BEGIN
           IS DISTINCT FROM (w.email_norm, w.all_emails, w.phone_e164, w.first_name, w.last_name, w.is_internal, w.is_bot) AS is_identified
       FROM sophia.%1$I($2) AS w
       FULL JOIN (SELECT o.* FROM processed_data.unified_contacts AS o
-        WHERE o.source_system = $1 AND ($3 IS NULL OR o.id = ANY ($3))) AS t ON t.id = w.id
+        WHERE %5$s) AS t ON t.id = w.id
       WHERE t.id IS NULL OR w.id IS NULL OR (%2$s) IS DISTINCT FROM (%3$s)
     ), noted AS (
       INSERT INTO sophia.refresh_links SELECT DISTINCT l.interaction_id, l.contact_id FROM sophia.unsettled_links($1, $4) AS l
@@ -77,7 +77,8 @@ BEGIN
       array_agg(coalesce(c.id, c.old_id)) FILTER (WHERE c.is_identified) AS identified,
       array_agg(coalesce(c.id, c.old_id)) FILTER (WHERE c.is_told) AS told
     FROM changed AS c
-    $statement$, 'contacts_from_' || source, of_target, of_wanted, list)
+    $statement$, 'contacts_from_' || source, of_target, of_wanted, list,
+    CASE WHEN ids IS NULL THEN 'o.source_system = $1' ELSE 'o.id = ANY ($3)' END)
   INTO written
   USING source, (SELECT array_agg(substr(i.id, length(source) + 2)) FROM unnest(ids) AS i (id)), ids, timeline_later;
   rows_inserted := written.inserted;

@@ -124,6 +124,34 @@ END
 $$;
 COMMENT ON FUNCTION sophia.write_everything(sophia.refresh_run, text) IS 'internal: makes all rows of a target as wanted';
 
+CREATE FUNCTION sophia.write_queued(run sophia.refresh_run, writer text) RETURNS sophia.refresh_run
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET random_page_cost = 0.1
+AS $$
+DECLARE
+  batch bigint;
+  keys text[];
+BEGIN
+  -- Against the clock, small steps; the first one is made however late it is, so that every call comes on.
+  batch := CASE WHEN run.deadline IS NULL THEN 20000 ELSE 200 END;
+  LOOP
+    EXIT WHEN run.rows_left <= 0;
+    keys := sophia.take_from_queue(run.target, least(batch, run.rows_left));
+    EXIT WHEN keys IS NULL;
+    run := sophia.count_written(run, writer, keys);
+    run.rows_left := run.rows_left - cardinality(keys);
+    EXIT WHEN clock_timestamp() >= run.deadline;
+    batch := least(batch * 2, 20000);
+  END LOOP;
+  DELETE FROM sophia.refresh_full AS f
+  WHERE f.target = run.target AND f.listed
+    AND NOT EXISTS (SELECT FROM sophia.refresh_queue AS q WHERE q.target = run.target);
+  RETURN run;
+END
+$$;
+COMMENT ON FUNCTION sophia.write_queued(sophia.refresh_run, text) IS 'internal: recomputes what is in the queue of a target, within the limits of the run';
+
 CREATE FUNCTION sophia.write_target(run sophia.refresh_run, writer text) RETURNS sophia.refresh_run
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -131,8 +159,6 @@ AS $$
 DECLARE
   everything sophia.refresh_full;
   limited CONSTANT boolean := run.rows_left IS NOT NULL OR run.deadline IS NOT NULL;
-  batch bigint;
-  keys text[];
 BEGIN
   SELECT f.* INTO everything FROM sophia.refresh_full AS f WHERE f.target = run.target;
   IF everything.target IS NULL AND NOT limited THEN
@@ -153,21 +179,7 @@ BEGIN
       PERFORM sophia.list_rows(run.target);
     END IF;
   END IF;
-  -- Against the clock, small steps; the first one is made however late it is, so that every call comes on.
-  batch := CASE WHEN run.deadline IS NULL THEN 20000 ELSE 200 END;
-  LOOP
-    EXIT WHEN run.rows_left <= 0;
-    keys := sophia.take_from_queue(run.target, least(batch, run.rows_left));
-    EXIT WHEN keys IS NULL;
-    run := sophia.count_written(run, writer, keys);
-    run.rows_left := run.rows_left - cardinality(keys);
-    EXIT WHEN clock_timestamp() >= run.deadline;
-    batch := least(batch * 2, 20000);
-  END LOOP;
-  DELETE FROM sophia.refresh_full AS f
-  WHERE f.target = run.target AND f.listed
-    AND NOT EXISTS (SELECT FROM sophia.refresh_queue AS q WHERE q.target = run.target);
-  RETURN run;
+  RETURN sophia.write_queued(run, writer);
 END
 $$;
 COMMENT ON FUNCTION sophia.write_target(sophia.refresh_run, text) IS 'internal: recomputes what is in the queue of a target, or everything, within the limits of the run';

@@ -127,7 +127,7 @@ COMMENT ON FUNCTION sophia.touched_by_domains(text[]) IS
 CREATE FUNCTION sophia.touched_by_slack_users(keys text[]) RETURNS text[]
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
-SET random_page_cost = 1.1
+SET random_page_cost = 0.1
 AS $$
   WITH unknown AS MATERIALIZED (
     -- Who is no contact takes part as one that nobody knows.
@@ -177,7 +177,7 @@ COMMENT ON FUNCTION sophia.touched_by_messages(text[], text[]) IS 'internal: int
 CREATE FUNCTION sophia.touch_duplicates(calls text[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET random_page_cost = 1.1
+SET random_page_cost = 0.1
 AS $$
 BEGIN
   IF NOT sophia.has_source('hubspot') THEN
@@ -260,7 +260,7 @@ COMMENT ON FUNCTION sophia.keep_all_inputs(text) IS 'internal: keeps what the ti
 CREATE FUNCTION sophia.touch_interactions(source regclass, keys jsonb) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET random_page_cost = 1.1
+SET random_page_cost = 0.1
 AS $$
 DECLARE
   ids text[];
@@ -312,7 +312,7 @@ COMMENT ON FUNCTION sophia.hubspot_ids_of(text[]) IS 'internal: HubSpot ids of t
 CREATE FUNCTION sophia.touch_interactions_of(contact_ids text[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET random_page_cost = 1.1
+SET random_page_cost = 0.1
 AS $$
 DECLARE
   emails constant text[] := ARRAY(SELECT DISTINCT e.email FROM processed_data.unified_contacts AS c
