@@ -270,7 +270,7 @@ SELECT t.source, 2, d.ordinal, 0, t.table_schema || '.' || t.table_name, 'table'
   CASE
     WHEN t.known THEN NULL
     ELSE array_remove(ARRAY[
-      CASE WHEN t.table_oid IS NULL THEN c.definition || coalesce(format(' WITH (fillfactor = %s)', d.fillfactor), '') END,
+      CASE WHEN t.table_oid IS NULL THEN c.definition || coalesce(' WITH (fillfactor = ' || d.fillfactor || ')', '') END,
       format('COMMENT ON CONSTRAINT %I ON %I.%I IS %L',
         coalesce(t.key_name, t.table_name || '_pkey'), t.table_schema, t.table_name, t.mark),
       CASE WHEN obj_description(t.table_oid, 'pg_class') IS NULL
