@@ -82,7 +82,7 @@ sub decide
 	my @records = split /\n/, $psql->('SELECT id FROM processed_data.unified_contacts ORDER BY id');
 	return if @records < 3;
 	my ($one, $other) = (pick(@records), pick(@records));
-	my $undo = $psql->("SELECT event FROM sophia.identity_history WHERE kind = 'decision' AND decision <> 'undo' AND undone_by IS NULL");
+	my $undo = $psql->("SELECT event FROM sophia.identity_history WHERE kind = 'decision' AND decision <> 'undo' AND undone_by IS NULL ORDER BY event");
 	my @statements = ("SELECT sophia.link('$one', '$other')", "SELECT sophia.unlink('$one', '$other')",
 		"SELECT sophia.merge_contacts(a.identity_id, b.identity_id) FROM processed_data.unified_contacts a, processed_data.unified_contacts b
 			WHERE a.id = '$one' AND b.id = '$other'",
