@@ -26,12 +26,14 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "shared/registry.h"
+#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/wait_event.h"
 
 PG_FUNCTION_INFO_V1(sophia_land_row);
 PG_FUNCTION_INFO_V1(sophia_landing_rows);
@@ -74,8 +76,10 @@ lock_queue_beside(const Queue *queue)
 			return true;
 		if (tried == mine || i == 100)
 			break;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
-		pg_usleep(10000);
 	}
 	tried = mine;
 	return false;
