@@ -125,22 +125,24 @@ $$;
 COMMENT ON FUNCTION sophia.set_identifier_limits(text, integer, integer, boolean) IS
   'sets how many records may share a value of the kind, how many values a person may have, and whether the kind links at all; NULL = as shipped; the next refresh resolves the records concerned';
 
-CREATE FUNCTION sophia.hot_identifiers() RETURNS TABLE (kind text, value text, records bigint)
+CREATE FUNCTION sophia.barred_identifiers() RETURNS TABLE (kind text, value text, status text, records bigint)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   IF to_regclass('processed_data.identity_links') IS NOT NULL THEN
-    RETURN QUERY SELECT l.kind, l.evidence, count(*) FROM processed_data.identity_links AS l
-      WHERE l.status = 'blocked' GROUP BY l.kind, l.evidence;
+    RETURN QUERY SELECT l.kind, l.evidence, l.status, count(*) FROM processed_data.identity_links AS l
+      WHERE l.status IN ('blocked', 'contested') GROUP BY l.kind, l.evidence, l.status;
   END IF;
 END
 $$;
-COMMENT ON FUNCTION sophia.hot_identifiers() IS 'internal: values that too many records share';
+COMMENT ON FUNCTION sophia.barred_identifiers() IS 'internal: values that the last resolution found too many or contradicting records to share';
 
 CREATE VIEW sophia.blocked_identifiers AS
-SELECT h.kind, h.value, 'limit' AS blocked_by, format('%s records share it', h.records) AS reason, h.records, true AS automatic
-FROM sophia.hot_identifiers() AS h
+SELECT h.kind, h.value, CASE h.status WHEN 'blocked' THEN 'limit' ELSE 'several users' END AS blocked_by,
+  CASE h.status WHEN 'blocked' THEN format('%s records share it', h.records) ELSE 'an alias that another Gong user has, too' END AS reason,
+  h.records, true AS automatic
+FROM sophia.barred_identifiers() AS h
 UNION ALL
 SELECT b.kind, b.value, CASE WHEN b.builtin THEN 'shipped list' ELSE 'block_value' END, b.reason, NULL, false
 FROM sophia.blocked_values AS b
@@ -150,10 +152,10 @@ WHERE b.blocked AND (NOT b.builtin OR NOT EXISTS (SELECT FROM sophia.blocked_val
 COMMENT ON VIEW sophia.blocked_identifiers IS 'values and patterns that link no records, and why';
 COMMENT ON COLUMN sophia.blocked_identifiers.kind IS 'kind of identifier';
 COMMENT ON COLUMN sophia.blocked_identifiers.value IS 'value, or a pattern in which * stands for any characters';
-COMMENT ON COLUMN sophia.blocked_identifiers.blocked_by IS 'limit, shipped list or block_value';
+COMMENT ON COLUMN sophia.blocked_identifiers.blocked_by IS 'limit, several users, shipped list or block_value';
 COMMENT ON COLUMN sophia.blocked_identifiers.reason IS 'why';
-COMMENT ON COLUMN sophia.blocked_identifiers.records IS 'records that share the value, where a limit blocks it';
-COMMENT ON COLUMN sophia.blocked_identifiers.automatic IS 'whether it was blocked by itself, and is unblocked when fewer records share it';
+COMMENT ON COLUMN sophia.blocked_identifiers.records IS 'records that the value does not link, where it was blocked by itself';
+COMMENT ON COLUMN sophia.blocked_identifiers.automatic IS 'whether it was blocked by itself, and is unblocked when fewer records or users share it';
 
 CREATE FUNCTION sophia.check_rules(rules jsonb) RETURNS void
 LANGUAGE plpgsql STABLE

@@ -106,6 +106,33 @@ SELECT count(DISTINCT identity_id) FROM processed_data.unified_contacts WHERE em
 SELECT kind, max_records, max_values, enabled FROM sophia.identifier_kinds ORDER BY priority;
 SELECT count(*) FROM sophia.verify_identities();
 
+-- An alias of several colleagues is nobody's, until one of them gives it up; one colleague may be a user twice.
+SELECT sophia.set_identifier_limits('email');
+INSERT INTO hubspot_raw.contacts (id, email, firstname, lastname, doc) VALUES
+  ('201', 'j.own@own.example', 'Jo', 'Own', '{}'), ('202', 'left@own.example', 'Lea', 'Left', '{}');
+INSERT INTO gong_raw.users (id, email, email_aliases, first_name, last_name, doc) VALUES
+  ('j1', 'jo.own@own.example', '{j.own@own.example}', 'Jo', 'Own', '{}'),
+  ('l1', 'left@own.example', NULL, 'Lea', 'Left', '{}');
+CALL sophia.refresh();
+SELECT array_agg(id ORDER BY id) FROM processed_data.unified_contacts WHERE id ~ 'j[12]|l[12]|20[12]' GROUP BY identity_id ORDER BY 1;
+INSERT INTO gong_raw.users (id, email, email_aliases, first_name, last_name, doc) VALUES
+  ('j2', 'jia.own@own.example', '{j.own@own.example,left@own.example}', 'Jia', 'Own', '{}'),
+  ('l2', 'lea@own.example', '{left@own.example}', 'LEA', 'Left', '{}');
+CALL sophia.refresh();
+SELECT array_agg(id ORDER BY id) FROM processed_data.unified_contacts WHERE id ~ 'j[12]|l[12]|20[12]' GROUP BY identity_id ORDER BY 1;
+SELECT contact_id, evidence, rule, status FROM processed_data.identity_links WHERE contact_id ~ 'j[12]|l[12]' ORDER BY 1, 2;
+SELECT kind, value, blocked_by, reason, records, automatic FROM sophia.blocked_identifiers WHERE blocked_by = 'several users' ORDER BY 1, 2;
+SELECT count(*) FROM sophia.verify_identities();
+BEGIN;
+SELECT sophia.unblock_value('email', 'j.own@own.example');
+CALL sophia.refresh();
+SELECT array_agg(id ORDER BY id) FROM processed_data.unified_contacts WHERE id ~ 'j[12]' GROUP BY identity_id;
+ROLLBACK;
+UPDATE gong_raw.users SET email_aliases = NULL WHERE id = 'j2';
+CALL sophia.refresh();
+SELECT array_agg(id ORDER BY id) FROM processed_data.unified_contacts WHERE id ~ 'j[12]|l[12]|20[12]' GROUP BY identity_id ORDER BY 1;
+SELECT count(*) FROM sophia.verify_identities();
+
 -- The golden record.
 SELECT field, value, rule, record, source_table, source_key FROM sophia.field_provenance(:ann) WHERE value IS NOT NULL;
 SELECT sophia.set_survivorship('full_name', '{slack,hubspot}');
