@@ -337,7 +337,8 @@ BEGIN
       JOIN processed_data.unified_contacts AS b ON b.id = p.record_b
       WHERE p.together %2$s
     ), edge AS (
-      -- What only one record holds is kept where no column of unified_contacts finds it again.
+      -- What only one record holds is kept where no column of unified_contacts finds it again; the id of a HubSpot record, which
+      -- any party may name, only where somebody shares it.
       SELECT i.record, i.kind, i.value, i.qualifier, i.rule, i.confidence,
         CASE WHEN s.blocked THEN 'blocked' WHEN x.value IS NOT NULL THEN 'contested' END AS barrier, i.number, i.name,
         i.priority, NULL::bigint AS event
@@ -345,7 +346,8 @@ BEGIN
       LEFT JOIN shared AS s ON s.kind = i.kind AND s.value = i.value
       LEFT JOIN contested AS x ON x.value = i.value AND i.rule = 'staff alias' AND i.said IS NULL
       LEFT JOIN member AS m ON m.record = i.record
-      WHERE m.record IS NOT NULL OR i.rule NOT IN ('e-mail', 'phone and last name', 'HubSpot record')
+      WHERE CASE WHEN i.rule = 'HubSpot record' THEN s.value IS NOT NULL
+        ELSE m.record IS NOT NULL OR i.rule NOT IN ('e-mail', 'phone and last name') END
       UNION ALL
       SELECT p.record_a, 'record', p.record_b, '', p.rule, p.confidence, NULL, 0, -1, p.strength, p.event FROM pair AS p
     )

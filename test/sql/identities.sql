@@ -128,6 +128,8 @@ SELECT sophia.unblock_value('email', 'j.own@own.example');
 CALL sophia.refresh();
 SELECT array_agg(id ORDER BY id) FROM processed_data.unified_contacts WHERE id ~ 'j[12]' GROUP BY identity_id;
 ROLLBACK;
+-- That Gong knows a colleague as a HubSpot contact tells nothing of that contact.
+INSERT INTO gong_raw.call_parties (call_id, party_id, ordinal, user_id, hubspot_contact_id, doc) VALUES ('c1', 'p3', 3, 'g1', '202', '{}');
 UPDATE gong_raw.users SET email_aliases = NULL WHERE id = 'j2';
 CALL sophia.refresh();
 SELECT array_agg(id ORDER BY id) FROM processed_data.unified_contacts WHERE id ~ 'j[12]|l[12]|20[12]' GROUP BY identity_id ORDER BY 1;

@@ -12,6 +12,7 @@ use Test::More;
 my $seed = $ENV{SOPHIA_SEED} || 1;
 my $rounds = $ENV{SOPHIA_ROUNDS} || 40;
 srand $seed;
+note "SOPHIA_SEED=$seed SOPHIA_ROUNDS=$rounds";
 my $node = Sophia::Cluster->create('identities');
 my $psql = sub { return $node->safe_psql('postgres', $_[0]) };
 
