@@ -53,8 +53,10 @@ BEGIN
           t.created_at)
           IS DISTINCT FROM (w.email_norm, w.all_emails, w.first_name, w.last_name, w.full_name, w.is_internal, w.is_deleted,
           w.created_at) AS is_told,
-        t.id IS NULL OR w.id IS NULL OR (t.email_norm, t.all_emails, t.phone_e164, t.first_name, t.last_name, t.is_internal, t.is_bot)
-          IS DISTINCT FROM (w.email_norm, w.all_emails, w.phone_e164, w.first_name, w.last_name, w.is_internal, w.is_bot) AS is_identified
+        t.id IS NULL OR w.id IS NULL OR (t.email_norm, t.all_emails, t.phone_e164, t.first_name, t.last_name, t.full_name, t.is_internal,
+          t.is_bot)
+          IS DISTINCT FROM (w.email_norm, w.all_emails, w.phone_e164, w.first_name, w.last_name, w.full_name, w.is_internal,
+          w.is_bot) AS is_identified
       FROM sophia.%1$I($2) AS w
       FULL JOIN (SELECT o.* FROM processed_data.unified_contacts AS o
         WHERE %5$s) AS t ON t.id = w.id
