@@ -86,5 +86,29 @@ is($node->safe_psql('postgres', "INSERT INTO sophia.free_mail_domains VALUES ('a
 	SELECT reason FROM sophia.refresh_log WHERE target = 'unified_contacts' ORDER BY id DESC LIMIT 1"), 'free_mail_domains changed', 'a setting that concerns everybody');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM sophia.verify_refresh(1)'), 0, 'nothing differs');
 
+# ---- a call that changes between contacts and timeline of one run ----
+
+$node->safe_psql('postgres', <<'SQL');
+INSERT INTO gong_raw.users (id, email, doc) VALUES ('g1', 'host@own.example', '{}');
+INSERT INTO gong_raw.calls (id, started, primary_user_id, doc) VALUES ('c1', '2024-03-01', 'g1', '{}');
+CALL sophia.refresh();
+CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END $$;
+CREATE TRIGGER hold AFTER UPDATE ON processed_data.unified_contacts FOR EACH STATEMENT EXECUTE FUNCTION hold();
+UPDATE gong_raw.calls SET started = '2024-03-02';
+SQL
+$first = $node->background_psql('postgres');
+$first->query_safe('SELECT pg_advisory_lock(7)');
+$second = $node->background_psql('postgres', on_error_stop => 0);
+$second->query_until(qr/runs/, "\\echo runs\nCALL sophia.refresh();\n\\echo done\n");
+ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted)"), 'contacts are written');
+$node->safe_psql('postgres', "UPDATE gong_raw.calls SET started = '2024-03-03'");
+$first->query_safe('SELECT pg_advisory_unlock(7)');
+$first->quit;
+$second->query_until(qr/done/, '');
+$second->quit;
+is($node->safe_psql('postgres', "SET timezone = 'UTC'; SELECT occurred_at::date FROM processed_data.interaction_timeline WHERE id = 'gong_c1'"), '2024-03-03', 'the timeline is ahead of them');
+$node->safe_psql('postgres', 'DROP TRIGGER hold ON processed_data.unified_contacts; CALL sophia.refresh()');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM sophia.verify_refresh(1)'), 0, 'the next run sees to the host');
+
 $node->stop;
 done_testing();
