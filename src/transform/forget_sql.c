@@ -168,8 +168,7 @@ begins_with(const char *at, const char *end, const char *needle, size_t length)
 		return false;
 	for (size_t i = 0; i < length; i++)
 	{
-		if (pg_ascii_tolower((unsigned char) at[i]) !=
-			pg_ascii_tolower((unsigned char) needle[i]))
+		if (pg_ascii_tolower((unsigned char) at[i]) != pg_ascii_tolower((unsigned char) needle[i]))
 			return false;
 	}
 	return true;
