@@ -37,6 +37,9 @@ typedef struct Run
 	const Outcome *fatal; /* what would meet every other text too */
 } Run;
 
+/* Requests that a session has under way beyond those that may be at the provider. */
+#define WINDOW 32
+
 /* Number of the last request of this session. */
 static uint64 last_number = 0;
 
@@ -417,10 +420,11 @@ fail_unsent(Run *run)
 void
 sophia_call_run(Call *call)
 {
-	Run run = {.exchange = {next_request, take_answer}, .call = call};
+	Run run = {.exchange = {.next = next_request, .take = take_answer}, .call = call};
 	int *first_of = palloc(sizeof(int) * call->n);
 
 	run.context = CurrentMemoryContext;
+	run.exchange.window = WINDOW + 2 * call->profile->in_flight;
 	run.base = last_number;
 	call->outcomes = palloc0(sizeof(Outcome) * call->n);
 	find_distinct(&run, first_of);
@@ -454,6 +458,6 @@ sophia_call_cost(const Profile *profile, const Outcome *outcome, Datum *cost)
 		return false;
 	sum = DirectFunctionCall2(numeric_add, DirectFunctionCall2(numeric_mul, in, profile->price_in),
 							  DirectFunctionCall2(numeric_mul, out, profile->price_out));
-	*cost = DirectFunctionCall2(numeric_div, sum, million);
+	*cost = DirectFunctionCall1(numeric_trim_scale, DirectFunctionCall2(numeric_div, sum, million));
 	return true;
 }

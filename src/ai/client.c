@@ -160,17 +160,18 @@ send_some(Exchange *exchange, StringInfo message, int *outstanding)
 {
 	bool progress = false;
 
-	while (true)
+	while (*outstanding < exchange->window)
 	{
 		if (message->len == 0 && !exchange->next(exchange, message))
-			return progress;
+			break;
 		/* A message that went through in part must be offered again as it is. */
 		if (!moved(shm_mq_send(channel.to_gateway, message->len, message->data, true, true)))
-			return progress;
+			break;
 		resetStringInfo(message);
 		(*outstanding)++;
 		progress = true;
 	}
+	return progress;
 }
 
 static bool

@@ -13,6 +13,8 @@
 /* What is to be asked.  Both functions may raise errors. */
 typedef struct Exchange
 {
+	int window; /* most requests that are under way at a time */
+
 	/* Writes the next request, with a number of its own, into the empty `message`; false: there is none now. */
 	bool (*next)(struct Exchange *exchange, StringInfo message);
 
