@@ -82,10 +82,9 @@ take_profile(Call *call, FunctionCallInfo fcinfo, const Places *places)
 											call->kind == CALL_EMBED);
 	if (call->dimensions != 0 && call->profile->dimensions != 0 &&
 		call->dimensions != call->profile->dimensions)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("embeddings of model \"%s\" have %d dimensions, not %d",
-						call->profile->model, call->profile->dimensions, call->dimensions)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("embeddings of model \"%s\" have %d dimensions, not %d",
+							   call->profile->model, call->profile->dimensions, call->dimensions)));
 }
 
 /* The messages of a chat as text, the one input of the call. */
@@ -93,10 +92,9 @@ static void
 take_messages(Call *call, Jsonb *messages)
 {
 	if (!JB_ROOT_IS_ARRAY(messages) || JB_ROOT_IS_SCALAR(messages) || JB_ROOT_COUNT(messages) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("messages must be a JSON array of at least one message"),
-				 errhint("Write '[{\"role\": \"user\", \"content\": \"...\"}]'::jsonb.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("messages must be a JSON array of at least one message"),
+						errhint("Write '[{\"role\": \"user\", \"content\": \"...\"}]'::jsonb.")));
 	call->messages = JsonbToCString(NULL, &messages->root, VARSIZE(messages));
 	call->inputs = palloc(sizeof(TextSpan));
 	call->inputs[0] = (TextSpan){call->messages, strlen(call->messages)};
@@ -169,8 +167,8 @@ complete_one(FunctionCallInfo fcinfo, Oid type)
 		PG_RETURN_NULL();
 	if (call.outcomes[0].sqlstate != 0)
 		sophia_call_raise(&call.outcomes[0]);
-	PG_RETURN_TEXT_P(cstring_to_text_with_len(call.outcomes[0].text.text,
-											  call.outcomes[0].text.length));
+	PG_RETURN_TEXT_P(
+		cstring_to_text_with_len(call.outcomes[0].text.text, call.outcomes[0].text.length));
 }
 
 /* complete(prompt text), complete(model text, prompt text [, options jsonb]) */

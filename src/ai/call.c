@@ -269,11 +269,10 @@ fail_job(Run *run, const Job *job, const AnswerHeader *answer, int sqlstate, con
 		Outcome *outcome = &run->call->outcomes[run->order[job->from + i]];
 
 		outcome->sqlstate = sqlstate;
-		outcome->message =
-			profile->model[0] != '\0'
-				? psprintf("model \"%s\" of provider \"%s\": %s", profile->model, profile->provider,
-						   message)
-				: psprintf("provider \"%s\": %s", profile->provider, message);
+		outcome->message = profile->model[0] != '\0'
+							   ? psprintf("model \"%s\" of provider \"%s\": %s", profile->model,
+										  profile->provider, message)
+							   : psprintf("provider \"%s\": %s", profile->provider, message);
 		outcome->detail = psprintf("Request %d." UINT64_FORMAT ", attempt %d, %d ms.", MyProcPid,
 								   answer->number, answer->attempts, answer->elapsed_ms);
 		outcome->ms = answer->elapsed_ms;

@@ -56,16 +56,20 @@ static void
 raise_absent(void)
 {
 	if (!sophia_registry_available())
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("there is no gateway"),
-						errhint("Add sophia_stack to shared_preload_libraries and restart the server.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("there is no gateway"),
+				 errhint("Add sophia_stack to shared_preload_libraries and restart the server.")));
 	if (!sophia_enabled)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("the gateway is paused"),
-						errhint("The setting sophia_stack.enabled is off. Set it to on and reload the configuration.")));
-	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("the gateway does not run"),
-					errhint("See sophia.workers and the server's log. A free place in max_worker_processes is needed.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("the gateway is paused"),
+			 errhint(
+				 "The setting sophia_stack.enabled is off. Set it to on and reload the configuration.")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("the gateway does not run"),
+		 errhint(
+			 "See sophia.workers and the server's log. A free place in max_worker_processes is needed.")));
 }
 
 static uint64
@@ -91,8 +95,9 @@ make_segment(void)
 	dsm_segment *segment = dsm_create(sophia_channel_size(), DSM_CREATE_NULL_IF_MAXSEGMENTS);
 
 	if (segment == NULL)
-		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-						errmsg("too many dynamic shared memory segments, so there is none for a call")));
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many dynamic shared memory segments, so there is none for a call")));
 	return segment;
 }
 

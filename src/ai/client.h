@@ -19,7 +19,8 @@ typedef struct Exchange
 	bool (*next)(struct Exchange *exchange, StringInfo message);
 
 	/* Takes the answer to one of them; more requests may be there afterwards. */
-	void (*take)(struct Exchange *exchange, const AnswerHeader *answer, const char *body, Size length);
+	void (*take)(struct Exchange *exchange, const AnswerHeader *answer, const char *body,
+				 Size length);
 } Exchange;
 
 /*

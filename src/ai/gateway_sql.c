@@ -33,9 +33,11 @@ sophia_check_provider_address(PG_FUNCTION_ARGS)
 		sophia_provider_address_problem(text_to_cstring(PG_GETARG_TEXT_PP(0)), &listed);
 
 	if (problem != NULL)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("invalid address of a provider: %s", problem),
-						errhint("Write http[s]://host[:port][/path], for example http://127.0.0.1:8000/v1.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid address of a provider: %s", problem),
+			 errhint("Write http[s]://host[:port][/path], for example http://127.0.0.1:8000/v1.")));
 	PG_RETURN_VOID();
 }
 
@@ -58,7 +60,10 @@ sophia_try_provider(PG_FUNCTION_ARGS)
 	Profile *profile = sophia_profile_of_provider(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	double timeout_ms = Max(PG_GETARG_FLOAT8(1), 0.001) * 1000;
 	TextSpan input = {"models", 6};
-	Call call = {.kind = CALL_MODELS, .function = "check_provider", .profile = profile, .n = 1,
+	Call call = {.kind = CALL_MODELS,
+				 .function = "check_provider",
+				 .profile = profile,
+				 .n = 1,
 				 .inputs = &input};
 	Datum values[2];
 	bool nulls[2] = {false, false};

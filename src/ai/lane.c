@@ -20,11 +20,11 @@
 #include "base/clock.h"
 #include "store/secrets.h"
 
-#define RETRY_BASE_MS  250
-#define RETRY_CAP_MS   30000
-#define SECRET_AGE_MS  30000 /* a secret is read anew after this time */
-#define TELL_EVERY_MS  100	 /* figures are told at most so often */
-#define MESSAGE_BYTES  512
+#define RETRY_BASE_MS 250
+#define RETRY_CAP_MS  30000
+#define SECRET_AGE_MS 30000 /* a secret is read anew after this time */
+#define TELL_EVERY_MS 100	/* figures are told at most so often */
+#define MESSAGE_BYTES 512
 
 struct Lane
 {
@@ -443,8 +443,8 @@ start_http(GatewayRequest *request, char *error, size_t error_size)
 	bool secret = lane->secret.value != NULL;
 	char *url = psprintf("%s%s", lane->address, request->texts[TEXT_PATH]);
 	char *authorization = secret ? psprintf("Authorization: Bearer %s", lane->secret.value) : NULL;
-	const char *headers[] = {"Accept: application/json", "Expect:", "Content-Type: application/json",
-							 authorization, NULL};
+	const char *headers[] = {"Accept: application/json",
+							 "Expect:", "Content-Type: application/json", authorization, NULL};
 	HttpOptions options = {
 		.method = request->header.post ? "POST" : "GET",
 		.url = url,

@@ -36,8 +36,8 @@ typedef struct RequestHeader
 	int64 generation; /* of the provider's profile; a larger one is newer */
 	Oid database;
 	Oid role;
-	int32 timeout_ms; /* from when it is first sent, with all that is tried again */
-	int32 attempts;	  /* most times that it is sent; refusals for their rate do not count */
+	int32 timeout_ms;  /* from when it is first sent, with all that is tried again */
+	int32 attempts;	   /* most times that it is sent; refusals for their rate do not count */
 	int32 connections; /* most connections to the provider */
 	int32 in_flight;   /* most requests at the provider at a time */
 	bool post;		   /* with the body; else GET */
@@ -49,8 +49,8 @@ typedef struct AnswerHeader
 {
 	uint64 number;
 	int32 sqlstate; /* 0: the provider answered with `status` and the body; else the body is the gateway's message */
-	int32 status;	/* of HTTP */
-	int32 attempts; /* how often it was sent */
+	int32 status;	  /* of HTTP */
+	int32 attempts;	  /* how often it was sent */
 	int32 elapsed_ms; /* since it was first sent */
 } AnswerHeader;
 

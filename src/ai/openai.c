@@ -125,18 +125,32 @@ error_message(const JsonNode *root)
 	return is_string(member(root, "message")) ? member(root, "message") : NULL;
 }
 
+static bool
+contains(const char *text, const char *word)
+{
+	size_t length = strlen(word);
+
+	for (; *text != '\0'; text++)
+	{
+		if (strncasecmp(text, word, length) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* Servers say in words that a text was too long; these are theirs: vLLM, llama.cpp, OpenAI, TEI, Ollama. */
 static bool
 says_too_large(const char *message)
 {
-	static const char *const words[] = {"context length", "context size",  "context window",
-										"too large",	  "too long",	   "maximum context",
-										"too many tokens", "max_model_len", "input length exceeds",
-										"must have less than"};
+	static const char *const words[] = {
+		"context length",	  "context size",  "context window",
+		"too large",		  "too long",	   "maximum context",
+		"too many tokens",	  "max_model_len", "input length exceeds",
+		"must have less than"};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
 	{
-		if (strcasestr(message, words[i]) != NULL)
+		if (contains(message, words[i]))
 			return true;
 	}
 	return false;
@@ -172,8 +186,8 @@ refuse(OpenaiProblem *problem, int status, const JsonNode *root, const char *bod
 	snprintf(problem->message, sizeof(problem->message), "HTTP status %d%s%s", status,
 			 text[0] != '\0' ? ": " : "", text);
 	memcpy(problem->sqlstate, sqlstate_of(status, text), sizeof(problem->sqlstate));
-	problem->too_many = status == 400 || status == 413 || status == 422 ||
-						strcmp(problem->sqlstate, "54000") == 0;
+	problem->too_many =
+		status == 400 || status == 413 || status == 422 || strcmp(problem->sqlstate, "54000") == 0;
 	return false;
 }
 
@@ -213,7 +227,8 @@ parse_body(JsonNode *root, OpenaiProblem *problem, Arena *arena, int status, con
 	if (found == JSON_NO_MEMORY)
 		return set_problem(problem, "53200", "out of memory");
 	if (encoding_problem(found))
-		return set_problem(problem, "22021", "the answer holds bytes or characters that are no text");
+		return set_problem(problem, "22021",
+						   "the answer holds bytes or characters that are no text");
 	if (!whole)
 		return set_problem(problem, "58000", "the answer is no JSON");
 	if (error_message(root) != NULL && member(root, "error") != NULL)
@@ -362,7 +377,8 @@ sophia_openai_embedding_answer(OpenaiAnswer *answer, OpenaiProblem *problem, Are
 		if (place >= (int64_t) n || answer->vectors[place] != NULL)
 			return set_problem(problem, "58000", "the indexes of the answer's embeddings are wrong");
 		if (!decode_vector(&answer->vectors[place], &dimensions, arena, member(item, "embedding")))
-			return set_problem(problem, "58000", "the answer holds an embedding that cannot be read");
+			return set_problem(problem, "58000",
+							   "the answer holds an embedding that cannot be read");
 		if (answer->dimensions != 0 && dimensions != answer->dimensions)
 			return set_problem(problem, "58000", "the answer's embeddings differ in length");
 		answer->dimensions = dimensions;

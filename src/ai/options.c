@@ -57,8 +57,8 @@ value_fits(const CallOption *option, const JsonbValue *value)
 			   (value->val.string.len == 5 && memcmp(value->val.string.val, "float", 5) == 0);
 	if (value->type != jbvNumeric)
 		return true;
-	number = DatumGetFloat8(
-		DirectFunctionCall1(numeric_float8, NumericGetDatum(value->val.numeric)));
+	number =
+		DatumGetFloat8(DirectFunctionCall1(numeric_float8, NumericGetDatum(value->val.numeric)));
 	return number >= option->least && number <= option->most &&
 		   (!option->whole || number == (double) (int64) number);
 }
@@ -69,12 +69,14 @@ check_option(const JsonbValue *key, const JsonbValue *value)
 	const CallOption *option = find_option(key);
 
 	if (option == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown option \"%s\"", pnstrdup(key->val.string.val, key->val.string.len)),
-				 errhint("The options are \"encoding_format\", \"frequency_penalty\", \"max_tokens\", "
-						 "\"presence_penalty\", \"response_format\", \"seed\", \"stop\", \"temperature\" "
-						 "and \"top_p\".")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("unknown option \"%s\"", pnstrdup(key->val.string.val, key->val.string.len)),
+			 errhint(
+				 "The options are \"encoding_format\", \"frequency_penalty\", \"max_tokens\", "
+				 "\"presence_penalty\", \"response_format\", \"seed\", \"stop\", \"temperature\" "
+				 "and \"top_p\".")));
 	if (!value_fits(option, value))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("invalid value of option \"%s\"", option->name),

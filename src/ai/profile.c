@@ -81,11 +81,13 @@ read_provider(Profile *profile)
 	profile->connections = result_int(COLUMN_CONNECTIONS);
 	profile->in_flight = result_int(COLUMN_IN_FLIGHT);
 	if (DatumGetBool(sophia_result(0, COLUMN_UNCOMMITTED, &null)))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("provider \"%s\" or its model was changed in this transaction, so it cannot be called yet",
-						profile->provider),
-				 errhint("Commit first.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg(
+				 "provider \"%s\" or its model was changed in this transaction, so it cannot be called yet",
+				 profile->provider),
+			 errhint("Commit first.")));
 }
 
 static void
@@ -109,13 +111,15 @@ static void
 raise_unknown_model(const char *model, const char *function)
 {
 	if (model != NULL)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-						errmsg("model \"%s\" does not exist", model),
-						errhint("See sophia.models; sophia.create_model makes one.")));
-	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("there is no default model for %s", function),
-					errhint("Name a model, or have an administrator call sophia.set_default_model('%s', ...).",
-							function)));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("model \"%s\" does not exist", model),
+				 errhint("See sophia.models; sophia.create_model makes one.")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		 errmsg("there is no default model for %s", function),
+		 errhint("Name a model, or have an administrator call sophia.set_default_model('%s', ...).",
+				 function)));
 }
 
 /* Runs a query of one row at most, by the snapshot of the statement that calls. */
@@ -148,22 +152,23 @@ sophia_profile_of_model(const char *model, const char *function, Datum options, 
 	Oid types[] = {TEXTOID, TEXTOID, JSONBOID, BOOLOID};
 
 	SPI_connect();
-	if (!query(&plan,
-			   "SELECT " PROVIDER_COLUMNS
-			   " sophia.written_here(p.xmin) OR sophia.written_here(m.xmin), m.model, m.remote_name,"
-			   " CASE WHEN $4"
-			   "  THEN jsonb_build_object('encoding_format',"
-			   "   coalesce(m.options -> 'defaults' -> 'encoding_format', '\"base64\"'))"
-			   "  ELSE coalesce(m.options -> 'defaults', '{}') - 'encoding_format'::text END"
-			   "  || coalesce($3, '{}'),"
-			   " (m.options ->> 'dimensions')::int,"
-			   " coalesce((m.options -> 'limits' ->> 'items')::int, 32),"
-			   " coalesce((m.options -> 'limits' ->> 'bytes')::int, 262144),"
-			   " (m.options -> 'price' ->> 'in')::numeric, (m.options -> 'price' ->> 'out')::numeric"
-			   " FROM sophia.models AS m JOIN sophia.providers AS p USING (provider)"
-			   " WHERE m.model = coalesce($1,"
-			   "  (SELECT d.model FROM sophia.default_models AS d WHERE d.function = $2))",
-			   4, types, values, nulls))
+	if (!query(
+			&plan,
+			"SELECT " PROVIDER_COLUMNS
+			" sophia.written_here(p.xmin) OR sophia.written_here(m.xmin), m.model, m.remote_name,"
+			" CASE WHEN $4"
+			"  THEN jsonb_build_object('encoding_format',"
+			"   coalesce(m.options -> 'defaults' -> 'encoding_format', '\"base64\"'))"
+			"  ELSE coalesce(m.options -> 'defaults', '{}') - 'encoding_format'::text END"
+			"  || coalesce($3, '{}'),"
+			" (m.options ->> 'dimensions')::int,"
+			" coalesce((m.options -> 'limits' ->> 'items')::int, 32),"
+			" coalesce((m.options -> 'limits' ->> 'bytes')::int, 262144),"
+			" (m.options -> 'price' ->> 'in')::numeric, (m.options -> 'price' ->> 'out')::numeric"
+			" FROM sophia.models AS m JOIN sophia.providers AS p USING (provider)"
+			" WHERE m.model = coalesce($1,"
+			"  (SELECT d.model FROM sophia.default_models AS d WHERE d.function = $2))",
+			4, types, values, nulls))
 		raise_unknown_model(model, function);
 	MemoryContextSwitchTo(context);
 	read_provider(profile);

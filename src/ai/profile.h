@@ -19,9 +19,9 @@ typedef struct Profile
 	int attempts;
 	int connections;
 	int in_flight;
-	char *options;	 /* a JSON object: the model's defaults, with those of the call over them */
-	int dimensions;	 /* of its embeddings, 0 = whatever comes */
-	int pack_items;	 /* most texts, and bytes of them, of one request for embeddings */
+	char *options;	/* a JSON object: the model's defaults, with those of the call over them */
+	int dimensions; /* of its embeddings, 0 = whatever comes */
+	int pack_items; /* most texts, and bytes of them, of one request for embeddings */
 	int pack_bytes;
 	bool has_price;
 	Datum price_in; /* numeric, of a million tokens */

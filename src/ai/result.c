@@ -126,8 +126,8 @@ numeric_of(float number)
 {
 	Datum digits = DirectFunctionCall1(float4out, Float4GetDatum(number));
 
-	return DatumGetNumeric(DirectFunctionCall3(numeric_in, digits, ObjectIdGetDatum(InvalidOid),
-											   Int32GetDatum(-1)));
+	return DatumGetNumeric(
+		DirectFunctionCall3(numeric_in, digits, ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 }
 
 static Datum

@@ -193,8 +193,7 @@ void
 sophia_session_answer(Session *session, const AnswerHeader *header, const char *body, Size length)
 {
 	Size total = sizeof(AnswerHeader) + length;
-	Answer *answer =
-		MemoryContextAllocHuge(CurrentMemoryContext, offsetof(Answer, bytes) + total);
+	Answer *answer = MemoryContextAllocHuge(CurrentMemoryContext, offsetof(Answer, bytes) + total);
 
 	answer->length = total;
 	memcpy(answer->bytes, header, sizeof(AnswerHeader));
@@ -209,8 +208,7 @@ write_answers(Session *session)
 	while (!session->broken && !dlist_is_empty(&session->answers))
 	{
 		Answer *answer = dlist_head_element(Answer, node, &session->answers);
-		shm_mq_result result =
-			shm_mq_send(session->out, answer->length, answer->bytes, true, true);
+		shm_mq_result result = shm_mq_send(session->out, answer->length, answer->bytes, true, true);
 
 		session->broken = result == SHM_MQ_DETACHED;
 		if (result != SHM_MQ_SUCCESS)

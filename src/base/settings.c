@@ -67,7 +67,8 @@ check_hosts(char **value, void **extra, GucSource source)
 		if (strcmp(host, "*") != 0 &&
 			(*host == '\0' || strspn(host, HOST_CHARACTERS) != strlen(host)))
 		{
-			GUC_check_errdetail("\"%s\" is neither a host nor *.domain nor *.", (char *) lfirst(cell));
+			GUC_check_errdetail("\"%s\" is neither a host nor *.domain nor *.",
+								(char *) lfirst(cell));
 			return false;
 		}
 	}

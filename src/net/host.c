@@ -29,7 +29,8 @@ take_port(const char *text, const char **rest)
 static const char *
 path_problem(const char *path)
 {
-	size_t length = strspn(path, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/");
+	size_t length =
+		strspn(path, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/");
 
 	if (*path != '/' || path[length] != '\0' || strstr(path, "/..") != NULL)
 		return "what follows the host is no plain path";

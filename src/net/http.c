@@ -38,7 +38,7 @@
 
 /* Connections that are kept for requests to come, of all hosts together. */
 #define IDLE_CONNECTIONS 256L
-#define LONGEST_WAIT_S		 (24L * 3600L)
+#define LONGEST_WAIT_S	 (24L * 3600L)
 
 typedef struct HttpTransfer
 {

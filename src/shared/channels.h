@@ -16,11 +16,12 @@
 #include "storage/dsm.h"
 #include "storage/shm_mq.h"
 
-#define CHANNEL_QUEUE_BYTES	  65536 /* of each of the two queues; a longer message goes through in pieces */
-#define CHANNEL_PROVIDERS	  64	/* providers that the gateway knows at a time, over all databases */
-#define CHANNEL_REQUESTS	  256	/* requests that are listed; more run, but are not shown */
-#define CHANNEL_NAME_BYTES	  256	/* longest name, with its NUL */
-#define CHANNEL_MESSAGE_BYTES 256	/* longest error that is shown, with its NUL */
+#define CHANNEL_QUEUE_BYTES                                                                        \
+	65536 /* of each of the two queues; a longer message goes through in pieces */
+#define CHANNEL_PROVIDERS	  64 /* providers that the gateway knows at a time, over all databases */
+#define CHANNEL_REQUESTS	  256 /* requests that are listed; more run, but are not shown */
+#define CHANNEL_NAME_BYTES	  256 /* longest name, with its NUL */
+#define CHANNEL_MESSAGE_BYTES 256 /* longest error that is shown, with its NUL */
 
 /* A session's channel, as the gateway finds it. */
 typedef struct ChannelSlot
