@@ -351,7 +351,6 @@ run_cycle(void)
 	ListCell *cell;
 
 	review_places(wanted);
-	start_worker(WORKER_GATEWAY, InvalidOid, 0, kinds[WORKER_GATEWAY].type);
 	foreach(cell, wanted)
 	{
 		Wanted *entry = lfirst(cell);
@@ -367,6 +366,7 @@ run_cycle(void)
 			start_worker(WORKER_INGEST, entry->database, index,
 						 psprintf("%s %d of %s", kinds[WORKER_INGEST].type, index + 1, entry->name));
 	}
+	start_worker(WORKER_GATEWAY, InvalidOid, 0, kinds[WORKER_GATEWAY].type);
 	return nap_length(trouble || slots_warned || places_warned);
 }
 
