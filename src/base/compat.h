@@ -45,4 +45,12 @@
 #define compat_owns_database(database, role) pg_database_ownercheck(database, role)
 #endif
 
+/*
+ * What a session waits for its client with (libpq/libpq.h, which needs headers of every library that the server was built
+ * with); NULL in a process that has no client.  The places of socket and latch in it are the same from 15 to 18.
+ */
+struct WaitEventSet;
+extern PGDLLIMPORT struct WaitEventSet *FeBeWaitSet;
+#define COMPAT_CLIENT_SOCKET_POSITION 0
+
 #endif /* SOPHIA_COMPAT_H */
