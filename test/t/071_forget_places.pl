@@ -13,7 +13,8 @@ sub sql { return $node->safe_psql('postgres', $_[0]) }
 # Every table of ours whose rows have texts either has a step of the plan, or stands here with why it holds nobody.
 my %holds_nobody = (
 	'configuration' => 'endpoints shapes table_columns fields data_schemas data_tables data_indexes field_fills new_fields scheduled_jobs
-		quality_rules quality_changes builtin_identifier_kinds identifier_limits survivorship_rules match_rules free_mail_domains lineage_edges',
+		quality_rules quality_changes builtin_identifier_kinds identifier_limits survivorship_rules match_rules free_mail_domains lineage_edges
+		providers models default_models',
 	'positions' => 'checkpoints producers consumer_state consumer_sources refresh_full',
 	'keys of deleted rows, until consumers have read them (README)' => 'deleted_keys batch_keys',
 	'hashes' => 'suppressions suppression_key');
