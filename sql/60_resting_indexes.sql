@@ -8,6 +8,7 @@ COMMENT ON FUNCTION sophia.suspend_indexes(regclass) IS
 
 CREATE FUNCTION sophia.rebuild_indexes(indexes regclass[]) RETURNS void
 LANGUAGE c VOLATILE STRICT
+SET maintenance_work_mem = '128MB'
 AS 'MODULE_PATHNAME', 'sophia_rebuild_indexes_sql';
 COMMENT ON FUNCTION sophia.rebuild_indexes(regclass[]) IS 'internal: builds the indexes that rest from the rows of their tables';
 
