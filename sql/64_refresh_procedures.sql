@@ -188,6 +188,20 @@ END
 $$;
 COMMENT ON FUNCTION sophia.resolve_changed(boolean) IS 'internal: decides anew which records are one person, for all or for those that changed';
 
+-- Without indexes a nested loop would read a table for each row of another.
+CREATE FUNCTION sophia.resolve_filled(resting regclass[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_nestloop = off
+AS $$
+BEGIN
+  PERFORM sophia.analyze_filled('unified_contacts');
+  PERFORM sophia.resolve_changed(true);
+  PERFORM sophia.rebuild_indexes(resting);
+END
+$$;
+COMMENT ON FUNCTION sophia.resolve_filled(regclass[]) IS 'internal: decides which records are one person where all contacts are new, and then builds the indexes that rest';
+
 CREATE FUNCTION sophia.run_targets(targets text[], mode text, max_rows bigint, time_budget interval) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -226,10 +240,11 @@ BEGIN
     run := runs[i];
     PERFORM sophia.log_refresh(run.target, run.mode, run.mode_used, run.reason, run.started_at, run.rows_inserted,
       run.rows_updated, run.rows_deleted, captured AND NOT sophia.has_backlog(run.target));
-    IF run.target = 'unified_contacts' THEN
+    IF run.resting <> '{}' THEN
+      PERFORM sophia.resolve_filled(run.resting);
+    ELSIF run.target = 'unified_contacts' THEN
       PERFORM sophia.resolve_changed(run.mode_used = 'full' AND max_rows IS NULL AND time_budget IS NULL);
     END IF;
-    PERFORM sophia.rebuild_indexes(run.resting);
   END LOOP;
   IF EXISTS (SELECT FROM unnest(runs) AS r WHERE r.rows_inserted + r.rows_updated + r.rows_deleted > 0) THEN
     PERFORM sophia.check_written();

@@ -154,19 +154,6 @@ END
 $$;
 COMMENT ON FUNCTION sophia.fill_rows(text, text) IS 'internal: writes the participants or interactions of a source of which there are none yet, and counts them';
 
--- What comes next is planned by these rows, and autovacuum sees them only after the commit.
-CREATE FUNCTION sophia.analyze_filled(target text) RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  EXECUTE format('ANALYZE processed_data.%I (%s)', target, CASE target
-    WHEN 'interaction_timeline' THEN 'id, source_system, occurred_at, owner_contact_id, thread_key'
-    ELSE 'interaction_id, ordinal, contact_id, email_norm' END);
-END
-$$;
-COMMENT ON FUNCTION sophia.analyze_filled(text) IS 'internal: gathers statistics of the columns of interactions or participants that are looked up';
-
 CREATE FUNCTION sophia.fill_interactions(source text) RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
