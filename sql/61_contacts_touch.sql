@@ -184,9 +184,12 @@ BEGIN
     SELECT 'gong_' || i.id FROM unnest(ids) AS i (id)
     UNION
     SELECT 'gong_' || x.id
-    FROM gong_raw.call_parties AS p
-    CROSS JOIN LATERAL (VALUES (coalesce(p.email_norm, sophia.normalize_email(p.email))), (p.call_id || '_' || p.party_id)) AS x (id)
-    WHERE p.user_id = ANY (ids) AND x.id IS NOT NULL);
+    FROM (SELECT o.call_id, o.party_id, coalesce(o.email_norm, sophia.normalize_email(o.email)) AS email
+      FROM gong_raw.call_parties AS o WHERE o.user_id = ANY (ids)) AS p
+    -- Without the user a party is whom its address names: another user, or nobody on the staff.
+    LEFT JOIN sophia.gong_user_emails() AS e ON e.email_norm = p.email
+    CROSS JOIN LATERAL (VALUES (e.user_id), (p.email), (p.call_id || '_' || p.party_id)) AS x (id)
+    WHERE x.id IS NOT NULL);
   PERFORM sophia.touch_staff_domains();
   RETURN touched;
 END

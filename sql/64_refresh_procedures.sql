@@ -70,6 +70,9 @@ DECLARE
 BEGIN
   FOREACH source IN ARRAY ARRAY['gong', 'hubspot', 'slack'] LOOP
     CONTINUE WHEN NOT sophia.has_source(source);
+    IF target = 'interaction_timeline' THEN
+      PERFORM sophia.keep_all_inputs(source);
+    END IF;
     EXECUTE format('INSERT INTO sophia.refresh_queue (target, key) SELECT $1, k.id FROM (%s) AS k (id) ON CONFLICT DO NOTHING',
       sophia.ids_of_source(target, source)) USING target;
   END LOOP;

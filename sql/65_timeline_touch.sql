@@ -255,7 +255,7 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION sophia.keep_all_inputs(text) IS 'internal: keeps what the timeline uses of a source, of which it has just written all interactions';
+COMMENT ON FUNCTION sophia.keep_all_inputs(text) IS 'internal: keeps what the timeline uses of a source, all interactions of which are being written';
 
 CREATE FUNCTION sophia.touch_interactions(source regclass, keys jsonb) RETURNS void
 LANGUAGE plpgsql
@@ -346,6 +346,11 @@ BEGIN
       WHERE c.primary_user_id = ANY (ARRAY(SELECT substr(c.id, 6) FROM unnest(contact_ids) AS c (id) WHERE c.id LIKE 'gong\_%'))));
   END IF;
   IF sophia.has_source('slack') THEN
+    -- Who is a contact no longer, or is one now, counts among the bots from now on, or does not; what has them is enqueued here.
+    ids := ARRAY(SELECT substr(c.id, 7) FROM unnest(contact_ids) AS c (id) WHERE c.id LIKE 'slack\_%');
+    IF ids <> '{}' THEN
+      PERFORM sophia.changed_inputs('slack bot', ids);
+    END IF;
     ids := ARRAY(SELECT substr(c.id, 7) FROM unnest(contact_ids) AS c (id)
       WHERE c.id LIKE 'slack\_%'
         AND NOT EXISTS (SELECT FROM processed_data.interaction_participants AS p WHERE p.contact_id = c.id));

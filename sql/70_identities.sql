@@ -31,7 +31,7 @@ VALUES
   ('hubspot_id', 1, 10, 1.0, 100, 100, false,
     'id of a HubSpot contact: its own, those merged into it, and the one that Gong knows a party as'),
   ('email', 2, 20, 0.98, 20, 20, false,
-    'e-mail address, of the whole set of addresses of a record, staff aliases included'),
+    'e-mail address, of the whole set of addresses of a record, staff aliases included that no other colleague has'),
   ('phone', 3, 40, 0.9, 10, 5, true,
     'phone number in E.164 form together with an equal last name and, where both are known, an equal first name');
 
@@ -293,7 +293,7 @@ COMMENT ON FUNCTION sophia.cluster_edges(text[], text[], integer[], integer[], i
   'internal: clusters of edges, given as parallel arrays from the strongest to the weakest: the cluster of each, and whether it was accepted; kind 0 is an edge between two records, name -1 is none, else a hash of it';
 
 CREATE FUNCTION sophia.identity_edges(affected text[], hot_kinds text[], hot_values text[], OUT records text[],
-  OUT kinds text[], OUT evidence text[], OUT qualifiers text[], OUT rules text[], OUT confidences real[], OUT blocked boolean[],
+  OUT kinds text[], OUT evidence text[], OUT qualifiers text[], OUT rules text[], OUT confidences real[], OUT barriers text[],
   OUT others text[], OUT numbers integer[], OUT names integer[])
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -320,6 +320,15 @@ BEGIN
       LEFT JOIN hot AS h ON h.kind = i.kind AND h.value = i.value
       GROUP BY i.kind, i.value, i.max_records, i.said, h.kind
       HAVING count(*) > 1 OR h.kind IS NOT NULL
+    ), contested AS (
+      -- Who shares an alias with another colleague shares a mailbox, unless address or name tells one person who is a user twice.
+      SELECT e.value
+      FROM processed_data.unified_contacts AS c
+      CROSS JOIN LATERAL unnest(c.all_emails) AS e (value)
+      WHERE c.source_system = 'gong' AND c.is_internal %3$s
+      GROUP BY e.value
+      HAVING count(DISTINCT coalesce(c.email_norm, c.id)) > 1
+        AND count(DISTINCT coalesce(nullif(sophia.normalize_name(c.full_name), ''), c.id)) > 1
     ), member AS (
       SELECT DISTINCT i.record FROM identifier AS i JOIN shared AS s ON s.kind = i.kind AND s.value = i.value
     ), pair AS MATERIALIZED (
@@ -328,35 +337,39 @@ BEGIN
       JOIN processed_data.unified_contacts AS b ON b.id = p.record_b
       WHERE p.together %2$s
     ), edge AS (
-      -- What only one record holds is kept where no column of unified_contacts finds it again.
-      SELECT i.record, i.kind, i.value, i.qualifier, i.rule, i.confidence, coalesce(s.blocked, false) AS blocked, i.number, i.name,
+      -- What only one record holds is kept where no column of unified_contacts finds it again; the id of a HubSpot record, which
+      -- any party may name, only where somebody shares it.
+      SELECT i.record, i.kind, i.value, i.qualifier, i.rule, i.confidence,
+        CASE WHEN s.blocked THEN 'blocked' WHEN x.value IS NOT NULL THEN 'contested' END AS barrier, i.number, i.name,
         i.priority, NULL::bigint AS event
       FROM identifier AS i
       LEFT JOIN shared AS s ON s.kind = i.kind AND s.value = i.value
+      LEFT JOIN contested AS x ON x.value = i.value AND i.rule = 'staff alias' AND i.said IS NULL
       LEFT JOIN member AS m ON m.record = i.record
-      WHERE m.record IS NOT NULL OR i.rule NOT IN ('e-mail', 'phone and last name', 'HubSpot record')
+      WHERE CASE WHEN i.rule = 'HubSpot record' THEN s.value IS NOT NULL
+        ELSE m.record IS NOT NULL OR i.rule NOT IN ('e-mail', 'phone and last name') END
       UNION ALL
-      SELECT p.record_a, 'record', p.record_b, '', p.rule, p.confidence, false, 0, -1, p.strength, p.event FROM pair AS p
+      SELECT p.record_a, 'record', p.record_b, '', p.rule, p.confidence, NULL, 0, -1, p.strength, p.event FROM pair AS p
     )
     SELECT array_agg(e.record), array_agg(e.kind), array_agg(e.value), array_agg(e.qualifier), array_agg(e.rule),
-      array_agg(e.confidence), array_agg(e.blocked),
-      array_agg(CASE WHEN e.blocked THEN e.record WHEN e.qualifier = '' THEN e.value ELSE e.value || E'\x01' || e.qualifier END),
-      array_agg(CASE WHEN e.blocked THEN 0 ELSE e.number END), array_agg(e.name)
+      array_agg(e.confidence), array_agg(e.barrier),
+      array_agg(CASE WHEN e.barrier IS NOT NULL THEN e.record WHEN e.qualifier = '' THEN e.value ELSE e.value || E'\x01' || e.qualifier END),
+      array_agg(CASE WHEN e.barrier IS NOT NULL THEN 0 ELSE e.number END), array_agg(e.name)
     FROM (
       (SELECT * FROM edge AS o ORDER BY o.priority, o.event, o.confidence DESC, o.value COLLATE "C", o.record COLLATE "C")
       UNION ALL
-      SELECT c.id, 'record', c.id, '', '', 1, false, 0, -1, 100, NULL
+      SELECT c.id, 'record', c.id, '', '', 1, NULL, 0, -1, 100, NULL
       FROM processed_data.unified_contacts AS c
       WHERE NOT c.is_bot %3$s) AS e
     $statement$, sophia.allowed_query(format('SELECT * FROM (%s) AS i %s', sophia.identifier_query(), restriction)),
     CASE WHEN affected IS NOT NULL THEN 'AND p.record_a = ANY ($1) AND p.record_b = ANY ($1)' END,
     CASE WHEN affected IS NOT NULL THEN 'AND c.id = ANY ($1)' END)
-  INTO records, kinds, evidence, qualifiers, rules, confidences, blocked, others, numbers, names
+  INTO records, kinds, evidence, qualifiers, rules, confidences, barriers, others, numbers, names
   USING affected, hot_kinds, hot_values;
 END
 $$;
 COMMENT ON FUNCTION sophia.identity_edges(text[], text[], text[]) IS
-  'internal: edges of the affected records (NULL = of all) from the strongest to the weakest, and one of each record with itself; hot values are those that too many records share, as far as others hold them';
+  'internal: edges of the affected records (NULL = of all) from the strongest to the weakest, and one of each record with itself; hot values are those that too many records share, as far as others hold them; an edge with a barrier links nothing';
 
 CREATE FUNCTION sophia.holders_query(kind text, value text, exclusion text) RETURNS text
 LANGUAGE sql STABLE
@@ -754,8 +767,8 @@ BEGIN
   settled := sophia.settle_heirs(affected, edges.records, edges.kinds, edges.evidence);
   assigned := sophia.assign_identities(edges.records, clusters.components, edges.rules);
   touched := sophia.write_identities(affected, assigned.records, assigned.identities, settled);
-  states := ARRAY(SELECT CASE WHEN e.blocked THEN 'blocked' WHEN e.accepted THEN 'linked' ELSE 'refused' END
-    FROM unnest(edges.blocked, clusters.accepted) WITH ORDINALITY AS e (blocked, accepted, place) ORDER BY e.place);
+  states := ARRAY(SELECT coalesce(e.barrier, CASE WHEN e.accepted THEN 'linked' ELSE 'refused' END)
+    FROM unnest(edges.barriers, clusters.accepted) WITH ORDINALITY AS e (barrier, accepted, place) ORDER BY e.place);
   PERFORM sophia.write_identity_links(affected, edges.records, edges.kinds, edges.evidence, edges.qualifiers, edges.rules,
     edges.confidences, states);
   written := sophia.write_golden(touched);

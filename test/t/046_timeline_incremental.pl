@@ -8,7 +8,7 @@ use Test::More;
 my $rounds = 40;
 my $seed = $ENV{SOPHIA_SEED} || int(rand(1_000_000));
 srand($seed);
-note "SOPHIA_SEED=$seed";
+diag "SOPHIA_SEED=$seed";
 my $node = Sophia::Cluster->create('timeline', preload => 0);
 my $clock = 0;
 
