@@ -74,8 +74,11 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  PERFORM sophia.request_full(t.target, format('%s changed', TG_TABLE_NAME))
-  FROM unnest(ARRAY['unified_contacts', 'interaction_timeline']) AS t (target);
+  -- The first refresh, as after a restore, recomputes everything for a reason of its own.
+  IF EXISTS (SELECT FROM sophia.refresh_lookups) THEN
+    PERFORM sophia.request_full(t.target, format('%s changed', TG_TABLE_NAME))
+    FROM unnest(ARRAY['unified_contacts', 'interaction_timeline']) AS t (target);
+  END IF;
   RETURN NULL;
 END
 $$;

@@ -73,7 +73,9 @@ AS $$
     AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.companies'::regclass AND q.key ->> 'id' = o.id)
   LEFT JOIN merged_emails AS m ON m.survivor = c.id
   LEFT JOIN sophia.staff_domains() AS s ON s.domain = sophia.mail_host(c.main_email)
-  LEFT JOIN sophia.hubspot_seen(keys) AS seen ON seen.id = c.id
+  -- Grouped, so that the planner knows them to be distinct, and hashes them instead of the contacts.
+  LEFT JOIN (SELECT e.id, pg_catalog.min(e.first_at) AS first_at, pg_catalog.max(e.last_at) AS last_at
+    FROM sophia.hubspot_seen(keys) AS e GROUP BY e.id) AS seen ON seen.id = c.id
 $$;
 COMMENT ON FUNCTION sophia.contacts_from_hubspot(text[]) IS 'internal: rows that unified_contacts should have for HubSpot contacts: all but those that were merged away';
 

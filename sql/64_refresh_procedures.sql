@@ -16,9 +16,10 @@ CREATE TYPE sophia.refresh_run AS (
   rows_inserted bigint,
   rows_updated bigint,
   rows_deleted bigint,
-  people bigint[]
+  people bigint[],
+  resting regclass[]
 );
-COMMENT ON TYPE sophia.refresh_run IS 'internal: a run of refresh for one target, and what is left of its limits (NULL = no limit); people are identities of contacts that it wrote';
+COMMENT ON TYPE sophia.refresh_run IS 'internal: a run of refresh for one target, and what is left of its limits (NULL = no limit); people are identities of contacts that it wrote, resting the indexes that rest until its rows are written';
 
 CREATE FUNCTION sophia.count_written(run sophia.refresh_run, writer text, ids text[]) RETURNS sophia.refresh_run
 LANGUAGE plpgsql
@@ -121,6 +122,11 @@ BEGIN
     IF sophia.has_source('hubspot') THEN
       PERFORM sophia.link_merged_contacts();
     END IF;
+    -- Until the identities are written, too: nothing that is made of empty tables is looked up in them.
+    run.resting := sophia.rest_indexes('{unified_contacts,identities,identity_links,contacts}');
+  ELSIF sophia.is_empty('{interaction_participants,interaction_timeline}') THEN
+    run.rows_inserted := sophia.fill_timeline();
+    RETURN run;
   END IF;
   RETURN sophia.count_written(run, writer, NULL);
 END
@@ -187,27 +193,6 @@ END
 $$;
 COMMENT ON FUNCTION sophia.write_target(sophia.refresh_run, text) IS 'internal: recomputes what is in the queue of a target, or everything, within the limits of the run';
 
-CREATE FUNCTION sophia.write_targets(runs sophia.refresh_run[]) RETURNS sophia.refresh_run[]
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-  records text[];
-BEGIN
-  FOR i IN 1 .. cardinality(runs) LOOP
-    IF i > 1 THEN
-      runs[i].rows_left := runs[i - 1].rows_left;
-    END IF;
-    -- What the limits did not allow for the first target has to come before the next.
-    CONTINUE WHEN i > 1 AND sophia.has_backlog(runs[i - 1].target);
-    runs[i] := sophia.write_target(runs[i],
-      CASE runs[i].target WHEN 'unified_contacts' THEN 'write_contacts' ELSE 'write_interactions' END);
-  END LOOP;
-  RETURN runs;
-END
-$$;
-COMMENT ON FUNCTION sophia.write_targets(sophia.refresh_run[]) IS 'internal: recomputes what is in the queue of several targets, in this order, within the limits of the runs';
-
 CREATE FUNCTION sophia.resolve_changed(everything boolean, people bigint[] DEFAULT '{}') RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -229,6 +214,20 @@ $$;
 COMMENT ON FUNCTION sophia.resolve_changed(boolean, bigint[]) IS
   'internal: decides anew which records are one person, for all or for those that changed, and writes the golden records of these and of the other people';
 
+-- Without indexes a nested loop would read a table for each row of another.
+CREATE FUNCTION sophia.resolve_filled(resting regclass[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_nestloop = off
+AS $$
+BEGIN
+  PERFORM sophia.analyze_filled('unified_contacts');
+  PERFORM sophia.resolve_changed(true);
+  PERFORM sophia.rebuild_indexes(resting);
+END
+$$;
+COMMENT ON FUNCTION sophia.resolve_filled(regclass[]) IS 'internal: decides which records are one person where all contacts are new, and then builds the indexes that rest';
+
 CREATE FUNCTION sophia.run_targets(targets text[], mode text, max_rows bigint, time_budget interval) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -238,7 +237,7 @@ DECLARE
   deadline CONSTANT timestamptz := started + time_budget;
   runs sophia.refresh_run[] := ARRAY(
     SELECT ROW (t.target, run_targets.mode, 'incremental', NULL, started, deadline, max_rows,
-      cardinality(targets) = 1 OR max_rows IS NOT NULL OR time_budget IS NOT NULL, 0, 0, 0, '{}')::sophia.refresh_run
+      cardinality(targets) = 1 OR max_rows IS NOT NULL OR time_budget IS NOT NULL, 0, 0, 0, '{}', '{}')::sophia.refresh_run
     FROM unnest(targets) WITH ORDINALITY AS t (target, place) ORDER BY t.place);
   under_way boolean;
   captured boolean := false;
@@ -255,11 +254,21 @@ BEGIN
   IF NOT under_way OR max_rows IS NULL AND time_budget IS NULL THEN
     captured := sophia.capture_changes(deadline);
   END IF;
-  runs := sophia.write_targets(runs);
-  FOREACH run IN ARRAY runs LOOP
+  FOR i IN 1 .. cardinality(runs) LOOP
+    IF i > 1 THEN
+      runs[i].rows_left := runs[i - 1].rows_left;
+    END IF;
+    -- What the limits did not allow for the first target has to come before the next.
+    IF i = 1 OR NOT sophia.has_backlog(runs[i - 1].target) THEN
+      runs[i] := sophia.write_target(runs[i],
+        CASE runs[i].target WHEN 'unified_contacts' THEN 'write_contacts' ELSE 'write_interactions' END);
+    END IF;
+    run := runs[i];
     PERFORM sophia.log_refresh(run.target, run.mode, run.mode_used, run.reason, run.started_at, run.rows_inserted,
       run.rows_updated, run.rows_deleted, captured AND NOT sophia.has_backlog(run.target));
-    IF run.target = 'unified_contacts' THEN
+    IF run.resting <> '{}' THEN
+      PERFORM sophia.resolve_filled(run.resting);
+    ELSIF run.target = 'unified_contacts' THEN
       PERFORM sophia.resolve_changed(run.mode_used = 'full' AND max_rows IS NULL AND time_budget IS NULL, run.people);
     END IF;
   END LOOP;

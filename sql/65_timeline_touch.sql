@@ -80,12 +80,16 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
   WITH thread AS (
-    -- Those of one thread name its first e-mail, which may be another one now.
+    -- Those of one thread name its first e-mail, which may be another one now; one that was read in a thread between two of
+    -- its own rows is only known by who names it.
     SELECT DISTINCT x.thread_id
     FROM (SELECT e.thread_id FROM hubspot_raw.engagements AS e WHERE e.id = ANY (keys)
       UNION ALL
       SELECT t.thread_key FROM processed_data.interaction_timeline AS t
-      WHERE t.id = ANY (ARRAY(SELECT 'hubspot_' || k FROM unnest(keys) AS k))) AS x
+      WHERE t.id = ANY (ARRAY(SELECT 'hubspot_' || k FROM unnest(keys) AS k))
+      UNION ALL
+      SELECT t.thread_key FROM processed_data.interaction_timeline AS t
+      WHERE t.parent_id = ANY (ARRAY(SELECT 'hubspot_' || k FROM unnest(keys) AS k))) AS x
     WHERE x.thread_id IS NOT NULL
   )
   SELECT ARRAY(

@@ -26,11 +26,15 @@ CREATE FUNCTION sophia.survivorship_order(field text) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT format('c.is_deleted, array_position(%L::text[], c.source_system) NULLS LAST, '
-    'coalesce(c.source_updated_at, c.updated_at) DESC NULLS LAST, length(c.%I) DESC, c.id COLLATE "C"', s.sources, s.field)
-  FROM sophia.survivorship AS s WHERE s.field = survivorship_order.field
+  -- Of a record that has first and last name both are taken, and its full name: not one's first and another's last name.
+  SELECT format('c.is_deleted, %sarray_position(%L::text[], c.source_system) NULLS LAST, '
+    'coalesce(c.source_updated_at, c.updated_at) DESC NULLS LAST, length(c.%I) DESC, c.id COLLATE "C"',
+    CASE WHEN n.is_name THEN '(c.first_name IS NULL OR c.last_name IS NULL), ' END, s.sources, CASE WHEN n.is_name THEN 'full_name' ELSE s.field END)
+  FROM sophia.survivorship AS s
+  CROSS JOIN LATERAL (SELECT s.field IN ('first_name', 'last_name', 'full_name') AS is_name) AS n
+  WHERE s.field = survivorship_order.field
 $$;
-COMMENT ON FUNCTION sophia.survivorship_order(text) IS 'internal: SQL order in which records c give a field: live ones, by source, the latest, the longest value, the id';
+COMMENT ON FUNCTION sophia.survivorship_order(text) IS 'internal: SQL order in which records c give a field: live ones, of a name complete ones, by source, the latest, the longest value, the id';
 
 CREATE FUNCTION sophia.golden_query(people text) RETURNS text
 LANGUAGE sql STABLE

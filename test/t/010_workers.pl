@@ -47,9 +47,10 @@ sub wait_for_log_entry
 
 my $launcher = $node->wait_for_worker('launcher');
 my $first = $node->wait_for_worker('ingest');
+my $gateway = $node->wait_for_worker('gateway');
 ok($first, 'the launcher starts a worker');
 is($node->safe_psql('postgres', 'SELECT worker, database, index, pid, state, failures FROM sophia.workers ORDER BY pid IS NULL, worker DESC'),
-	"sophia_stack launcher|||$launcher|running|\nsophia_stack ingest|postgres|0|$first|running|0", 'view workers tells of both');
+	"sophia_stack launcher|||$launcher|running|\nsophia_stack ingest|postgres|0|$first|running|0\nsophia_stack gateway|||$gateway|running|0", 'view workers tells of all');
 is($node->safe_psql('postgres', 'SELECT sophia.worker_pid()'), $first, 'so does worker_pid()');
 
 $node->safe_psql('postgres', "CREATE DATABASE second");
@@ -144,8 +145,8 @@ for my $kind (qw(ingest launcher))
 {
 	my $killed = $node->kill_worker($kind, 'KILL');
 	ok($node->poll_query_until('postgres',
-			"SELECT count(*) = 2 FROM pg_stat_activity WHERE backend_type LIKE 'sophia_stack%' AND pid <> $killed"),
-		"both are back after kill -9 of the $kind");
+			"SELECT count(*) = 3 FROM pg_stat_activity WHERE backend_type LIKE 'sophia_stack%' AND pid <> $killed"),
+		"all are back after kill -9 of the $kind");
 }
 is($node->safe_psql('postgres', "SELECT failures FROM sophia.workers WHERE database = 'postgres'"), 0,
 	'a crash of the server is no failure of the worker');
