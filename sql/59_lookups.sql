@@ -195,9 +195,14 @@ CREATE FUNCTION sophia.current_lone_party(parties text[]) RETURNS TABLE (key tex
 LANGUAGE sql STABLE ROWS 100
 AS $$
   SELECT p.call_id || ' ' || p.party_id, coalesce(p.email_norm, sophia.normalize_email(p.email))
-  FROM gong_raw.call_parties AS p
-  WHERE (parties IS NULL OR p.call_id || ' ' || p.party_id = ANY (parties))
-    AND NOT EXISTS (SELECT FROM gong_raw.calls AS c WHERE c.id = p.call_id)
+  FROM (
+    SELECT a.call_id, a.party_id, a.email_norm, a.email FROM gong_raw.call_parties AS a WHERE parties IS NULL
+    UNION ALL
+    SELECT b.call_id, b.party_id, b.email_norm, b.email
+    FROM (SELECT DISTINCT pg_catalog.split_part(k.key, ' ', 1) AS call_id FROM pg_catalog.unnest(parties) AS k (key)) AS k
+    CROSS JOIN LATERAL (SELECT o.* FROM gong_raw.call_parties AS o WHERE o.call_id = k.call_id OFFSET 0) AS b
+    WHERE b.call_id || ' ' || b.party_id = ANY (parties)) AS p
+  WHERE NOT EXISTS (SELECT FROM gong_raw.calls AS c WHERE c.id = p.call_id)
     AND coalesce(p.email_norm, sophia.normalize_email(p.email)) IS NOT NULL
 $$;
 COMMENT ON FUNCTION sophia.current_lone_party(text[]) IS 'internal: lookups of kind lone_party';
@@ -245,11 +250,13 @@ END
 $$;
 COMMENT ON FUNCTION sophia.write_lookups(text, text[]) IS 'internal: makes the lookups of a kind, or those of some keys, as they should be, and returns those that differed';
 
-CREATE FUNCTION sophia.write_merges(winners text[] DEFAULT NULL) RETURNS void
+CREATE FUNCTION sophia.write_merges(winners text[] DEFAULT NULL) RETURNS text[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan
 AS $$
+DECLARE
+  merged text[];
 BEGIN
   WITH wanted AS MATERIALIZED (
     SELECT w.winner, w.loser FROM sophia.current_merges(winners) AS w
@@ -257,13 +264,21 @@ BEGIN
     DELETE FROM sophia.contact_merges AS m
     WHERE (winners IS NULL OR m.winner = ANY (winners))
       AND NOT EXISTS (SELECT FROM wanted AS w WHERE w.winner = m.winner AND w.loser = m.loser)
+  ), added AS (
+    INSERT INTO sophia.contact_merges AS m (winner, loser)
+    SELECT w.winner, w.loser FROM wanted AS w
+    ON CONFLICT DO NOTHING
+    RETURNING m.winner, m.loser
   )
-  INSERT INTO sophia.contact_merges AS m (winner, loser)
-  SELECT w.winner, w.loser FROM wanted AS w
-  ON CONFLICT DO NOTHING;
+  SELECT array_agg(x.id) INTO merged
+  FROM added AS a
+  CROSS JOIN LATERAL (VALUES (a.winner), (a.loser)) AS x (id)
+  WHERE winners IS NOT NULL;
+  RETURN merged;
 END
 $$;
-COMMENT ON FUNCTION sophia.write_merges(text[]) IS 'internal: makes contact_merges, or the rows of some winners, as the merge lists say';
+COMMENT ON FUNCTION sophia.write_merges(text[]) IS
+  'internal: makes contact_merges, or the rows of some winners, as the merge lists say; of these it returns the contacts that are merged since';
 
 CREATE FUNCTION sophia.lookup_kinds() RETURNS TABLE (source text, kind text)
 LANGUAGE sql IMMUTABLE

@@ -161,7 +161,7 @@ BEGIN
   IF object IS NULL THEN
     RAISE EXCEPTION 'object must not be null' USING ERRCODE = '22004';
   ELSIF column_name IS NOT NULL AND sophia.column_type(object, column_name) IS NULL THEN
-    RAISE EXCEPTION 'column "%" of % does not exist', column_name, object USING ERRCODE = '42703';
+    RAISE EXCEPTION 'column "%" of % does not exist', column_name, object USING ERRCODE = '42704';
   END IF;
   RETURN QUERY
   WITH RECURSIVE pointer AS (

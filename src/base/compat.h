@@ -45,6 +45,22 @@
 #define compat_owns_database(database, role) pg_database_ownercheck(database, role)
 #endif
 
+/* Whether a role owns a table or is a superuser (utils/acl.h, catalog/pg_class.h). */
+#if PG_VERSION_NUM >= 160000
+#define compat_owns_table(table, role) object_ownercheck(RelationRelationId, table, role)
+#else
+#define compat_owns_table(table, role) pg_class_ownercheck(table, role)
+#endif
+
+/* Builds a permanent index anew, with its constraint checked (catalog/index.h). */
+#if PG_VERSION_NUM >= 170000
+#define compat_reindex_index(index)                                                                \
+	reindex_index(NULL, index, false, RELPERSISTENCE_PERMANENT, &(ReindexParams){0})
+#else
+#define compat_reindex_index(index)                                                                \
+	reindex_index(index, false, RELPERSISTENCE_PERMANENT, &(ReindexParams){0})
+#endif
+
 /*
  * What a session waits for its client with (libpq/libpq.h, which needs headers of every library that the server was built
  * with); NULL in a process that has no client.  The places of socket and latch in it are the same from 15 to 18.

@@ -170,6 +170,16 @@ SELECT sophia.set_survivorship('full_name', '{slack,hubspot}');
 SELECT full_name FROM processed_data.contacts WHERE identity_id = :ann;
 SELECT sophia.set_survivorship('full_name', NULL);
 SELECT full_name FROM processed_data.contacts WHERE identity_id = :ann;
+-- A name is of one record where one has all of it.
+BEGIN;
+UPDATE hubspot_raw.contacts SET firstname = 'Anna', lastname = NULL WHERE id = '1';
+CALL sophia.refresh('full');
+SELECT first_name, last_name, full_name FROM processed_data.contacts WHERE identity_id = :ann;
+SELECT field, record FROM sophia.field_provenance(:ann) WHERE field LIKE '%name' ORDER BY field;
+UPDATE slack_raw.users SET first_name = NULL WHERE id = 'U1';
+CALL sophia.refresh('full');
+SELECT first_name, last_name, full_name FROM processed_data.contacts WHERE identity_id = :ann;
+ROLLBACK;
 
 -- A run that finds nothing writes nothing.
 CREATE TEMP TABLE before AS SELECT identity_id, xmin AS writer FROM processed_data.contacts;

@@ -91,7 +91,7 @@ is(sql('SELECT count(*) FROM worked'), 1, 'what it committed stays');
 is(sql("SELECT failures, retry_after BETWEEN now() + interval '1 s' AND now() + interval '31 s', last_state, last_error FROM sophia.jobs WHERE job = 'fails'"),
 	'1|t|failed|division by zero', 'and it backs off');
 sql("CALL sophia.run_job('fails')");
-like(last_run('fails'), qr/^skipped\|\|failed 1 times in a row: tried again after/, 'a tick too early is skipped');
+like(last_run('fails'), qr/^skipped\|\|failures in a row: 1; tried again after/, 'a tick too early is skipped');
 is(sql("SELECT state, error FROM sophia.run_now('fails')"), 'failed|division by zero', 'run_now does not wait');
 is(sql("SELECT failures, retry_after > now() + interval '32 s' FROM sophia.jobs WHERE job = 'fails'"), '2|t', 'it backs off twice as long');
 sql("UPDATE sophia.scheduled_jobs SET backoff_limit = '0' WHERE job = 'fails'; SELECT sophia.run_now('fails')");

@@ -152,11 +152,13 @@ is($psql->($people), $before, 'a restart changes nobody');
 my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump.sql';
 my $decisions = 'SELECT * FROM sophia.identity_decisions ORDER BY event, record_a, record_b';
 my $decided = $psql->($decisions);
-$node->command_ok([ 'pg_dump', '-f', $dump, '-d', $node->connstr('postgres') ], 'the database is dumped');
+$node->command_checks_all([ 'pg_dump', '-f', $dump, '-d', $node->connstr('postgres') ], 0, [ qr/^$/ ], [ qr/^$/ ], 'the database is dumped without a warning');
 $node->safe_psql('postgres', 'CREATE DATABASE other');
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $dump, '-d', $node->connstr('other') ], 'and restored');
 is($node->safe_psql('other', $decisions), $decided, 'with its decisions');
-$node->safe_psql('other', "CALL sophia.refresh_unified_contacts('full')");
+$node->safe_psql('other', 'CALL sophia.refresh_unified_contacts()');
+is($node->safe_psql('other', 'SELECT mode_used, reason FROM sophia.refresh_log WHERE target = $$unified_contacts$$'), 'full|nothing was refreshed here before',
+	'the first refresh there says why it is a full one');
 is($node->safe_psql('other', $people), $before, 'and everybody keeps the number');
 
 # ---- without the extension ----

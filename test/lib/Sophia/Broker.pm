@@ -21,10 +21,10 @@ use File::Path qw(make_path);
 use File::Spec;
 use File::Temp ();
 use HTTP::Tiny;
-use IO::Socket::INET;
 use JSON::PP ();
 use MIME::Base64 qw(encode_base64 decode_base64);
 use POSIX ();
+use Sophia::Ports qw(free_ports);
 use Time::HiRes qw(time);
 
 use constant PREFIX => '/gazette/test';
@@ -42,7 +42,7 @@ my @brokers;
 sub new
 {
 	my ($class, %p) = @_;
-	my @ports = _free_ports(4);
+	my @ports = free_ports(4);
 	my $self = bless {
 		owner => $$,
 		folder => File::Temp->newdir('sophia_broker_XXXXXX', TMPDIR => 1),
@@ -402,22 +402,6 @@ sub _wait
 		select undef, undef, undef, 0.1;
 	}
 	return;
-}
-
-# Ports that nobody listens on, below those that the kernel gives to outgoing connections, so that they also stay free
-# while a broker is stopped.
-sub _free_ports
-{
-	my ($n) = @_;
-	my %ports;
-	while (keys %ports < $n)
-	{
-		my $port = 20000 + int rand 12000;
-		my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Proto => 'tcp', Listen => 1)
-		  or next;
-		$ports{$port} = 1;
-	}
-	return keys %ports;
 }
 
 # The folder of the binaries; built when nobody did it yet.

@@ -42,7 +42,7 @@ sub _add_member
 {
 	my ($self) = @_;
 	my $name = 'member' . ++$self->{numbered};
-	($self->{ports}{$name}) = Sophia::Broker::_free_ports(1);
+	($self->{ports}{$name}) = free_ports(1);
 	$self->_start_broker($name);
 	push @{ $self->{members} }, $name;
 	return;
