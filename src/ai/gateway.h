@@ -2,7 +2,7 @@
  * gateway.h
  *		The gateway: the one process of a cluster that talks to AI providers.
  *
- * gateway.c is its loop, session.c its side of the channels, lane.c what it does for one provider.  It has no database:
+ * gateway.c is its loop, session.c its side of the channels, lane.c and request.c what it does for one provider.  It has no database:
  * everything it needs comes with the requests (messages.h).
  */
 #ifndef SOPHIA_GATEWAY_H
@@ -80,14 +80,16 @@ extern void sophia_session_answer(Session *session, const AnswerHeader *header, 
 /* Takes a request that its session has just sent; it may be answered at once. */
 extern void sophia_lane_submit(GatewayRequest *request);
 
-/* Forgets a request, whatever its state, and frees it. */
-extern void sophia_lane_drop(GatewayRequest *request);
-
 /* Finishes, tries again and starts what is due; returns when to come again, by sophia_clock_ms(), at the latest. */
 extern int64 sophia_lanes_turn(void);
 
 /* The settings have changed. */
 extern void sophia_lanes_reload(void);
+
+/* ---- request.c ---- */
+
+/* Forgets a request, whatever its state, and frees it. */
+extern void sophia_request_drop(GatewayRequest *request);
 
 /* ---- listing.c ---- */
 

@@ -71,7 +71,7 @@ close_session(Session *session)
 	dlist_mutable_iter iter;
 
 	dlist_foreach_modify(iter, &session->requests)
-		sophia_lane_drop(dlist_container(GatewayRequest, of_session, iter.cur));
+		sophia_request_drop(dlist_container(GatewayRequest, of_session, iter.cur));
 	dlist_foreach_modify(iter, &session->answers)
 		pfree(dlist_container(Answer, node, iter.cur));
 	dlist_delete(&session->node);
