@@ -750,6 +750,7 @@ BEGIN
   END IF;
   PERFORM pg_advisory_xact_lock(hashtextextended('sophia_stack.refresh', 0));
   IF records IS NOT NULL THEN
+    PERFORM set_config('random_page_cost', '0.1', true);
     SELECT * INTO affected, hot_kinds, hot_values FROM sophia.affected_records(records);
   END IF;
   edges := sophia.identity_edges(affected, hot_kinds, hot_values);
@@ -791,6 +792,7 @@ BEGIN
     touched := sophia.resolve_records(records);
   END IF;
   IF records IS NOT NULL THEN
+    PERFORM set_config('random_page_cost', '0.1', true);
     touched := ARRAY(SELECT DISTINCT u.id FROM unnest(touched || renewed) AS u (id));
   END IF;
   written := sophia.write_golden(touched);
