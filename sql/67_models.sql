@@ -15,7 +15,7 @@ COMMENT ON TABLE sophia.providers IS 'AI services: where they are, and the names
 COMMENT ON COLUMN sophia.providers.kind IS 'openai: the dialect of OpenAI''s API, which vLLM, llama.cpp, TEI and Ollama speak';
 COMMENT ON COLUMN sophia.providers.address IS 'http[s]://host[:port][/path]; without a path, /v1 is added';
 COMMENT ON COLUMN sophia.providers.secret IS 'reference of the secret that is sent as bearer token (env:NAME or file:name), never the secret itself; NULL = none';
-COMMENT ON COLUMN sophia.providers.options IS 'timeout (seconds), attempts, max_connections, in_flight';
+COMMENT ON COLUMN sophia.providers.options IS 'replicas, ca_file, limits of connections and requests, when its breaker opens: see the README';
 COMMENT ON COLUMN sophia.providers.changed_at IS 'when the profile was last changed; the gateway goes by the newest';
 
 CREATE TABLE sophia.models (
@@ -26,7 +26,7 @@ CREATE TABLE sophia.models (
 );
 COMMENT ON TABLE sophia.models IS 'models that calls may name, each a profile on a provider';
 COMMENT ON COLUMN sophia.models.remote_name IS 'what the provider calls it';
-COMMENT ON COLUMN sophia.models.options IS 'defaults (options of calls), price ({in, out} a million tokens), limits ({items, bytes} of one request for embeddings), dimensions';
+COMMENT ON COLUMN sophia.models.options IS 'defaults (options of calls), price ({in, out} a million tokens), limits ({items, bytes} of one request for embeddings), dimensions, fallback (models)';
 CREATE INDEX ON sophia.models (provider);
 
 CREATE TABLE sophia.default_models (
@@ -83,26 +83,66 @@ END;
 $$;
 COMMENT ON FUNCTION sophia.check_options_known(text, jsonb, text[]) IS 'internal: raises an error where that is no object, or has a member that is not known';
 
-CREATE FUNCTION sophia.check_provider_options(options jsonb) RETURNS void
+CREATE FUNCTION sophia.check_texts_option(what text, options jsonb, name text, most integer) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  PERFORM sophia.check_options_known('provider', options, '{attempts,in_flight,max_connections,timeout}');
-  PERFORM sophia.check_number_option('provider', options, 'attempts', 1, 20, true);
-  PERFORM sophia.check_number_option('provider', options, 'in_flight', 1, 1000, true);
-  PERFORM sophia.check_number_option('provider', options, 'max_connections', 1, 200, true);
-  PERFORM sophia.check_number_option('provider', options, 'timeout', 0.001, 86400, false);
+  IF NOT options ? name THEN
+    RETURN;
+  ELSIF jsonb_typeof(options -> name) = 'array' THEN
+    IF jsonb_array_length(options -> name) BETWEEN 1 AND most
+       AND NOT EXISTS (SELECT FROM jsonb_array_elements(options -> name) AS e WHERE jsonb_typeof(e) <> 'string') THEN
+      RETURN;
+    END IF;
+  END IF;
+  RAISE EXCEPTION 'invalid value of % option "%"', what, name USING ERRCODE = '22023',
+    HINT = format('It can be an array of 1 to %s texts.', most);
 END;
 $$;
-COMMENT ON FUNCTION sophia.check_provider_options(jsonb) IS 'internal: raises an error where these cannot be the options of a provider';
+COMMENT ON FUNCTION sophia.check_texts_option(text, jsonb, text, integer) IS 'internal: raises an error where an option is there and no array of so many texts';
+
+CREATE FUNCTION sophia.check_provider_options(address text, options jsonb) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  replica text;
+BEGIN
+  PERFORM sophia.check_options_known('provider', options, '{attempts,breaker_failures,breaker_seconds,ca_file,idle_expiry,in_flight,max_connections,min_connections,queue_bytes,replicas,timeout}');
+  PERFORM sophia.check_number_option('provider', options, 'attempts', 1, 20, true);
+  PERFORM sophia.check_number_option('provider', options, 'breaker_failures', 0, 1000, true);
+  PERFORM sophia.check_number_option('provider', options, 'breaker_seconds', 0.001, 3600, false);
+  PERFORM sophia.check_number_option('provider', options, 'idle_expiry', 1, 86400, false);
+  PERFORM sophia.check_number_option('provider', options, 'in_flight', 1, 1000, true);
+  PERFORM sophia.check_number_option('provider', options, 'max_connections', 1, 200, true);
+  PERFORM sophia.check_number_option('provider', options, 'min_connections', 0, 200, true);
+  PERFORM sophia.check_number_option('provider', options, 'queue_bytes', 65536, 1073741824, true);
+  PERFORM sophia.check_number_option('provider', options, 'timeout', 0.001, 86400, false);
+  IF options ? 'ca_file' AND (jsonb_typeof(options -> 'ca_file') <> 'string' OR options ->> 'ca_file' !~ '^/.') THEN
+    RAISE EXCEPTION 'invalid value of provider option "ca_file"' USING ERRCODE = '22023', HINT = 'It can be the absolute path of a file of the server.';
+  END IF;
+  PERFORM sophia.check_texts_option('provider', options, 'replicas', 31);
+  FOR replica IN SELECT r FROM jsonb_array_elements_text(options -> 'replicas') AS r LOOP
+    PERFORM sophia.check_provider_address(replica);
+    IF substring(rtrim(replica, '/') FROM '^[^:]*://[^/]*(.*)') <> substring(rtrim(address, '/') FROM '^[^:]*://[^/]*(.*)') THEN
+      RAISE EXCEPTION 'replica "%" has another path than the address', replica USING ERRCODE = '22023',
+        HINT = 'What follows host and port must be the same.';
+    END IF;
+  END LOOP;
+END;
+$$;
+COMMENT ON FUNCTION sophia.check_provider_options(text, jsonb) IS 'internal: raises an error where these cannot be the options of a provider at that address';
 
 CREATE FUNCTION sophia.check_model_options(options jsonb) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  PERFORM sophia.check_options_known('model', options, '{defaults,dimensions,limits,price}');
+  PERFORM sophia.check_options_known('model', options, '{defaults,dimensions,fallback,limits,price}');
   IF options ? 'defaults' THEN
     PERFORM sophia.check_call_options(options -> 'defaults');
   END IF;
   PERFORM sophia.check_number_option('model', options, 'dimensions', 1, 16000, true);
+  PERFORM sophia.check_texts_option('model', options, 'fallback', 10);
+  IF options ?& '{dimensions,fallback}' THEN
+    RAISE EXCEPTION 'a model for embeddings has no fallback' USING ERRCODE = '22023',
+      HINT = 'Vectors of different models cannot be compared.';
+  END IF;
   IF options ? 'limits' THEN
     PERFORM sophia.check_options_known('limits', options -> 'limits', '{items,bytes}');
     PERFORM sophia.check_number_option('limits', options -> 'limits', 'items', 1, 10000, true);
@@ -145,7 +185,7 @@ BEGIN
   END IF;
   PERFORM sophia.check_secret(create_provider.secret, 'secret');
   PERFORM sophia.check_provider_address(create_provider.address);
-  PERFORM sophia.check_provider_options(coalesce(create_provider.options, '{}'));
+  PERFORM sophia.check_provider_options(create_provider.address, coalesce(create_provider.options, '{}'));
   INSERT INTO sophia.providers (provider, kind, address, secret, options)
     VALUES (create_provider.provider, create_provider.kind, rtrim(create_provider.address, '/'), create_provider.secret,
             coalesce(create_provider.options, '{}'))
@@ -162,6 +202,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
   changed jsonb;
+  place text;
 BEGIN
   PERFORM sophia.check_name('provider', alter_provider.provider);
   PERFORM sophia.check_secret(nullif(alter_provider.secret, ''), 'secret');
@@ -172,11 +213,11 @@ BEGIN
         secret = CASE WHEN alter_provider.secret IS NULL THEN p.secret ELSE nullif(alter_provider.secret, '') END,
         options = sophia.change_options(p.options, coalesce(alter_provider.options, '{}')), changed_at = clock_timestamp()
     WHERE p.provider = alter_provider.provider
-    RETURNING p.options INTO changed;
+    RETURNING p.options, p.address INTO changed, place;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'provider "%" does not exist', alter_provider.provider USING ERRCODE = '42704';
   END IF;
-  PERFORM sophia.check_provider_options(changed);
+  PERFORM sophia.check_provider_options(place, changed);
 END;
 $$;
 COMMENT ON FUNCTION sophia.alter_provider(text, text, text, jsonb) IS 'changes what is given; secret '''' takes the secret away, an option of null its value';
@@ -213,6 +254,22 @@ COMMENT ON FUNCTION sophia.check_provider(text, interval) IS 'has the gateway tr
 
 -- ---- models ----
 
+CREATE FUNCTION sophia.check_fallback(model text, options jsonb) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  name text;
+BEGIN
+  FOR name IN SELECT f FROM jsonb_array_elements_text(options -> 'fallback') AS f LOOP
+    IF name = check_fallback.model THEN
+      RAISE EXCEPTION 'model "%" cannot be its own fallback', name USING ERRCODE = '22023';
+    ELSIF NOT EXISTS (SELECT FROM sophia.models AS m WHERE m.model = name) THEN
+      RAISE EXCEPTION 'model "%" does not exist', name USING ERRCODE = '42704';
+    END IF;
+  END LOOP;
+END;
+$$;
+COMMENT ON FUNCTION sophia.check_fallback(text, jsonb) IS 'internal: raises an error where a fallback of that model is no other model';
+
 CREATE FUNCTION sophia.create_model(model text, provider text, remote_name text DEFAULT NULL, options jsonb DEFAULT '{}') RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -221,6 +278,7 @@ BEGIN
   PERFORM sophia.check_name('provider', create_model.provider);
   PERFORM sophia.check_name('model at the provider', coalesce(create_model.remote_name, create_model.model));
   PERFORM sophia.check_model_options(coalesce(create_model.options, '{}'));
+  PERFORM sophia.check_fallback(create_model.model, create_model.options);
   INSERT INTO sophia.models (model, provider, remote_name, options)
     VALUES (create_model.model, create_model.provider, coalesce(create_model.remote_name, create_model.model),
             coalesce(create_model.options, '{}'))
@@ -252,6 +310,7 @@ BEGIN
     RAISE EXCEPTION 'model "%" does not exist', alter_model.model USING ERRCODE = '42704';
   END IF;
   PERFORM sophia.check_model_options(changed);
+  PERFORM sophia.check_fallback(alter_model.model, changed);
 EXCEPTION WHEN foreign_key_violation THEN
   RAISE EXCEPTION 'provider "%" does not exist', alter_model.provider USING ERRCODE = '42704';
 END;
@@ -262,6 +321,12 @@ CREATE FUNCTION sophia.drop_model(model text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   PERFORM sophia.check_name('model', model);
+  IF EXISTS (SELECT FROM sophia.models AS m WHERE m.options -> 'fallback' ? drop_model.model) THEN
+    RAISE EXCEPTION 'model "%" is in use', model USING ERRCODE = '2BP01',
+      DETAIL = format('It is a fallback of %s.', (SELECT string_agg(format('model "%s"', m.model), ', ' ORDER BY m.model)
+                                                  FROM sophia.models AS m WHERE m.options -> 'fallback' ? drop_model.model)),
+      HINT = 'Change their option fallback first.';
+  END IF;
   DELETE FROM sophia.models AS m WHERE m.model = drop_model.model;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'model "%" does not exist', model USING ERRCODE = '42704';

@@ -20,6 +20,7 @@ typedef struct Job
 {
 	int from;
 	int n;
+	bool answered;
 } Job;
 
 typedef struct Run
@@ -141,7 +142,7 @@ add_job(Run *run, int from, int n)
 		run->jobs = run->jobs == NULL ? palloc(sizeof(Job) * run->max_jobs)
 									  : repalloc(run->jobs, sizeof(Job) * run->max_jobs);
 	}
-	run->jobs[run->n_jobs++] = (Job){from, n};
+	run->jobs[run->n_jobs++] = (Job){.from = from, .n = n};
 }
 
 /* Packs the texts in their order, within the limits of the model. */
@@ -189,13 +190,18 @@ write_body(const Run *run, const Job *job, ByteBuffer *body)
 
 static void
 append_request(StringInfo message, const Run *run, uint64 number, const char *path,
-			   const ByteBuffer *body)
+			   const char *health, const ByteBuffer *body)
 {
 	const Profile *profile = run->call->profile;
 	const char *texts[REQUEST_TEXTS] = {
-		[TEXT_PROVIDER] = profile->provider, [TEXT_ADDRESS] = profile->address,
-		[TEXT_SECRET] = profile->secret,	 [TEXT_PATH] = path,
-		[TEXT_MODEL] = profile->model,		 [TEXT_FUNCTION] = run->call->function,
+		[TEXT_PROVIDER] = profile->provider,
+		[TEXT_ADDRESS] = profile->addresses,
+		[TEXT_SECRET] = profile->secret,
+		[TEXT_CA_FILE] = profile->ca_file,
+		[TEXT_HEALTH] = health,
+		[TEXT_PATH] = path,
+		[TEXT_MODEL] = profile->model,
+		[TEXT_FUNCTION] = run->call->function,
 	};
 	RequestHeader header = {
 		.number = number,
@@ -205,7 +211,13 @@ append_request(StringInfo message, const Run *run, uint64 number, const char *pa
 		.timeout_ms = profile->timeout_ms,
 		.attempts = profile->attempts,
 		.connections = profile->connections,
+		.min_connections = profile->min_connections,
+		.idle_ms = profile->idle_ms,
 		.in_flight = profile->in_flight,
+		.breaker_failures = profile->breaker_failures,
+		.breaker_ms = profile->breaker_ms,
+		.queue_bytes = profile->queue_bytes,
+		.repeatable = run->call->kind != CALL_CHAT,
 		.post = run->call->kind != CALL_MODELS,
 		.body_length = buffer_size(body),
 	};
@@ -226,13 +238,18 @@ write_request(const Run *run, int place, StringInfo message)
 		[CALL_CHAT] = "chat/completions", [CALL_EMBED] = "embeddings", [CALL_MODELS] = "models"};
 	static ByteBuffer body; /* kept, so that an error leaves nothing behind */
 	static ByteBuffer path;
+	static ByteBuffer health;
+	const char *address = run->call->profile->address;
 
 	sophia_buffer_clear(&body);
 	sophia_buffer_clear(&path);
+	sophia_buffer_clear(&health);
 	if (!write_body(run, &run->jobs[place], &body) ||
-		!sophia_openai_path(&path, run->call->profile->address, services[run->call->kind]))
+		!sophia_openai_path(&path, address, services[run->call->kind]) ||
+		!sophia_openai_path(&health, address, services[CALL_MODELS]))
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	append_request(message, run, run->base + place + 1, buffer_bytes(&path), &body);
+	append_request(message, run, run->base + place + 1, buffer_bytes(&path), buffer_bytes(&health),
+				   &body);
 }
 
 /* Exchange.next */
@@ -241,12 +258,21 @@ next_request(Exchange *exchange, StringInfo message)
 {
 	Run *run = (Run *) exchange;
 
+	while (run->next_job < run->n_jobs && run->jobs[run->next_job].answered)
+		run->next_job++;
 	if (run->fatal != NULL || run->next_job == run->n_jobs)
 		return false;
 	CHECK_FOR_INTERRUPTS();
 	write_request(run, run->next_job++, message);
-	last_number = run->base + run->next_job;
+	last_number = Max(last_number, run->base + run->next_job);
 	return true;
+}
+
+/* Exchange.again: what was not answered is sent once more, under its own number. */
+static void
+send_again(Exchange *exchange)
+{
+	((Run *) exchange)->next_job = 0;
 }
 
 /* ---- answers ---- */
@@ -268,6 +294,7 @@ fail_job(Run *run, const Job *job, const AnswerHeader *answer, int sqlstate, con
 	{
 		Outcome *outcome = &run->call->outcomes[run->order[job->from + i]];
 
+		outcome->profile = profile;
 		outcome->sqlstate = sqlstate;
 		outcome->message = profile->model[0] != '\0'
 							   ? psprintf("model \"%s\" of provider \"%s\": %s", profile->model,
@@ -305,6 +332,7 @@ store_answer(Run *run, const Job *job, const AnswerHeader *header, const OpenaiA
 	{
 		Outcome *outcome = &run->call->outcomes[run->order[job->from + i]];
 
+		outcome->profile = run->call->profile;
 		outcome->ms = header->elapsed_ms;
 		outcome->tokens_in = share_of(answer->tokens_in, job->n, i);
 		outcome->tokens_out = share_of(answer->tokens_out, job->n, i);
@@ -396,6 +424,7 @@ take_answer(Exchange *exchange, const AnswerHeader *header, const char *body, Si
 	Job job = run->jobs[header->number - run->base - 1];
 	MemoryContext old = MemoryContextSwitchTo(run->context);
 
+	run->jobs[header->number - run->base - 1].answered = true;
 	if (header->sqlstate != 0)
 		fail_job(run, &job, header, header->sqlstate, pnstrdup(body, length));
 	else
@@ -411,21 +440,26 @@ fail_unsent(Run *run)
 {
 	for (int place = run->next_job; place < run->n_jobs; place++)
 	{
-		for (int i = 0; i < run->jobs[place].n; i++)
+		for (int i = 0; i < run->jobs[place].n && !run->jobs[place].answered; i++)
 			run->call->outcomes[run->order[run->jobs[place].from + i]] = *run->fatal;
 	}
 }
 
-void
-sophia_call_run(Call *call)
+/* Asks the model of the call's profile. */
+static void
+ask_model(Call *call)
 {
 	Run run = {.exchange = {.next = next_request, .take = take_answer}, .call = call};
 	int *first_of = palloc(sizeof(int) * call->n);
 
 	run.context = CurrentMemoryContext;
 	run.exchange.window = WINDOW + 2 * call->profile->in_flight;
+	/* Embeddings cost little, and do nothing; of a chat it is not known whether it was paid for. */
+	run.exchange.again = call->kind == CALL_CHAT ? NULL : send_again;
 	run.base = last_number;
 	call->outcomes = palloc0(sizeof(Outcome) * call->n);
+	for (int i = 0; i < call->n; i++)
+		call->outcomes[i].profile = call->profile;
 	find_distinct(&run, first_of);
 	make_jobs(&run);
 	if (run.n_jobs > 0)
@@ -435,6 +469,58 @@ sophia_call_run(Call *call)
 	{
 		if (first_of[i] >= 0 && first_of[i] != i)
 			call->outcomes[i] = call->outcomes[first_of[i]];
+	}
+}
+
+/* ---- fallback ---- */
+
+/* Whether another model may do better: the provider has failed, refuses for its rate, or is not asked any more. */
+static bool
+wants_fallback(const Outcome *outcome)
+{
+	return outcome->sqlstate == ERRCODE_SYSTEM_ERROR ||
+		   outcome->sqlstate == ERRCODE_CONFIGURATION_LIMIT_EXCEEDED ||
+		   outcome->sqlstate == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+}
+
+/* Asks another model for what has failed; its answer, or error, takes the place of the first one. */
+static bool
+fall_back(Call *call, const char *model)
+{
+	Call other = *call;
+	int *places = palloc(sizeof(int) * call->n);
+	Profile *first = call->profile;
+
+	other.n = 0;
+	other.inputs = palloc(sizeof(TextSpan) * call->n);
+	for (int i = 0; i < call->n; i++)
+	{
+		if (!wants_fallback(&call->outcomes[i]))
+			continue;
+		places[other.n] = i;
+		other.inputs[other.n++] = call->inputs[i];
+	}
+	if (other.n == 0)
+		return false;
+	other.profile = sophia_profile_of_model(model, call->function, first->call_options,
+											first->has_call_options, false);
+	ask_model(&other);
+	for (int i = 0; i < other.n; i++)
+		call->outcomes[places[i]] = other.outcomes[i];
+	return true;
+}
+
+void
+sophia_call_run(Call *call)
+{
+	char *rest = pstrdup(call->profile->fallback);
+	char *model;
+
+	ask_model(call);
+	while (call->kind == CALL_CHAT && (model = strsep(&rest, "\n")) != NULL && model[0] != '\0')
+	{
+		if (!fall_back(call, model))
+			break;
 	}
 }
 

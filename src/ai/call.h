@@ -30,6 +30,7 @@ typedef struct Outcome
 	int64 tokens_in; /* -1 = not known */
 	int64 tokens_out;
 	double ms;
+	const Profile *profile; /* of the model that was asked last */
 } Outcome;
 
 typedef struct Call
@@ -44,7 +45,10 @@ typedef struct Call
 	Outcome *outcomes;	  /* n of them; in the memory context of the caller */
 } Call;
 
-/* Runs a call: equal texts are sent once, all at the same time as far as the provider's limits allow. */
+/*
+ * Runs a call: equal texts are sent once, all at the same time as far as the provider's limits allow.  Texts of a chat that
+ * the provider does not answer go to the models that its own names as fallback, one after the other.
+ */
 extern void sophia_call_run(Call *call);
 
 /* Raises the error of an outcome that has one. */

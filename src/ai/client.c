@@ -150,27 +150,22 @@ raise_lost(void)
 					errhint("It is started again by itself. Run the statement again.")));
 }
 
-/* Whether that result moved a message; raises an error when the gateway is gone. */
+/* Sends what there is to send, as far as there is room; whether anything could be sent. */
 static bool
-moved(shm_mq_result result)
-{
-	if (result == SHM_MQ_DETACHED)
-		raise_lost();
-	return result == SHM_MQ_SUCCESS;
-}
-
-/* Sends what there is to send, as far as there is room; false when nothing could be sent. */
-static bool
-send_some(Exchange *exchange, StringInfo message, int *outstanding)
+send_some(Exchange *exchange, StringInfo message, int *outstanding, bool *lost)
 {
 	bool progress = false;
 
 	while (*outstanding < exchange->window)
 	{
+		shm_mq_result result;
+
 		if (message->len == 0 && !exchange->next(exchange, message))
 			break;
 		/* A message that went through in part must be offered again as it is. */
-		if (!moved(shm_mq_send(channel.to_gateway, message->len, message->data, true, true)))
+		result = shm_mq_send(channel.to_gateway, message->len, message->data, true, true);
+		*lost |= result == SHM_MQ_DETACHED;
+		if (result != SHM_MQ_SUCCESS)
 			break;
 		resetStringInfo(message);
 		(*outstanding)++;
@@ -180,15 +175,20 @@ send_some(Exchange *exchange, StringInfo message, int *outstanding)
 }
 
 static bool
-take_some(Exchange *exchange, int *outstanding)
+take_some(Exchange *exchange, int *outstanding, bool *lost)
 {
 	bool progress = false;
 	AnswerHeader header;
 	Size length;
 	void *data;
 
-	while (*outstanding > 0 && moved(shm_mq_receive(channel.from_gateway, &length, &data, true)))
+	while (*outstanding > 0)
 	{
+		shm_mq_result result = shm_mq_receive(channel.from_gateway, &length, &data, true);
+
+		*lost |= result == SHM_MQ_DETACHED;
+		if (result != SHM_MQ_SUCCESS)
+			break;
 		memcpy(&header, data, sizeof(header));
 		(*outstanding)--;
 		progress = true;
@@ -197,36 +197,46 @@ take_some(Exchange *exchange, int *outstanding)
 	return progress;
 }
 
-static void
-run_exchange(Exchange *exchange)
+/* Runs an exchange as far as this gateway goes; false when it ended before. */
+static bool
+run_exchange(Exchange *exchange, StringInfo message)
 {
-	StringInfoData message;
 	int outstanding = 0;
 
-	initStringInfo(&message);
+	resetStringInfo(message);
 	while (true)
 	{
-		bool sent = send_some(exchange, &message, &outstanding);
-		bool taken = take_some(exchange, &outstanding);
+		bool lost = false;
+		bool sent = send_some(exchange, message, &outstanding, &lost);
+		bool taken = take_some(exchange, &outstanding, &lost);
 
 		if (sent || taken)
 			continue;
-		if (outstanding == 0 && message.len == 0)
-			break;
-		if (sophia_channels_gateway() != channel.gateway)
-			raise_lost();
+		if (outstanding == 0 && message->len == 0)
+			return true;
+		if (lost || sophia_channels_gateway() != channel.gateway)
+			return false;
 		sophia_client_wait(-1);
 	}
-	pfree(message.data);
 }
 
 void
 sophia_client_exchange(Exchange *exchange)
 {
+	StringInfoData message;
+
+	initStringInfo(&message);
 	open_channel();
 	PG_TRY();
 	{
-		run_exchange(exchange);
+		while (!run_exchange(exchange, &message))
+		{
+			if (exchange->again == NULL)
+				raise_lost();
+			exchange->again(exchange);
+			close_channel();
+			open_channel();
+		}
 	}
 	PG_CATCH();
 	{
@@ -234,4 +244,5 @@ sophia_client_exchange(Exchange *exchange)
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	pfree(message.data);
 }

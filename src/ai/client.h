@@ -21,11 +21,14 @@ typedef struct Exchange
 	/* Takes the answer to one of them; more requests may be there afterwards. */
 	void (*take)(struct Exchange *exchange, const AnswerHeader *answer, const char *body,
 				 Size length);
+
+	/* Has `next` give once more what was not answered, after the gateway has ended; NULL = that is an error instead. */
+	void (*again)(struct Exchange *exchange);
 } Exchange;
 
 /*
  * Sends all requests and takes all answers.  Can be cancelled at any time, which ends the requests as well.  Raises 55000
- * where there is no gateway, or when it ends meanwhile.
+ * where there is no gateway, or when it ends meanwhile and what it had cannot be sent again.
  */
 extern void sophia_client_exchange(Exchange *exchange);
 

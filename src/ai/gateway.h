@@ -16,6 +16,7 @@
 #include "shared/channels.h"
 
 typedef struct Lane Lane;
+typedef struct Replica Replica;
 
 /* A session that has a channel. */
 typedef struct Session
@@ -53,9 +54,13 @@ typedef struct GatewayRequest
 	RequestState state;
 	int place; /* where it is listed, -1 = nowhere */
 	int attempts;
-	int counted;		 /* of them, those that count against header.attempts */
+	int counted;  /* of them, those that count against header.attempts */
+	uint32 tried; /* addresses that it was sent to since its last wait, as bits of their places */
+	Replica *replica;	 /* where it is, while running */
 	bool secret_renewed; /* the secret was read anew for it */
 	int64 first_sent;	 /* sophia_clock_ms(); 0 = not yet */
+	int64 sent;			 /* the last time */
+	TimestampTz sent_at; /* the same, with microseconds */
 	int64 due;			 /* while waiting: when it is tried again */
 	HttpRequest *http;	 /* while running */
 } GatewayRequest;
@@ -82,6 +87,9 @@ extern void sophia_lane_submit(GatewayRequest *request);
 
 /* Finishes, tries again and starts what is due; returns when to come again, by sophia_clock_ms(), at the latest. */
 extern int64 sophia_lanes_turn(void);
+
+/* Whether the lane's queue is full; what it has no room for waits in the channels. */
+extern bool sophia_lane_full(const Lane *lane);
 
 /* The settings have changed. */
 extern void sophia_lanes_reload(void);

@@ -21,8 +21,8 @@ PG_FUNCTION_INFO_V1(sophia_try_provider);
 PG_FUNCTION_INFO_V1(sophia_provider_states);
 PG_FUNCTION_INFO_V1(sophia_request_list);
 
-#define PROVIDER_STATE_COLUMNS 11
-#define REQUEST_LIST_COLUMNS   10
+#define PROVIDER_STATE_COLUMNS 21
+#define REQUEST_LIST_COLUMNS   11
 
 /* check_provider_address(address text): raises what is wrong. */
 Datum
@@ -80,6 +80,48 @@ sophia_try_provider(PG_FUNCTION_ARGS)
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(row), values, nulls));
 }
 
+static Datum
+milliseconds(int32 us)
+{
+	return Float8GetDatum(us / 1000.0);
+}
+
+static void
+put_provider_state(ReturnSetInfo *result, const ProviderState *state)
+{
+	static const char *const healths[] = {"unknown", "healthy", "failing"};
+	static const char *const breakers[] = {"closed", "open", "half-open"};
+	bool nulls[PROVIDER_STATE_COLUMNS] = {false};
+	Datum values[PROVIDER_STATE_COLUMNS] = {
+		CStringGetTextDatum(state->name),
+		CStringGetTextDatum(state->address),
+		CStringGetTextDatum(healths[state->health]),
+		TimestampTzGetDatum(state->checked_at),
+		CStringGetTextDatum(breakers[state->breaker]),
+		Int32GetDatum(state->window),
+		Int32GetDatum(state->in_flight),
+		Int32GetDatum(state->queued),
+		Int64GetDatum(state->queued_bytes),
+		Int64GetDatum(state->calls),
+		Int64GetDatum(state->errors),
+		Int64GetDatum(state->retries),
+		Int32GetDatum(state->idle),
+		Int32GetDatum(state->busy),
+		Int64GetDatum(state->connections_created),
+		Int64GetDatum(state->connections_closed),
+		milliseconds(state->latencies[0]),
+		milliseconds(state->latencies[1]),
+		milliseconds(state->latencies[2]),
+		CStringGetTextDatum(state->last_error),
+		TimestampTzGetDatum(state->last_error_at),
+	};
+
+	nulls[3] = state->checked_at == 0;
+	nulls[16] = nulls[17] = nulls[18] = !state->has_latencies;
+	nulls[19] = nulls[20] = state->last_error_at == 0;
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
 /* provider_states(): what the gateway tells of the providers of this database. */
 Datum
 sophia_provider_states(PG_FUNCTION_ARGS)
@@ -91,26 +133,8 @@ sophia_provider_states(PG_FUNCTION_ARGS)
 	sophia_channels_copy_providers(states);
 	for (int i = 0; i < CHANNEL_PROVIDERS; i++)
 	{
-		const ProviderState *state = &states[i];
-		bool nulls[PROVIDER_STATE_COLUMNS] = {false};
-		Datum values[PROVIDER_STATE_COLUMNS] = {
-			CStringGetTextDatum(state->name),
-			Int32GetDatum(state->in_flight),
-			Int32GetDatum(state->queued),
-			Int64GetDatum(state->calls),
-			Int64GetDatum(state->errors),
-			Int64GetDatum(state->retries),
-			Int32GetDatum(state->connections),
-			Int64GetDatum(state->connections_created),
-			Int64GetDatum(state->connections_closed),
-			CStringGetTextDatum(state->last_error),
-			TimestampTzGetDatum(state->last_error_at),
-		};
-
-		if (state->database != MyDatabaseId)
-			continue;
-		nulls[9] = nulls[10] = state->last_error_at == 0;
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+		if (states[i].database == MyDatabaseId)
+			put_provider_state(result, &states[i]);
 	}
 	return (Datum) 0;
 }
@@ -140,11 +164,13 @@ sophia_request_list(PG_FUNCTION_ARGS)
 			CStringGetTextDatum(states[entry->state]),
 			Int32GetDatum(entry->attempts),
 			TimestampTzGetDatum(entry->received_at),
+			CStringGetTextDatum(entry->prompt),
 		};
 
 		if (entry->state == REQUEST_FREE)
 			continue;
 		nulls[5] = entry->model[0] == '\0';
+		nulls[10] = entry->prompt[0] == '\0';
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	return (Datum) 0;

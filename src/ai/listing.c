@@ -9,6 +9,7 @@
 #include "utils/timestamp.h"
 
 #include "ai/gateway.h"
+#include "base/settings.h"
 
 static RequestEntry entries[CHANNEL_REQUESTS];
 static int place_after; /* where the last one went */
@@ -26,6 +27,18 @@ free_place(void)
 	return -1;
 }
 
+/* As much of the body as there is room for, whole characters of UTF-8 only. */
+static void
+clip_body(RequestEntry *entry, const GatewayRequest *request)
+{
+	Size n = Min(request->header.body_length, sizeof(entry->prompt) - 1);
+
+	while (n > 0 && n < request->header.body_length && (request->body[n] & 0xC0) == 0x80)
+		n--;
+	memcpy(entry->prompt, request->body, n);
+	entry->prompt[n] = '\0';
+}
+
 static void
 fill(RequestEntry *entry, const GatewayRequest *request)
 {
@@ -37,6 +50,9 @@ fill(RequestEntry *entry, const GatewayRequest *request)
 	strlcpy(entry->provider, request->texts[TEXT_PROVIDER], sizeof(entry->provider));
 	strlcpy(entry->model, request->texts[TEXT_MODEL], sizeof(entry->model));
 	strlcpy(entry->function, request->texts[TEXT_FUNCTION], sizeof(entry->function));
+	entry->prompt[0] = '\0';
+	if (sophia_show_prompts)
+		clip_body(entry, request);
 }
 
 void

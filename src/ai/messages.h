@@ -22,8 +22,10 @@
 typedef enum RequestText
 {
 	TEXT_PROVIDER,
-	TEXT_ADDRESS,  /* URL that paths are appended to */
+	TEXT_ADDRESS,  /* URLs that paths are appended to, in order of preference, a line each */
 	TEXT_SECRET,   /* its reference, '' = none */
+	TEXT_CA_FILE,  /* authorities that are trusted, '' = the system's */
+	TEXT_HEALTH,   /* path of health checks, '' = none */
 	TEXT_PATH,	   /* begins with a slash */
 	TEXT_MODEL,	   /* for people; '' = none */
 	TEXT_FUNCTION, /* for people */
@@ -36,11 +38,17 @@ typedef struct RequestHeader
 	int64 generation; /* of the provider's profile; a larger one is newer */
 	Oid database;
 	Oid role;
-	int32 timeout_ms;  /* from when it is first sent, with all that is tried again */
-	int32 attempts;	   /* most times that it is sent; refusals for their rate do not count */
-	int32 connections; /* most connections to the provider */
-	int32 in_flight;   /* most requests at the provider at a time */
-	bool post;		   /* with the body; else GET */
+	int32 timeout_ms;		/* from when it is first sent, with all that is tried again */
+	int32 attempts;			/* most times that it is sent; refusals for their rate do not count */
+	int32 connections;		/* most connections to the provider */
+	int32 min_connections;	/* that are kept while it is in use */
+	int32 idle_ms;			/* connections that were idle for longer are closed */
+	int32 in_flight;		/* most requests at the provider at a time */
+	int32 breaker_failures; /* in a row, that open the breaker */
+	int32 breaker_ms;		/* how long at first */
+	int32 queue_bytes;		/* of requests that wait for their turn, all sessions together */
+	bool post;				/* with the body; else GET */
+	bool repeatable; /* can be sent again where it is not known whether the provider has done its work */
 	uint16 lengths[REQUEST_TEXTS];
 	uint32 body_length;
 } RequestHeader;

@@ -156,6 +156,18 @@ says_too_large(const char *message)
 	return false;
 }
 
+bool
+sophia_openai_too_large(const char *body, size_t length)
+{
+	char start[1024];
+	size_t n = length < sizeof(start) ? length : sizeof(start) - 1;
+
+	if (n > 0)
+		memcpy(start, body, n);
+	start[n] = '\0';
+	return says_too_large(start);
+}
+
 static const char *
 sqlstate_of(int status, const char *message)
 {

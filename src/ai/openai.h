@@ -52,6 +52,9 @@ extern bool sophia_openai_chat_request(ByteBuffer *out, const char *model, TextS
 extern bool sophia_openai_embedding_request(ByteBuffer *out, const char *model,
 											const TextSpan *texts, size_t n, const char *options);
 
+/* Whether the body of an error says that the text was too long. */
+extern bool sophia_openai_too_large(const char *body, size_t length);
+
 /*
  * Reads an answer by its HTTP status and body.  What `answer` points to lives in the arena and in the body.  False: it failed,
  * see `problem`.

@@ -21,7 +21,14 @@
 	" (coalesce((p.options ->> 'timeout')::numeric, 120) * 1000)::int,"                            \
 	" coalesce((p.options ->> 'attempts')::int, 4),"                                               \
 	" coalesce((p.options ->> 'max_connections')::int, 20),"                                       \
-	" coalesce((p.options ->> 'in_flight')::int, 20),"
+	" coalesce((p.options ->> 'in_flight')::int, 20),"                                             \
+	" coalesce((p.options ->> 'min_connections')::int, 5),"                                        \
+	" (coalesce((p.options ->> 'idle_expiry')::numeric, 300) * 1000)::int,"                        \
+	" coalesce((p.options ->> 'breaker_failures')::int, 5),"                                       \
+	" (coalesce((p.options ->> 'breaker_seconds')::numeric, 5) * 1000)::int,"                      \
+	" coalesce((p.options ->> 'queue_bytes')::int, 33554432), p.options ->> 'ca_file',"            \
+	" CASE WHEN p.options ? 'replicas' THEN (SELECT string_agg(rtrim(r, '/'), E'\\n' ORDER BY n)"  \
+	"  FROM jsonb_array_elements_text(p.options -> 'replicas') WITH ORDINALITY AS e (r, n)) END,"
 
 enum
 {
@@ -33,6 +40,13 @@ enum
 	COLUMN_ATTEMPTS,
 	COLUMN_CONNECTIONS,
 	COLUMN_IN_FLIGHT,
+	COLUMN_MIN_CONNECTIONS,
+	COLUMN_IDLE,
+	COLUMN_BREAKER_FAILURES,
+	COLUMN_BREAKER,
+	COLUMN_QUEUE_BYTES,
+	COLUMN_CA_FILE,
+	COLUMN_REPLICAS,
 	COLUMN_UNCOMMITTED,
 	COLUMN_MODEL,
 	COLUMN_REMOTE,
@@ -41,7 +55,8 @@ enum
 	COLUMN_ITEMS,
 	COLUMN_BYTES,
 	COLUMN_PRICE_IN,
-	COLUMN_PRICE_OUT
+	COLUMN_PRICE_OUT,
+	COLUMN_FALLBACK
 };
 
 static int
@@ -51,6 +66,15 @@ result_int(int column)
 	Datum value = sophia_result(0, column, &null);
 
 	return null ? 0 : DatumGetInt32(value);
+}
+
+static char *
+text_or_empty(int column)
+{
+	bool null;
+
+	(void) sophia_result(0, column, &null);
+	return null ? "" : sophia_result_text(0, column);
 }
 
 /* A copy of a numeric of the result in `context`; *null where there is none. */
@@ -71,6 +95,7 @@ static void
 read_provider(Profile *profile)
 {
 	bool null;
+	char *replicas;
 
 	profile->provider = sophia_result_text(0, COLUMN_PROVIDER);
 	profile->address = sophia_result_text(0, COLUMN_ADDRESS);
@@ -80,6 +105,15 @@ read_provider(Profile *profile)
 	profile->attempts = result_int(COLUMN_ATTEMPTS);
 	profile->connections = result_int(COLUMN_CONNECTIONS);
 	profile->in_flight = result_int(COLUMN_IN_FLIGHT);
+	profile->min_connections = result_int(COLUMN_MIN_CONNECTIONS);
+	profile->idle_ms = result_int(COLUMN_IDLE);
+	profile->breaker_failures = result_int(COLUMN_BREAKER_FAILURES);
+	profile->breaker_ms = result_int(COLUMN_BREAKER);
+	profile->queue_bytes = result_int(COLUMN_QUEUE_BYTES);
+	profile->ca_file = text_or_empty(COLUMN_CA_FILE);
+	replicas = text_or_empty(COLUMN_REPLICAS);
+	profile->addresses =
+		replicas[0] == '\0' ? profile->address : psprintf("%s\n%s", profile->address, replicas);
 	if (DatumGetBool(sophia_result(0, COLUMN_UNCOMMITTED, &null)))
 		ereport(
 			ERROR,
@@ -104,6 +138,7 @@ read_model(Profile *profile, MemoryContext context)
 	profile->pack_bytes = result_int(COLUMN_BYTES);
 	profile->price_in = result_numeric(COLUMN_PRICE_IN, context, &no_price_in);
 	profile->price_out = result_numeric(COLUMN_PRICE_OUT, context, &no_price_out);
+	profile->fallback = text_or_empty(COLUMN_FALLBACK);
 	profile->has_price = !no_price_in && !no_price_out;
 }
 
@@ -164,7 +199,9 @@ sophia_profile_of_model(const char *model, const char *function, Datum options, 
 			" (m.options ->> 'dimensions')::int,"
 			" coalesce((m.options -> 'limits' ->> 'items')::int, 32),"
 			" coalesce((m.options -> 'limits' ->> 'bytes')::int, 262144),"
-			" (m.options -> 'price' ->> 'in')::numeric, (m.options -> 'price' ->> 'out')::numeric"
+			" (m.options -> 'price' ->> 'in')::numeric, (m.options -> 'price' ->> 'out')::numeric,"
+			" CASE WHEN m.options ? 'fallback' THEN (SELECT string_agg(f, E'\\n' ORDER BY n)"
+			"  FROM jsonb_array_elements_text(m.options -> 'fallback') WITH ORDINALITY AS e (f, n)) END"
 			" FROM sophia.models AS m JOIN sophia.providers AS p USING (provider)"
 			" WHERE m.model = coalesce($1,"
 			"  (SELECT d.model FROM sophia.default_models AS d WHERE d.function = $2))",
@@ -173,6 +210,8 @@ sophia_profile_of_model(const char *model, const char *function, Datum options, 
 	MemoryContextSwitchTo(context);
 	read_provider(profile);
 	read_model(profile, context);
+	profile->call_options = options;
+	profile->has_call_options = has_options;
 	SPI_finish();
 	return profile;
 }
@@ -196,6 +235,6 @@ sophia_profile_of_provider(const char *provider)
 	MemoryContextSwitchTo(context);
 	read_provider(profile);
 	SPI_finish();
-	profile->model = "";
+	profile->model = profile->fallback = "";
 	return profile;
 }

@@ -13,16 +13,26 @@ typedef struct Profile
 	char *remote_name; /* what the provider calls it */
 	char *provider;
 	char *address;
-	char *secret; /* its reference, "" = none */
+	char *addresses; /* the address and its replicas, a line each */
+	char *ca_file;	 /* "" = the system's authorities */
+	char *secret;	 /* its reference, "" = none */
 	int64 generation;
 	int timeout_ms;
 	int attempts;
 	int connections;
+	int min_connections;
+	int idle_ms;
 	int in_flight;
+	int breaker_failures;
+	int breaker_ms;
+	int queue_bytes;
 	char *options;	/* a JSON object: the model's defaults, with those of the call over them */
 	int dimensions; /* of its embeddings, 0 = whatever comes */
 	int pack_items; /* most texts, and bytes of them, of one request for embeddings */
 	int pack_bytes;
+	char *fallback;		/* models to ask where the provider fails, a line each; "" = none */
+	Datum call_options; /* jsonb: those that were given with the call, for another model */
+	bool has_call_options;
 	bool has_price;
 	Datum price_in; /* numeric, of a million tokens */
 	Datum price_out;

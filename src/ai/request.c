@@ -3,7 +3,9 @@
  *		The life of a request in the gateway: sending, trying again, answering.
  *
  * What is tried again: a connection that could not be made, 429 and 503; the provider has done nothing then.  A refusal for
- * its rate (429) is no failure and does not count; where it says how long to wait (Retry-After), the whole lane waits.
+ * its rate (429) is no failure and does not count; where it says how long to wait (Retry-After), nothing is sent to that address
+ * meanwhile.  Of a request that can be repeated also a connection that broke, and 500, 502 and 504.  It is tried at once at
+ * another address that can be used and was not tried yet, else later.
  */
 #include "postgres.h"
 
@@ -11,6 +13,7 @@
 #include "utils/timestamp.h"
 
 #include "ai/lane.h"
+#include "ai/openai.h"
 #include "base/clock.h"
 
 #define RETRY_BASE_MS 250
@@ -37,11 +40,17 @@ sophia_request_leave(GatewayRequest *request)
 
 	dlist_delete(&request->of_queue);
 	if (request->state == REQUEST_RUNNING)
+	{
 		lane->in_flight--;
+		lane->used_at = request->replica->pool->used_at = sophia_clock_ms();
+		sophia_replica_leave(request->replica);
+		request->replica = NULL;
+	}
 	else
 		lane->queued--;
 	if (request->state == REQUEST_QUEUED)
 	{
+		lane->queued_bytes -= request->header.body_length;
 		session->queued_bytes -= request->header.body_length;
 		if (--session->n_queued == 0)
 			dlist_delete(&session->turn);
@@ -60,9 +69,11 @@ close_http(GatewayRequest *request)
 void
 sophia_request_drop(GatewayRequest *request)
 {
+	if (request->http != NULL && !request->http->finished)
+		sophia_breaker_forget(&request->replica->breaker);
+	close_http(request);
 	if (request->state != REQUEST_FREE)
 		sophia_request_leave(request);
-	close_http(request);
 	sophia_listing_remove(request);
 	dlist_delete(&request->of_session);
 	pfree(request->message);
@@ -133,41 +144,142 @@ answer_with_body(GatewayRequest *request)
 	answer(request, 0, buffer_bytes(body), buffer_size(body));
 }
 
+/* ---- what an answer tells of its address ---- */
+
+/* A server may say that a text is too long by a 500. */
+static bool
+is_server_fault(const HttpRequest *http)
+{
+	return http->status >= 500 &&
+		   !sophia_openai_too_large(buffer_bytes(&http->body), buffer_size(&http->body));
+}
+
+/* Why an attempt failed, by its address' fault. */
+static void
+describe_failure(const HttpRequest *http, char *message, Size size)
+{
+	if (http->ok)
+		snprintf(message, size, "HTTP status %ld", http->status);
+	else
+		strlcpy(message, http->error, size);
+}
+
+static bool
+has_failed(const HttpRequest *http)
+{
+	return !http->ok || is_server_fault(http);
+}
+
+/* Notes an attempt that has ended; a failure counts once the request is not tried again at the same address. */
+static void
+judge_replica(GatewayRequest *request, bool comes_back)
+{
+	const HttpRequest *http = request->http;
+	Replica *replica = request->replica;
+	int64 now = sophia_clock_ms();
+
+	if (http->timed_out || (http->ok && (http->status == 429 || http->status == 503)))
+		sophia_window_shrink(&replica->window, request->sent, now);
+	if (has_failed(http))
+	{
+		describe_failure(http, replica->failure, sizeof(replica->failure));
+		if (!comes_back || replica->breaker.state != BREAKER_CLOSED)
+			sophia_breaker_failed(&replica->breaker, now);
+		return;
+	}
+	sophia_breaker_succeeded(&replica->breaker);
+	if (http->status != 429)
+		sophia_window_grow(&replica->window);
+	if (http->status == 200)
+		sophia_latencies_add(&request->lane->latencies, GetCurrentTimestamp() - request->sent_at);
+}
+
 /* ---- trying again ---- */
+
+/* Whether sending a request again can do no harm, and may help. */
+static bool
+is_worth_it(const GatewayRequest *request)
+{
+	const HttpRequest *http = request->http;
+
+	if (!http->ok)
+		return !http->untrusted && (request->header.repeatable || !sophia_http_sent(http));
+	if (http->status == 429 || http->status == 503)
+		return true;
+	return request->header.repeatable && is_server_fault(http) &&
+		   (http->status == 500 || http->status == 502 || http->status == 504);
+}
 
 static bool
 may_try_again(const GatewayRequest *request)
 {
-	return request->http->status == 429 || request->counted < request->header.attempts;
+	bool rate = request->http->ok && request->http->status == 429;
+
+	return is_worth_it(request) && (rate || request->counted < request->header.attempts);
 }
 
-/*
- * Has a request tried again after a while; false when its time would be over by then.  Full jitter: any time up to a limit
- * that doubles, so that those who failed together do not come back together.
- */
-static bool
-try_again_later(GatewayRequest *request)
+/* Has a running request wait until then. */
+static void
+wait_until(GatewayRequest *request, int64 due)
 {
 	Lane *lane = request->lane;
-	int64 now = sophia_clock_ms();
-	int64 limit = Min((int64) RETRY_BASE_MS << Min(request->attempts, 10), RETRY_CAP_MS);
-	int64 asked = (int64) request->http->retry_after_s * 1000;
-	int64 delay = asked + (int64) pg_prng_uint64_range(&pg_global_prng_state, 1,
-													   asked > 0 ? RETRY_BASE_MS : limit);
 
-	if (now + delay >= request->first_sent + request->header.timeout_ms)
-		return false;
-	if (asked > 0)
-		lane->paused_until = Max(lane->paused_until, now + asked);
-	if (request->http->status == 429)
-		request->counted--;
-	lane->told.retries++;
-	sophia_request_leave(request);
 	close_http(request);
-	request->due = now + delay;
+	sophia_request_leave(request);
+	request->due = due;
 	dlist_push_tail(&lane->waiting, &request->of_queue);
 	lane->queued++;
 	sophia_listing_show(request, REQUEST_WAITING);
+}
+
+/*
+ * How long to wait before the next try.  Full jitter: any time up to a limit that doubles, so that those who failed together
+ * do not come back together.
+ */
+static int64
+delay_of(const GatewayRequest *request)
+{
+	int64 limit = Min((int64) RETRY_BASE_MS << Min(request->attempts, 10), RETRY_CAP_MS);
+	int64 asked = (int64) request->http->retry_after_s * 1000;
+
+	return asked + (int64) pg_prng_uint64_range(&pg_global_prng_state, 1,
+												asked > 0 ? RETRY_BASE_MS : limit);
+}
+
+static int
+place_of(const Lane *lane, const Replica *replica)
+{
+	for (int i = 0; i < lane->n_replicas; i++)
+	{
+		if (lane->replicas[i] == replica)
+			return i;
+	}
+	return -1;
+}
+
+/* Has a request tried again, elsewhere at once or later; false when its time would be over by then. */
+static bool
+try_again(GatewayRequest *request)
+{
+	Lane *lane = request->lane;
+	Replica *replica = request->replica;
+	int64 now = sophia_clock_ms();
+	int64 deadline = request->first_sent + request->header.timeout_ms;
+	int64 delay = delay_of(request);
+	int place = place_of(lane, replica);
+	bool elsewhere = now < deadline && sophia_replica_other(request, now);
+
+	if (!elsewhere && now + delay >= deadline)
+		return false;
+	if (request->http->retry_after_s > 0)
+		replica->paused_until =
+			Max(replica->paused_until, now + (int64) request->http->retry_after_s * 1000);
+	if (request->http->status == 429)
+		request->counted--;
+	lane->told.retries++;
+	judge_replica(request, !elsewhere);
+	request->tried = elsewhere && place >= 0 ? request->tried | (uint32) 1 << place : 0;
+	wait_until(request, elsewhere ? now : now + delay);
 	return true;
 }
 
@@ -190,28 +302,24 @@ renew_secret(GatewayRequest *request)
 	if (!changed)
 		return false;
 	request->secret_renewed = true;
-	sophia_request_leave(request);
-	close_http(request);
-	request->due = 0;
-	dlist_push_tail(&lane->waiting, &request->of_queue);
-	lane->queued++;
-	sophia_listing_show(request, REQUEST_WAITING);
+	sophia_breaker_forget(&request->replica->breaker);
+	wait_until(request, 0);
 	return true;
 }
 
 static void
-finish_failed(GatewayRequest *request)
+answer_failed(GatewayRequest *request)
 {
-	HttpRequest *http = request->http;
+	const HttpRequest *http = request->http;
 
-	if (http->timed_out)
+	if (!sophia_http_sent(http))
+		sophia_request_fail(request, ERRCODE_SYSTEM_ERROR, "could not connect: %s", http->error);
+	else if (http->timed_out)
 		sophia_request_fail(request, ERRCODE_SYSTEM_ERROR, "no answer within %d ms",
 							request->header.timeout_ms);
-	else if (sophia_http_sent(http))
+	else
 		sophia_request_fail(request, ERRCODE_SYSTEM_ERROR,
 							"the connection broke before the answer was whole: %s", http->error);
-	else if (!may_try_again(request) || !try_again_later(request))
-		sophia_request_fail(request, ERRCODE_SYSTEM_ERROR, "could not connect: %s", http->error);
 }
 
 /* A request whose transfer has ended. */
@@ -220,39 +328,70 @@ sophia_request_finish(GatewayRequest *request)
 {
 	HttpRequest *http = request->http;
 
-	if (!http->ok)
+	if (http->ok)
+		request->replica->multiplexed = http->multiplexed;
+	if (may_try_again(request) && try_again(request))
+		return;
+	if (http->ok && http->status == 401 && renew_secret(request))
+		return;
+	judge_replica(request, false);
+	if (http->ok)
+		answer_with_body(request);
+	else
+		answer_failed(request);
+}
+
+void
+sophia_request_refuse(GatewayRequest *request)
+{
+	Lane *lane = request->lane;
+	int64 now = sophia_clock_ms();
+	int64 until = -1;
+	const Replica *open = NULL;
+
+	request->state = REQUEST_FREE;
+	for (int i = 0; i < lane->n_replicas; i++)
 	{
-		finish_failed(request);
-		return;
+		const Replica *replica = lane->replicas[i];
+
+		if (replica->problem == NULL && (until < 0 || replica->breaker.open_until < until))
+		{
+			until = replica->breaker.open_until;
+			open = replica;
+		}
 	}
-	request->lane->multiplexed = http->multiplexed;
-	if ((http->status == 429 || http->status == 503) && may_try_again(request) &&
-		try_again_later(request))
-		return;
-	if (http->status == 401 && renew_secret(request))
-		return;
-	answer_with_body(request);
+	if (open == NULL)
+		sophia_request_fail(request, ERRCODE_INSUFFICIENT_PRIVILEGE,
+							"the address is not allowed: %s", lane->replicas[0]->problem);
+	else
+		sophia_request_fail(request, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+							"its circuit breaker is open after %d failures in a row, the last: %s;"
+							" it is tried again in %d s",
+							open->breaker.failures, open->failure,
+							(int) ((until - now + 999) / 1000));
 }
 
 /* ---- sending ---- */
 
-/* Reads the secret unless it is at hand; false: there is none, and the request was answered. */
-static bool
-have_secret(GatewayRequest *request)
+static char secret_error[MESSAGE_BYTES];
+
+const char *
+sophia_lane_secret_error(void)
 {
-	Lane *lane = request->lane;
-	char error[MESSAGE_BYTES];
+	return secret_error;
+}
+
+bool
+sophia_lane_has_secret(Lane *lane)
+{
 	int64 now = sophia_clock_ms();
 
 	if (lane->secret_name[0] == '\0')
 		return true;
 	if (lane->secret.value != NULL && now - lane->secret_read_at < SECRET_AGE_MS)
 		return true;
-	if (!sophia_secret_read(lane->secret_name, &lane->secret, error, sizeof(error)))
-	{
-		sophia_request_fail(request, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, "%s", error);
+	if (!sophia_secret_read(lane->secret_name, &lane->secret, secret_error, sizeof(secret_error)))
 		return false;
-	}
 	lane->secret_read_at = now;
 	return true;
 }
@@ -266,27 +405,31 @@ time_left(const GatewayRequest *request)
 	return (long) Max(left, 1);
 }
 
-static HttpRequest *
-start_http(GatewayRequest *request, char *error, size_t error_size)
+HttpRequest *
+sophia_replica_start_http(Replica *replica, const char *method, const char *path, const char *body,
+						  Size body_length, long timeout_ms, Size limit, char *error,
+						  Size error_size)
 {
-	Lane *lane = request->lane;
+	Lane *lane = replica->lane;
 	bool secret = lane->secret.value != NULL;
-	char *url = psprintf("%s%s", lane->address, request->texts[TEXT_PATH]);
+	char *url = psprintf("%s%s", replica->address, path);
 	char *authorization = secret ? psprintf("Authorization: Bearer %s", lane->secret.value) : NULL;
 	const char *headers[] = {"Accept: application/json",
 							 "Expect:", "Content-Type: application/json", authorization, NULL};
 	HttpOptions options = {
-		.method = request->header.post ? "POST" : "GET",
+		.method = method,
 		.url = url,
 		.headers = headers,
-		.body = request->body,
-		.body_length = request->header.body_length,
-		.limit = ANSWER_BODY_BYTES,
+		.body = body,
+		.body_length = body_length,
+		.limit = limit,
 		.http1 = strncmp(url, "https", 5) != 0,
-		.timeout_ms = time_left(request),
-		.pool = lane->pool,
+		.timeout_ms = timeout_ms,
+		.pool = replica->pool->http,
+		.idle_s = Max(lane->idle_ms / 1000, 1),
+		.ca_file = lane->ca_file[0] != '\0' ? lane->ca_file : NULL,
 		.small = true,
-		.any_address = lane->listed,
+		.any_address = replica->listed,
 	};
 	HttpRequest *http = sophia_http_start(&options, error, error_size);
 
@@ -301,32 +444,39 @@ start_http(GatewayRequest *request, char *error, size_t error_size)
 
 /* Sends a request that is in no list of the lane. */
 void
-sophia_request_send(GatewayRequest *request)
+sophia_request_send(GatewayRequest *request, Replica *replica)
 {
 	Lane *lane = request->lane;
 	char error[MESSAGE_BYTES];
 
 	request->state = REQUEST_FREE;
-	if (lane->problem != NULL)
+	if (!sophia_lane_has_secret(lane))
 	{
-		sophia_request_fail(request, ERRCODE_INSUFFICIENT_PRIVILEGE,
-							"the address is not allowed: %s", lane->problem);
+		sophia_request_fail(request, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, "%s",
+							sophia_lane_secret_error());
 		return;
 	}
-	if (!have_secret(request))
-		return;
+	request->sent = sophia_clock_ms();
+	request->sent_at = GetCurrentTimestamp();
 	if (request->first_sent == 0)
-		request->first_sent = sophia_clock_ms();
-	request->http = start_http(request, error, sizeof(error));
+		request->first_sent = request->sent;
+	request->http = sophia_replica_start_http(
+		replica, request->header.post ? "POST" : "GET", request->texts[TEXT_PATH], request->body,
+		request->header.body_length, time_left(request), ANSWER_BODY_BYTES, error, sizeof(error));
 	if (request->http == NULL)
 	{
 		sophia_request_fail(request, ERRCODE_SYSTEM_ERROR, "%s", error);
 		return;
 	}
+	sophia_breaker_sent(&replica->breaker);
+	request->replica = replica;
 	request->attempts++;
 	request->counted++;
 	lane->in_flight++;
 	lane->changed = true;
+	replica->in_flight++;
+	replica->pool->in_flight++;
+	replica->pool->used_at = request->sent;
 	dlist_push_tail(&lane->running, &request->of_queue);
 	sophia_listing_show(request, REQUEST_RUNNING);
 }

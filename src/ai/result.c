@@ -164,8 +164,8 @@ fill_row(const Call *call, int i, Datum *values, bool *nulls)
 	nulls[RESULT_ORD] = false;
 	if (outcome->skipped)
 		return;
-	values[RESULT_PROVIDER] = CStringGetTextDatum(call->profile->provider);
-	values[RESULT_MODEL] = CStringGetTextDatum(call->profile->model);
+	values[RESULT_PROVIDER] = CStringGetTextDatum(outcome->profile->provider);
+	values[RESULT_MODEL] = CStringGetTextDatum(outcome->profile->model);
 	values[RESULT_TOKENS_IN] = Int64GetDatum(outcome->tokens_in);
 	values[RESULT_TOKENS_OUT] = Int64GetDatum(outcome->tokens_out);
 	values[RESULT_CACHED] = BoolGetDatum(false);
@@ -182,7 +182,7 @@ fill_row(const Call *call, int i, Datum *values, bool *nulls)
 	}
 	values[RESULT_VALUE] = value_of(outcome);
 	nulls[RESULT_VALUE] = false;
-	nulls[RESULT_COST] = !sophia_call_cost(call->profile, outcome, &values[RESULT_COST]);
+	nulls[RESULT_COST] = !sophia_call_cost(outcome->profile, outcome, &values[RESULT_COST]);
 }
 
 Datum

@@ -2,8 +2,8 @@
  * session.c
  *		The gateway's side of the channels: see gateway.h.
  *
- * No more is read from a session than it may have queued; what it sends beyond that stays in its own queue, where it waits
- * for room.  So the gateway's memory is bounded by the number of sessions, however much each of them sends.
+ * No more is read from a session than it may have queued, and than the provider's queue has room for; what it sends beyond
+ * that stays in its own channel.  So the gateway's memory is bounded, however much the sessions send.
  */
 #include "postgres.h"
 
@@ -148,13 +148,21 @@ make_request(Session *session, const void *message, Size length)
 	return NULL;
 }
 
+/* Each session may have one request queued, and more while the provider's queue has room. */
+static bool
+may_read(const Session *session)
+{
+	return !session->broken && session->n_queued < QUEUED_REQUESTS &&
+		   session->queued_bytes < QUEUED_BYTES &&
+		   (session->n_queued == 0 || !sophia_lane_full(session->lane));
+}
+
 static bool
 read_requests(Session *session)
 {
 	bool any = false;
 
-	while (!session->broken && session->n_queued < QUEUED_REQUESTS &&
-		   session->queued_bytes < QUEUED_BYTES)
+	while (may_read(session))
 	{
 		GatewayRequest *request;
 		Size length;

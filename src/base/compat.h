@@ -61,6 +61,13 @@
 	reindex_index(index, false, RELPERSISTENCE_PERMANENT, &(ReindexParams){0})
 #endif
 
+/* A set of events to wait for that lives as long as the process (storage/latch.h, utils/memutils.h). */
+#if PG_VERSION_NUM >= 170000
+#define compat_create_wait_event_set(n) CreateWaitEventSet(NULL, n)
+#else
+#define compat_create_wait_event_set(n) CreateWaitEventSet(TopMemoryContext, n)
+#endif
+
 /*
  * What a session waits for its client with (libpq/libpq.h, which needs headers of every library that the server was built
  * with); NULL in a process that has no client.  The places of socket and latch in it are the same from 15 to 18.

@@ -25,12 +25,14 @@ int sophia_dead_letter_limit = 10000;
 bool sophia_enabled = true;
 char *sophia_fragment_directories = NULL;
 int sophia_evolve_limit = 200;
+int sophia_health_interval = 60;
 int sophia_ingest_workers = 1;
 int sophia_job_history = 30 * MINUTES_PER_DAY;
 int sophia_match_block_limit = 1000;
 int sophia_max_document_size = 64 * 1024;
 char *sophia_provider_hosts = NULL;
 char *sophia_secrets_directory = NULL;
+bool sophia_show_prompts = false;
 int sophia_staging_limit = 3 * MINUTES_PER_DAY;
 
 static bool
@@ -141,6 +143,11 @@ sophia_settings_define(void)
 							   &sophia_fragment_directories, "", PGC_SIGHUP,
 							   GUC_LIST_INPUT | GUC_SUPERUSER_ONLY, check_directories, NULL, NULL);
 
+	DefineCustomIntVariable("sophia_stack.health_interval",
+							"Time between two health checks of an AI provider that is in use.",
+							"0: none are made.", &sophia_health_interval, 60, 0, 24 * 60 * 60,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+
 	DefineCustomIntVariable("sophia_stack.ingest_workers",
 							"Number of ingest workers of each database.", NULL,
 							&sophia_ingest_workers, 1, 1, 8, PGC_SIGHUP, 0, NULL, NULL, NULL);
@@ -169,6 +176,11 @@ sophia_settings_define(void)
 		"sophia_stack.secrets_directory", "Folder that holds the files of secrets named file:name.",
 		"Empty: only secrets named env:NAME can be used.", &sophia_secrets_directory, "",
 		PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_directory, NULL, NULL);
+
+	DefineCustomBoolVariable("sophia_stack.show_prompts",
+							 "Has sophia.gateway_requests show what is sent to AI providers.", NULL,
+							 &sophia_show_prompts, false, PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL,
+							 NULL, NULL);
 
 	DefineCustomIntVariable(
 		"sophia_stack.staging_limit",

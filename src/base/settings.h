@@ -15,12 +15,14 @@ extern int sophia_dead_letter_limit;	  /* of a stream; -1 = none */
 extern bool sophia_enabled;				  /* false: every worker pauses its work */
 extern char *sophia_fragment_directories; /* comma separated absolute folders; '' = none */
 extern int sophia_evolve_limit;			  /* columns that option evolve may add to one table */
+extern int sophia_health_interval;		  /* seconds between two checks of a provider; 0 = none */
 extern int sophia_ingest_workers;		  /* ingest workers per database */
 extern int sophia_job_history;			  /* minutes that the record of a run is kept */
 extern int sophia_match_block_limit;	  /* records */
 extern int sophia_max_document_size;	  /* kilobytes */
 extern char *sophia_provider_hosts; /* comma separated; whom the gateway may talk to; * = anybody */
 extern char *sophia_secrets_directory; /* absolute folder; '' = none */
+extern bool sophia_show_prompts;	   /* sophia.gateway_requests shows what is sent */
 extern int sophia_staging_limit;	   /* minutes */
 
 /* Defines the settings; called once by _PG_init. */

@@ -14,13 +14,18 @@
 
 #include "base/buffer.h"
 
-/* The connections that requests of one owner have made; it outlives them. */
-typedef struct HttpPool
+/* Connections of their own for requests that belong together; other requests of the process share one pool. */
+typedef struct HttpPool HttpPool;
+
+/* What became of a pool's connections. */
+typedef struct HttpPoolFigures
 {
-	int open;
+	int busy; /* open ones that carry a request, or are being made */
+	int idle; /* open ones that wait for the next request */
 	int64 created;
 	int64 closed;
-} HttpPool;
+	int64 lost; /* of them, idle ones that the server closed */
+} HttpPoolFigures;
 
 typedef struct HttpOptions
 {
@@ -33,9 +38,11 @@ typedef struct HttpOptions
 	bool http1;		  /* HTTP/1.1 only: one connection a request */
 	long timeout_ms;  /* for the whole request; 0 = none */
 	long low_speed_s; /* give up when nothing arrives for so many seconds; 0 = never */
-	HttpPool *pool;	  /* counts the connections; NULL = nobody does */
-	bool small;		  /* the answer is short: a small buffer will do */
-	bool any_address; /* also one that is refused otherwise: an administrator listed it */
+	HttpPool *pool;	  /* NULL = the one that all others share */
+	long idle_s;	  /* a connection that was idle for longer is not used, but closed; 0 = any */
+	const char *ca_file; /* the authorities that are trusted, in PEM; NULL = the system's */
+	bool small;			 /* the answer is short: a small buffer will do */
+	bool any_address;	 /* also one that is refused otherwise: an administrator listed it */
 } HttpOptions;
 
 typedef struct HttpRequest
@@ -50,13 +57,25 @@ typedef struct HttpRequest
 	char *redirect;		/* once finished: the URL that an answer 3xx names, or NULL */
 	long retry_after_s; /* once finished: seconds that the answer asks to wait; 0 = none */
 	bool timed_out;		/* finished, because timeout_ms was over */
+	bool untrusted;		/* finished, because the server's certificate is not good */
 	bool multiplexed;	/* finished, over a connection that carries many requests at a time */
 	struct HttpTransfer *transfer;
 } HttpRequest;
 
+/* Makes a pool that keeps so many connections at most while they are idle. */
+extern HttpPool *sophia_http_pool_create(int most_idle);
+
+/* Closes all connections.  No request may be left.  The figures stay, and it can go on being used. */
+extern void sophia_http_pool_empty(HttpPool *pool);
+
+/* Closes all connections and frees it.  No request may be left. */
+extern void sophia_http_pool_free(HttpPool *pool);
+
+extern HttpPoolFigures sophia_http_pool_figures(const HttpPool *pool);
+
 /*
  * Starts a request.  NULL when it cannot be sent, with the reason in `error`: a header holds a
- * control character, or no memory is left.  Raises 53000 when the event loop cannot be made.
+ * control character, or no memory is left.  Raises 53000 when the event loop cannot be made, and 53200.
  */
 extern HttpRequest *sophia_http_start(const HttpOptions *options, char *error, size_t error_size);
 

@@ -19,15 +19,18 @@
 #include "pgstat.h"
 #include "storage/fd.h"
 #include "storage/latch.h"
+#include "utils/memutils.h"
 #include "utils/wait_event.h"
 
 #include "base/clock.h"
+#include "base/compat.h"
 #include "net/loop.h"
 
 /* Events taken per turn; the rest is reported in the next one. */
 #define EVENTS_PER_TURN 64
 
 static int epoll_fd = -1;
+static WaitEventSet *wait_set = NULL; /* latch, postmaster and epoll_fd */
 static LoopTimer *timers = NULL;
 
 /* The events of the running turn, from `batch_at` on still to be dispatched. */
@@ -50,6 +53,10 @@ sophia_loop_init(void)
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 						errmsg("could not create an event loop: %m")));
 	}
+	wait_set = compat_create_wait_event_set(3);
+	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, epoll_fd, NULL, NULL);
 }
 
 bool
@@ -61,6 +68,8 @@ sophia_loop_watch(LoopWatch *watch, int events)
 		event.events |= EPOLLIN;
 	if ((events & LOOP_WRITABLE) != 0)
 		event.events |= EPOLLOUT;
+	if ((events & LOOP_CLOSED) != 0)
+		event.events |= EPOLLRDHUP;
 	event.data.ptr = watch;
 	if (epoll_ctl(epoll_fd, watch->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, watch->fd, &event) < 0)
 		return false;
@@ -89,6 +98,17 @@ sophia_loop_add_timer(LoopTimer *timer)
 	timers = timer;
 }
 
+void
+sophia_loop_remove_timer(LoopTimer *timer)
+{
+	LoopTimer **link = &timers;
+
+	while (*link != NULL && *link != timer)
+		link = &(*link)->next;
+	if (*link != NULL)
+		*link = timer->next;
+}
+
 /* Runs the callbacks of the sockets that are ready now. */
 static void
 dispatch_events(void)
@@ -109,6 +129,8 @@ dispatch_events(void)
 			events |= LOOP_WRITABLE;
 		if ((event.events & (EPOLLERR | EPOLLHUP)) != 0)
 			events |= LOOP_FAILED;
+		if ((event.events & EPOLLRDHUP) != 0)
+			events |= LOOP_CLOSED;
 		watch->ready(watch, events);
 	}
 	batch_size = batch_at = 0;
@@ -149,15 +171,15 @@ bounded_timeout(long timeout_ms)
 void
 sophia_loop_wait(long timeout_ms)
 {
-	int wake_on = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
+	WaitEvent events[3];
 
 	timeout_ms = bounded_timeout(timeout_ms);
-	if (timeout_ms >= 0)
-		wake_on |= WL_TIMEOUT;
-	if (epoll_fd >= 0)
-		wake_on |= WL_SOCKET_READABLE;
-	(void) WaitLatchOrSocket(MyLatch, wake_on, epoll_fd >= 0 ? epoll_fd : PGINVALID_SOCKET,
-							 timeout_ms, PG_WAIT_EXTENSION);
+	if (wait_set != NULL)
+		(void) WaitEventSetWait(wait_set, timeout_ms, events, lengthof(events), PG_WAIT_EXTENSION);
+	else
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout_ms >= 0 ? WL_TIMEOUT : 0),
+						 timeout_ms, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 	if (epoll_fd >= 0)

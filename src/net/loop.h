@@ -14,6 +14,7 @@
 #define LOOP_READABLE 1
 #define LOOP_WRITABLE 2
 #define LOOP_FAILED	  4 /* an error or a hang-up; always reported */
+#define LOOP_CLOSED	  8 /* the other side sends no more */
 
 /* A socket that is watched. */
 typedef struct LoopWatch
@@ -57,5 +58,8 @@ extern void sophia_loop_forget(LoopWatch *watch);
 
 /* Puts a timer into the loop, where it stays; setting `due` starts and stops it. */
 extern void sophia_loop_add_timer(LoopTimer *timer);
+
+/* Takes it out again; not while a timer rings. */
+extern void sophia_loop_remove_timer(LoopTimer *timer);
 
 #endif /* SOPHIA_LOOP_H */

@@ -21,6 +21,7 @@
 #define CHANNEL_PROVIDERS	  64 /* providers that the gateway knows at a time, over all databases */
 #define CHANNEL_REQUESTS	  256 /* requests that are listed; more run, but are not shown */
 #define CHANNEL_NAME_BYTES	  256 /* longest name, with its NUL */
+#define CHANNEL_PROMPT_BYTES  512 /* most that is shown of a request, with its NUL */
 #define CHANNEL_MESSAGE_BYTES 256 /* longest error that is shown, with its NUL */
 
 /* A session's channel, as the gateway finds it. */
@@ -32,19 +33,35 @@ typedef struct ChannelSlot
 	dsm_handle segment;
 } ChannelSlot;
 
+typedef enum ProviderHealth
+{
+	HEALTH_UNKNOWN,
+	HEALTH_GOOD,
+	HEALTH_BAD
+} ProviderHealth;
+
 /* What the gateway tells of a provider. */
 typedef struct ProviderState
 {
 	Oid database; /* InvalidOid: the place is free */
 	char name[CHANNEL_NAME_BYTES];
+	char address[CHANNEL_NAME_BYTES]; /* of them, the one in use */
+	ProviderHealth health;			  /* of that address, and its breaker (ai/breaker.h) */
+	TimestampTz checked_at;			  /* 0 = never */
+	int breaker;
+	int window; /* most requests at a time */
 	int in_flight;
+	int64 queued_bytes;
 	int queued;	 /* waiting for their turn, or to be tried again */
 	int64 calls; /* requests that were finished */
 	int64 errors;
 	int64 retries;
-	int connections; /* open ones */
+	int busy; /* open connections that carry a request */
+	int idle; /* the other open ones */
 	int64 connections_created;
 	int64 connections_closed;
+	bool has_latencies;
+	int32 latencies[3];		   /* microseconds: median, 95th and 99th percentile */
 	TimestampTz last_error_at; /* 0 = none */
 	char last_error[CHANNEL_MESSAGE_BYTES];
 } ProviderState;
@@ -70,6 +87,7 @@ typedef struct RequestEntry
 	char provider[CHANNEL_NAME_BYTES];
 	char model[CHANNEL_NAME_BYTES];
 	char function[64];
+	char prompt[CHANNEL_PROMPT_BYTES]; /* the beginning of what is sent, where a setting has it shown */
 } RequestEntry;
 
 /* Installs the hooks that reserve and prepare the shared memory; for _PG_init while preloading. */

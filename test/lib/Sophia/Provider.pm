@@ -1,7 +1,8 @@
 # A stand-in for an AI server that speaks the dialect of OpenAI's API: /v1/chat/completions, /v1/embeddings and /v1/models, over
 # HTTP/1.1 with connections that are kept.  Many requests are answered at the same time.
 #
-#   my $provider = Sophia::Provider->new;                # ->new(key => 'secret') demands that bearer token
+#   my $provider = Sophia::Provider->new;                # ->new(key => 'secret') demands that bearer token; idle => SECONDS
+#                                                        # has it close connections that were idle for so long
 #   my $address = $provider->address;                    # http://127.0.0.1:PORT
 #   my @requests = $provider->requests;                  # what was asked, in order of arrival; hashes
 #   $provider->key('another');
@@ -11,7 +12,7 @@
 #
 #   #delay=MS           the answer comes so late
 #   #status=CODE        it is an error, with the text as its message; #retry=S adds Retry-After; #times=N: only so often for
-#                       the same text, then all is well
+#                       the same text, then all is well (#cut, too)
 #   #cut  #garbage  #bytes  #nul  #empty  #big=BYTES     half an answer; no JSON; no UTF-8; \u0000; no choices; so large
 #
 # An embedding of model NAME-N has N dimensions, made from the text; its elements come in reverse order.  A model "float-N"
@@ -36,7 +37,7 @@ my @providers;
 sub new
 {
 	my ($class, %p) = @_;
-	my $self = bless { owner => $$, folder => File::Temp->newdir('sophia_provider_XXXXXX', TMPDIR => 1) }, $class;
+	my $self = bless { owner => $$, idle => $p{idle}, folder => File::Temp->newdir('sophia_provider_XXXXXX', TMPDIR => 1) }, $class;
 	$self->key($p{key}) if defined $p{key};
 	push @providers, $self;
 	return $self->start;
@@ -76,8 +77,15 @@ sub stop
 }
 
 # The requests so far: path, body (decoded), text (of a chat), connection (its number), running (how many there were with it),
-# time, key; and of those whose client went before the answer: gone.
+# time, key; and of those whose client went before the answer: gone.  Health checks, which ask for the models, are not among them.
 sub requests
+{
+	my ($self) = @_;
+	return grep { $_->{path} !~ m{/models$} } $self->all_requests;
+}
+
+# The same with health checks.
+sub all_requests
 {
 	my ($self) = @_;
 	open my $file, '<', "$self->{folder}/requests" or return;
@@ -121,6 +129,7 @@ sub _serve
 	{
 		my ($due) = sort { $a <=> $b } map { $_->{due} // () } values %{ $self->{clients} };
 		my $wait = defined $due ? $due - time : 1;
+		$wait = 0.05 if $self->{idle} && $wait > 0.05;
 		for my $socket ($self->{select}->can_read($wait < 0 ? 0 : $wait))
 		{
 			if ($socket == $listener) { $self->_accept($listener) }
@@ -129,6 +138,10 @@ sub _serve
 		for my $client (values %{ $self->{clients} })
 		{
 			$self->_send($client) if defined $client->{due} && $client->{due} <= time;
+		}
+		for my $client (values %{ $self->{clients} })
+		{
+			$self->_close($client) if $self->{idle} && !defined $client->{due} && $client->{since} + $self->{idle} < time;
 		}
 		POSIX::_exit(0) if getppid() != $self->{owner};
 	}
@@ -142,7 +155,7 @@ sub _accept
 		$socket->blocking(1);
 		setsockopt $socket, IPPROTO_TCP, TCP_NODELAY, 1;
 		$self->{select}->add($socket);
-		$self->{clients}{$socket} = { socket => $socket, number => ++$self->{connections}, in => '' };
+		$self->{clients}{$socket} = { socket => $socket, number => ++$self->{connections}, in => '', since => time };
 	}
 	return;
 }
@@ -185,7 +198,7 @@ sub _answer
 	$self->_note({ number => $client->{request}, path => $path, body => $request, text => $text, key => $key, time => time,
 		connection => $client->{number}, running => $running });
 	$client->{due} = time + ($text =~ /#delay=(\d+)/ ? $1 / 1000 : 0);
-	$client->{cut} = $text =~ /#cut/;
+	$client->{cut} = $text =~ /#cut/ && ($text !~ /#times=(\d+)/ || ++$self->{seen}{$text} <= $1);
 	my ($status, $answer, @headers) = $self->_result($path, $request, $text, $key);
 	$client->{out} = join "\r\n", "HTTP/1.1 $status Reason", 'Content-Type: application/json', @headers,
 	  'Content-Length: ' . length $answer, '', $answer;
@@ -260,6 +273,7 @@ sub _send
 	my $out = $client->{cut} ? substr $client->{out}, 0, length($client->{out}) - 20 : $client->{out};
 	my $sent = 0;
 	delete $client->{due};
+	$client->{since} = time;
 	while ($sent < length $out)
 	{
 		my $n = syswrite $client->{socket}, $out, length($out) - $sent, $sent;
