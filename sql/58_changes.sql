@@ -16,8 +16,8 @@ CREATE TABLE sophia.refresh_queue (
   PRIMARY KEY (target, key)
 );
 COMMENT ON TABLE sophia.refresh_queue IS 'internal: rows of the targets of refresh that are still to be recomputed';
-COMMENT ON COLUMN sophia.refresh_queue.target IS 'unified_contacts, interaction_timeline or identities';
-COMMENT ON COLUMN sophia.refresh_queue.key IS 'id of the row; for identities unified_contacts.id';
+COMMENT ON COLUMN sophia.refresh_queue.target IS 'unified_contacts, interaction_timeline, identities or contacts';
+COMMENT ON COLUMN sophia.refresh_queue.key IS 'id of the row; for identities unified_contacts.id of a record, for contacts identities.identity_id';
 
 CREATE TABLE sophia.refresh_full (
   target text PRIMARY KEY,

@@ -195,9 +195,14 @@ CREATE FUNCTION sophia.current_lone_party(parties text[]) RETURNS TABLE (key tex
 LANGUAGE sql STABLE ROWS 100
 AS $$
   SELECT p.call_id || ' ' || p.party_id, coalesce(p.email_norm, sophia.normalize_email(p.email))
-  FROM gong_raw.call_parties AS p
-  WHERE (parties IS NULL OR p.call_id || ' ' || p.party_id = ANY (parties))
-    AND NOT EXISTS (SELECT FROM gong_raw.calls AS c WHERE c.id = p.call_id)
+  FROM (
+    SELECT a.call_id, a.party_id, a.email_norm, a.email FROM gong_raw.call_parties AS a WHERE parties IS NULL
+    UNION ALL
+    SELECT b.call_id, b.party_id, b.email_norm, b.email
+    FROM (SELECT DISTINCT pg_catalog.split_part(k.key, ' ', 1) AS call_id FROM pg_catalog.unnest(parties) AS k (key)) AS k
+    CROSS JOIN LATERAL (SELECT o.* FROM gong_raw.call_parties AS o WHERE o.call_id = k.call_id OFFSET 0) AS b
+    WHERE b.call_id || ' ' || b.party_id = ANY (parties)) AS p
+  WHERE NOT EXISTS (SELECT FROM gong_raw.calls AS c WHERE c.id = p.call_id)
     AND coalesce(p.email_norm, sophia.normalize_email(p.email)) IS NOT NULL
 $$;
 COMMENT ON FUNCTION sophia.current_lone_party(text[]) IS 'internal: lookups of kind lone_party';

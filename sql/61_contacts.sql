@@ -114,27 +114,31 @@ COMMENT ON FUNCTION sophia.gong_parties() IS 'internal: parties of Gong calls wi
 CREATE FUNCTION sophia.gong_parties_of(keys text[]) RETURNS TABLE (call_id text, party_id text)
 LANGUAGE sql STABLE ROWS 1000
 AS $$
+  -- OFFSET 0, here and below: keys are few, and each is looked up by itself, whatever the planner thinks of their number.
   WITH address AS MATERIALIZED (
-    SELECT pg_catalog.array_agg(e.email) AS emails
-    FROM (SELECT pg_catalog.unnest(keys)
-      UNION SELECT l.key FROM sophia.refresh_lookups AS l WHERE l.kind = 'staff_email' AND l.value = ANY (keys)) AS e (email)
+    SELECT pg_catalog.unnest(keys) AS email
+    UNION
+    SELECT l.key FROM sophia.refresh_lookups AS l WHERE l.kind = 'staff_email' AND l.value = ANY (keys)
   )
-  SELECT p.call_id, p.party_id FROM gong_raw.call_parties AS p
-  WHERE p.email_norm = ANY ((SELECT a.emails FROM address AS a)::text[])
+  SELECT p.call_id, p.party_id
+  FROM address AS a
+  CROSS JOIN LATERAL (SELECT o.call_id, o.party_id FROM gong_raw.call_parties AS o WHERE o.email_norm = a.email OFFSET 0) AS p
   UNION
   -- The ingest normalises each address; who writes by hand may not have done so.
   SELECT p.call_id, p.party_id FROM gong_raw.call_parties AS p
   WHERE p.email_norm IS NULL AND p.email IS NOT NULL
-    AND sophia.normalize_email(p.email) = ANY ((SELECT a.emails FROM address AS a)::text[])
+    AND sophia.normalize_email(p.email) IN (SELECT a.email FROM address AS a)
   UNION
-  SELECT p.call_id, p.party_id FROM gong_raw.call_parties AS p WHERE p.user_id = ANY (keys)
+  SELECT p.call_id, p.party_id
+  FROM pg_catalog.unnest(keys) AS k (id)
+  CROSS JOIN LATERAL (SELECT o.call_id, o.party_id FROM gong_raw.call_parties AS o WHERE o.user_id = k.id OFFSET 0) AS p
   UNION
   -- call_party, wherever it is cut
   SELECT p.call_id, p.party_id
   FROM pg_catalog.unnest(keys) AS k (id)
   CROSS JOIN LATERAL pg_catalog.generate_series(1, pg_catalog.length(k.id)) AS n (place)
-  JOIN gong_raw.call_parties AS p
-    ON p.call_id = pg_catalog.left(k.id, n.place - 1) AND p.party_id = pg_catalog.substr(k.id, n.place + 1)
+  CROSS JOIN LATERAL (SELECT o.call_id, o.party_id FROM gong_raw.call_parties AS o
+    WHERE o.call_id = pg_catalog.left(k.id, n.place - 1) AND o.party_id = pg_catalog.substr(k.id, n.place + 1) OFFSET 0) AS p
   WHERE pg_catalog.strpos(k.id, '_') > 0 AND pg_catalog.substr(k.id, n.place, 1) = '_'
 $$;
 COMMENT ON FUNCTION sophia.gong_parties_of(text[]) IS 'internal: keys of the parties of Gong calls that can be one of these contacts';
@@ -156,14 +160,19 @@ AS $$
     SELECT p.contact_id, p.user_id, p.call_id, p.ordinal, p.email_norm, p.email, p.name, p.title, p.phone, p.affiliation,
       p.called_at, p.is_deleted, CASE WHEN p.user_id IS NULL THEN sophia.document_hash(p.doc) END
     FROM sophia.gong_parties_of(keys) AS k
-    JOIN sophia.gong_parties() AS p ON p.call_id = k.call_id AND p.party_id = k.party_id
+    CROSS JOIN LATERAL (SELECT o.* FROM sophia.gong_parties() AS o
+      WHERE o.call_id = k.call_id AND o.party_id = k.party_id OFFSET 0) AS p
     WHERE keys IS NOT NULL AND p.contact_id IN (SELECT 'gong_' || k.id FROM pg_catalog.unnest(keys) AS k (id))
   ), attended AS (
     SELECT a.user_id, pg_catalog.min(a.called_at) AS first_at, pg_catalog.max(a.called_at) AS last_at
     FROM (SELECT p.user_id, p.called_at FROM party AS p WHERE NOT p.is_deleted
       UNION ALL
-      SELECT c.primary_user_id, coalesce(c.started, c.scheduled) FROM gong_raw.calls AS c
-      WHERE NOT c.is_deleted AND (keys IS NULL OR c.primary_user_id = ANY (keys))
+      SELECT c.primary_user_id, coalesce(c.started, c.scheduled)
+      FROM (SELECT h.* FROM gong_raw.calls AS h WHERE keys IS NULL
+        UNION ALL
+        SELECT h.* FROM pg_catalog.unnest(keys) AS k (id)
+        CROSS JOIN LATERAL (SELECT o.* FROM gong_raw.calls AS o WHERE o.primary_user_id = k.id OFFSET 0) AS h) AS c
+      WHERE NOT c.is_deleted
         AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'gong_raw.calls'::regclass AND q.key ->> 'id' = c.id)) AS a
     WHERE a.user_id IS NOT NULL
     GROUP BY a.user_id

@@ -84,7 +84,15 @@ SET search_path = pg_catalog, pg_temp
 SET work_mem = '1MB'
 AS $$
 DECLARE
-  members text[];
+  -- Most contacts were never merged with another one.
+  edges CONSTANT text := $query$
+    SELECT array_agg(DISTINCT x.id)
+    FROM unnest($1) AS u (id)
+    CROSS JOIN LATERAL (
+      SELECT c.winner, c.loser FROM sophia.contact_merges AS c WHERE c.winner = u.id
+      UNION ALL
+      SELECT c.winner, c.loser FROM sophia.contact_merges AS c WHERE c.loser = u.id) AS n
+    CROSS JOIN LATERAL (VALUES (n.winner), (n.loser)) AS x (id) $query$;
   around CONSTANT text := $query$
     WITH RECURSIVE member (id) AS (
       SELECT unnest($1)
@@ -97,21 +105,25 @@ DECLARE
         SELECT c.winner FROM sophia.contact_merges AS c WHERE c.loser = m.id) AS n (id)
     )
     SELECT array_agg(m.id) FROM member AS m $query$;
+  members text[];
+  added text[];
   changed record;
 BEGIN
   -- Everybody who was, or is now, merged with one of them in any number of steps.
-  EXECUTE around INTO members USING winners;
+  EXECUTE edges INTO members USING winners;
   PERFORM sophia.write_merges(winners);
-  EXECUTE around INTO members USING members;
+  EXECUTE edges INTO added USING winners;
+  EXECUTE around INTO members USING members || added;
+  PERFORM sophia.enqueue('identities', ARRAY(SELECT 'hubspot_' || m.id FROM unnest(members) AS m (id)));
   SELECT array_agg(l.key) AS keys, array_agg('hubspot_' || x.id) AS contacts INTO changed
-  FROM sophia.write_lookups('alias', members) AS l
+  FROM sophia.write_lookups('alias', coalesce(members, '{}')) AS l
   CROSS JOIN LATERAL (VALUES (l.key), (l.old_value), (l.new_value)) AS x (id)
   WHERE x.id IS NOT NULL;
   IF changed.contacts IS NOT NULL THEN
     PERFORM sophia.touch_interactions_of(changed.contacts);
   END IF;
   PERFORM sophia.link_merged_contacts(winners || changed.keys);
-  RETURN members;
+  RETURN winners || members;
 END
 $$;
 COMMENT ON FUNCTION sophia.touch_merges(text[]) IS
@@ -193,33 +205,110 @@ END
 $$;
 COMMENT ON FUNCTION sophia.touch_gong_users(text[]) IS 'internal: contacts that these Gong users are, and what their parties are when they are no users';
 
-CREATE FUNCTION sophia.touch_gong_calls(ids text[]) RETURNS text[]
-LANGUAGE plpgsql
+CREATE FUNCTION sophia.participants_of_calls(ids text[]) RETURNS text[]
+LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-  -- A party whose call has no row is no participant of anything: the lookups tell what it was.
-  lone text[] := ARRAY(
-    SELECT p.call_id || ' ' || p.party_id FROM gong_raw.call_parties AS p WHERE p.call_id = ANY (ids)
-    UNION
-    SELECT l.key FROM sophia.refresh_lookups AS l WHERE l.kind = 'lone_party' AND split_part(l.key, ' ', 1) = ANY (ids));
-BEGIN
-  RETURN ARRAY(
+  SELECT ARRAY(
     SELECT l.contact_id FROM sophia.gong_links(ids) AS l
-    UNION
-    SELECT unnest(sophia.settle_links(ARRAY(SELECT 'gong_' || i.id FROM unnest(ids) AS i (id))))
     UNION
     SELECT x.id
     FROM processed_data.interaction_participants AS p
     CROSS JOIN LATERAL (VALUES (p.contact_id), ('gong_' || p.email_norm)) AS x (id)
-    WHERE p.interaction_id = ANY (ARRAY(SELECT 'gong_' || i.id FROM unnest(ids) AS i (id))) AND x.id LIKE 'gong\_%'
+    WHERE p.interaction_id = ANY (ARRAY(SELECT 'gong_' || i.id FROM unnest(ids) AS i (id))) AND x.id LIKE 'gong\_%')
+$$;
+COMMENT ON FUNCTION sophia.participants_of_calls(text[]) IS 'internal: contacts of Gong who take part in these calls, now or by the timeline';
+
+CREATE FUNCTION sophia.touch_gong_calls(ids text[]) RETURNS text[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET random_page_cost = 1.1
+AS $$
+DECLARE
+  -- A host has many calls: he is computed anew only where the call is not the same for him.
+  moved CONSTANT text[] := ARRAY(
+    SELECT i.id
+    FROM unnest(ids) AS i (id)
+    LEFT JOIN gong_raw.calls AS c ON c.id = i.id
+      AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'gong_raw.calls'::regclass AND q.key ->> 'id' = c.id)
+    LEFT JOIN processed_data.interaction_timeline AS t ON t.id = 'gong_' || i.id
+    LEFT JOIN processed_data.unified_contacts AS u ON u.id = 'gong_' || c.primary_user_id
+    WHERE c.id IS NULL OR t.id IS NULL
+      OR (t.occurred_at, t.is_deleted) IS DISTINCT FROM (coalesce(c.started, c.scheduled, sophia.unknown_time()), c.is_deleted)
+      OR t.owner_contact_id IS DISTINCT FROM u.id);
+  -- A party whose call has no row is no participant of anything: the lookups tell what it was.
+  lone CONSTANT text[] := ARRAY(
+    SELECT p.call_id || ' ' || p.party_id FROM gong_raw.call_parties AS p WHERE p.call_id = ANY (moved)
     UNION
-    SELECT 'gong_' || x.email FROM sophia.write_lookups('lone_party', lone) AS w
-    CROSS JOIN LATERAL (VALUES (w.old_value), (w.new_value)) AS x (email)
-    WHERE x.email IS NOT NULL);
+    SELECT l.key FROM sophia.refresh_lookups AS l WHERE l.kind = 'lone_party' AND split_part(l.key, ' ', 1) = ANY (moved));
+BEGIN
+  RETURN sophia.participants_of_calls(moved) || sophia.touch_lone_parties(lone)
+    || sophia.settle_links(ARRAY(SELECT 'gong_' || i.id FROM unnest(ids) AS i (id)));
 END
 $$;
-COMMENT ON FUNCTION sophia.touch_gong_calls(text[]) IS 'internal: contacts who take part in these calls of Gong, now or before';
+COMMENT ON FUNCTION sophia.touch_gong_calls(text[]) IS
+  'internal: contacts who take part in these calls of Gong, now or before, as far as it makes a difference to them';
+
+CREATE FUNCTION sophia.touch_lone_parties(parties text[]) RETURNS text[]
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT ARRAY(
+    SELECT 'gong_' || x.email FROM sophia.write_lookups('lone_party', parties) AS w
+    CROSS JOIN LATERAL (VALUES (w.old_value), (w.new_value)) AS x (email)
+    WHERE x.email IS NOT NULL)
+$$;
+COMMENT ON FUNCTION sophia.touch_lone_parties(text[]) IS 'internal: contacts who these parties, "call party", are or were while their call has no row';
+
+CREATE FUNCTION sophia.touch_gong_parties(calls text[], parties text[]) RETURNS text[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET random_page_cost = 1.1
+AS $$
+DECLARE
+  touched text[];
+BEGIN
+  -- Who they are, and who was in the calls besides those whose party is the same as before.
+  WITH now AS MATERIALIZED (
+    SELECT p.call_id, p.contact_id, p.email_norm, k.call_id IS NOT NULL AS is_changed
+    FROM (SELECT DISTINCT c.id FROM unnest(calls) AS c (id)) AS c
+    JOIN sophia.gong_parties() AS p ON p.call_id = c.id
+    LEFT JOIN unnest(calls, parties) AS k (call_id, party_id) ON k.call_id = p.call_id AND k.party_id = p.party_id
+  ), gone AS (
+    SELECT p.interaction_id, p.contact_id, p.email_norm
+    FROM processed_data.interaction_participants AS p
+    WHERE p.interaction_id = ANY (ARRAY(SELECT DISTINCT 'gong_' || c.id FROM unnest(calls) AS c (id)))
+    EXCEPT ALL
+    SELECT 'gong_' || n.call_id, n.contact_id, n.email_norm FROM now AS n WHERE NOT n.is_changed
+  )
+  SELECT array_agg(x.id) INTO touched
+  FROM (
+    SELECT n.contact_id AS id FROM now AS n WHERE n.is_changed
+    UNION
+    SELECT x.id FROM gone AS g CROSS JOIN LATERAL (VALUES (g.contact_id), ('gong_' || g.email_norm)) AS x (id)
+    UNION
+    SELECT 'gong_' || k.call_id || '_' || k.party_id FROM unnest(calls, parties) AS k (call_id, party_id)) AS x
+  WHERE x.id LIKE 'gong\_%';
+  RETURN touched || sophia.touch_lone_parties(ARRAY(SELECT k.call_id || ' ' || k.party_id FROM unnest(calls, parties) AS k (call_id, party_id)))
+    || sophia.settle_links(ARRAY(SELECT 'gong_' || c.id FROM unnest(calls) AS c (id)));
+END
+$$;
+COMMENT ON FUNCTION sophia.touch_gong_parties(text[], text[]) IS 'internal: contacts who these parties of Gong calls are, or were by the timeline';
+
+CREATE FUNCTION sophia.touch_gong_contexts(calls text[], touched text[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM gong_raw.call_parties AS p WHERE p.call_id = ANY (calls) AND p.hubspot_contact_id IS NOT NULL) THEN
+    touched := ARRAY(SELECT t.id FROM unnest(touched) AS t (id)
+      WHERE EXISTS (SELECT FROM processed_data.identity_links AS l WHERE l.contact_id = t.id AND l.kind = 'hubspot_id'));
+  END IF;
+  PERFORM sophia.enqueue('identities', touched);
+END
+$$;
+COMMENT ON FUNCTION sophia.touch_gong_contexts(text[], text[]) IS
+  'internal: has it decided anew who these contacts are, whom parties of these calls are or were, as far as Gong knows any as HubSpot contacts';
 
 CREATE FUNCTION sophia.touch_slack_users(ids text[]) RETURNS text[]
 LANGUAGE plpgsql
@@ -281,12 +370,14 @@ BEGIN
     WHEN 'hubspot_raw.engagements' THEN sophia.touch_hubspot_engagements(ids)
     WHEN 'gong_raw.users' THEN sophia.touch_gong_users(ids)
     WHEN 'gong_raw.calls' THEN sophia.touch_gong_calls(ids)
-    WHEN 'gong_raw.call_parties' THEN sophia.touch_gong_calls(ids) || ARRAY(
-      SELECT 'gong_' || (k ->> 'call_id') || '_' || (k ->> 'party_id') FROM jsonb_array_elements(keys) AS k)
+    WHEN 'gong_raw.call_parties' THEN (SELECT sophia.touch_gong_parties(array_agg(k ->> 'call_id'), array_agg(k ->> 'party_id'))
+      FROM jsonb_array_elements(keys) AS k)
     WHEN 'slack_raw.users' THEN sophia.touch_slack_users(ids)
     WHEN 'slack_raw.messages' THEN sophia.touch_slack_messages(keys) END;
   IF name = 'hubspot_raw.owners' THEN
     PERFORM sophia.touch_staff_domains();
+  ELSIF name = 'gong_raw.call_parties' THEN
+    PERFORM sophia.touch_gong_contexts(ids, touched);
   END IF;
   PERFORM sophia.enqueue('unified_contacts', touched);
 END

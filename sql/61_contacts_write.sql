@@ -37,8 +37,8 @@ DECLARE
   of_wanted CONSTANT text := (SELECT string_agg(format('w.%I', c), ', ') FROM unnest(columns) AS c);
   -- Beyond so many, everything that depends on contacts is recomputed.
   most CONSTANT integer := 50000;
-  changed text[];
-  told text[];
+  everything CONSTANT boolean := ids IS NULL OR EXISTS (SELECT FROM sophia.refresh_full AS f WHERE f.target = 'unified_contacts');
+  written record;
 BEGIN
   IF ids IS NULL AND NOT EXISTS (SELECT FROM processed_data.unified_contacts AS t WHERE t.source_system = source) THEN
     rows_inserted := sophia.fill_contacts(source);
@@ -48,11 +48,13 @@ BEGIN
   END IF;
   EXECUTE format($statement$
     WITH changed AS MATERIALIZED (
-      SELECT w.*, t.id AS old_id,
+      SELECT w.*, t.id AS old_id, t.identity_id,
         t.id IS NULL OR w.id IS NULL OR (t.email_norm, t.all_emails, t.first_name, t.last_name, t.full_name, t.is_internal, t.is_deleted,
           t.created_at)
           IS DISTINCT FROM (w.email_norm, w.all_emails, w.first_name, w.last_name, w.full_name, w.is_internal, w.is_deleted,
-          w.created_at) AS is_told
+          w.created_at) AS is_told,
+        t.id IS NULL OR w.id IS NULL OR (t.email_norm, t.all_emails, t.phone_e164, t.first_name, t.last_name, t.is_internal, t.is_bot)
+          IS DISTINCT FROM (w.email_norm, w.all_emails, w.phone_e164, w.first_name, w.last_name, w.is_internal, w.is_bot) AS is_identified
       FROM sophia.%1$I($2) AS w
       FULL JOIN (SELECT o.* FROM processed_data.unified_contacts AS o
         WHERE o.source_system = $1 AND ($3 IS NULL OR o.id = ANY ($3))) AS t ON t.id = w.id
@@ -68,19 +70,26 @@ BEGIN
     ), inserted AS (
       INSERT INTO processed_data.unified_contacts (id, %4$s) SELECT w.id, %3$s FROM changed AS w WHERE w.old_id IS NULL
     )
-    SELECT count(*) FILTER (WHERE c.old_id IS NULL), count(*) FILTER (WHERE c.old_id IS NOT NULL AND c.id IS NOT NULL),
-      count(*) FILTER (WHERE c.id IS NULL), array_agg(coalesce(c.id, c.old_id)),
-      array_agg(coalesce(c.id, c.old_id)) FILTER (WHERE c.is_told)
+    SELECT count(*) FILTER (WHERE c.old_id IS NULL) AS inserted,
+      count(*) FILTER (WHERE c.old_id IS NOT NULL AND c.id IS NOT NULL) AS updated,
+      count(*) FILTER (WHERE c.id IS NULL) AS deleted, array_agg(coalesce(c.id, c.old_id)) AS records,
+      array_agg(c.identity_id::text) AS people,
+      array_agg(coalesce(c.id, c.old_id)) FILTER (WHERE c.is_identified) AS identified,
+      array_agg(coalesce(c.id, c.old_id)) FILTER (WHERE c.is_told) AS told
     FROM changed AS c
     $statement$, 'contacts_from_' || source, of_target, of_wanted, list)
-  INTO rows_inserted, rows_updated, rows_deleted, changed, told
+  INTO written
   USING source, (SELECT array_agg(substr(i.id, length(source) + 2)) FROM unnest(ids) AS i (id)), ids, timeline_later;
-  -- Identifiers also come from raw rows that leave the row of the contact as it is: a party of an earlier call.
-  PERFORM sophia.enqueue('identities', coalesce(ids, changed));
-  IF cardinality(told) > most THEN
+  rows_inserted := written.inserted;
+  rows_updated := written.updated;
+  rows_deleted := written.deleted;
+  -- Raw rows that identifiers come from have enqueued their records themselves, unless nobody knows what changed.
+  PERFORM sophia.enqueue('identities', CASE WHEN everything THEN coalesce(ids, written.records) ELSE written.identified END);
+  PERFORM sophia.enqueue('contacts', written.people);
+  IF cardinality(written.told) > most THEN
     PERFORM sophia.request_full('interaction_timeline', format('more than %s contacts changed', most));
-  ELSIF told IS NOT NULL AND NOT EXISTS (SELECT FROM sophia.refresh_full AS f WHERE f.target = 'interaction_timeline') THEN
-    PERFORM sophia.touch_interactions_of(told);
+  ELSIF written.told IS NOT NULL AND NOT EXISTS (SELECT FROM sophia.refresh_full AS f WHERE f.target = 'interaction_timeline') THEN
+    PERFORM sophia.touch_interactions_of(written.told);
   END IF;
 END
 $$;

@@ -47,16 +47,23 @@ $$;
 COMMENT ON FUNCTION sophia.count_written(sophia.refresh_run, text, text[]) IS 'internal: has a writer make rows of every source as wanted, ids NULL = all, and counts what it wrote';
 
 CREATE FUNCTION sophia.take_from_queue(target text, most bigint) RETURNS text[]
-LANGUAGE sql VOLATILE
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+  -- Where there are no more than these, NULL.
+  next CONSTANT text := CASE WHEN most IS NOT NULL THEN
+    (SELECT q.key FROM sophia.refresh_queue AS q WHERE q.target = take_from_queue.target ORDER BY q.key OFFSET most LIMIT 1) END;
+  keys text[];
+BEGIN
   WITH taken AS (
     DELETE FROM sophia.refresh_queue AS q
-    WHERE q.target = take_from_queue.target AND q.key = ANY (ARRAY(
-      SELECT o.key FROM sophia.refresh_queue AS o WHERE o.target = take_from_queue.target ORDER BY o.key LIMIT most))
+    WHERE q.target = take_from_queue.target AND (next IS NULL OR q.key < next)
     RETURNING q.key
   )
-  SELECT array_agg(t.key) FROM taken AS t
+  SELECT array_agg(t.key) INTO keys FROM taken AS t;
+  RETURN keys;
+END
 $$;
 COMMENT ON FUNCTION sophia.take_from_queue(text, bigint) IS 'internal: takes the first keys of a target from the queue; NULL = there is none';
 
@@ -189,15 +196,17 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   records text[];
+  renewed bigint[];
 BEGIN
   IF everything THEN
-    DELETE FROM sophia.refresh_queue AS q WHERE q.target = 'identities';
+    DELETE FROM sophia.refresh_queue AS q WHERE q.target IN ('identities', 'contacts');
     PERFORM sophia.resolve_identities();
     RETURN;
   END IF;
   records := sophia.take_from_queue('identities', NULL);
-  IF records IS NOT NULL THEN
-    PERFORM sophia.resolve_identities(records);
+  renewed := sophia.take_from_queue('contacts', NULL)::bigint[];
+  IF records IS NOT NULL OR renewed IS NOT NULL THEN
+    PERFORM sophia.resolve_people(coalesce(records, '{}'), renewed);
   END IF;
 END
 $$;

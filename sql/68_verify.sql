@@ -28,7 +28,7 @@ BEGIN
   IF part >= 1 THEN
     RETURN NULL;
   END IF;
-  EXECUTE format('SELECT array_agg(k.id) FROM (%s UNION ALL SELECT t.id FROM processed_data.%I AS t WHERE t.source_system = $1) AS k (id)
+  EXECUTE format('SELECT array_agg(DISTINCT k.id) FROM (%s UNION ALL SELECT t.id FROM processed_data.%I AS t WHERE t.source_system = $1) AS k (id)
     WHERE random() < $2', sophia.ids_of_source(target, source), target)
   INTO ids USING source, part;
   RETURN coalesce(ids, '{}');

@@ -709,7 +709,7 @@ $$;
 COMMENT ON FUNCTION sophia.write_identity_links(text[], text[], text[], text[], text[], text[], real[], text[]) IS
   'internal: makes the links of the affected records (NULL = of all) as wanted';
 
-CREATE FUNCTION sophia.resolve_identities(records text[] DEFAULT NULL) RETURNS void
+CREATE FUNCTION sophia.resolve_records(records text[]) RETURNS bigint[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan
@@ -719,7 +719,6 @@ SET random_page_cost = 1.1
 SET jit = off
 AS $$
 DECLARE
-  started_at timestamptz := clock_timestamp();
   affected text[];
   hot_kinds text[] := '{}';
   hot_values text[] := '{}';
@@ -729,11 +728,7 @@ DECLARE
   states text[];
   settled bigint[];
   touched bigint[];
-  written record;
 BEGIN
-  IF records = '{}' THEN
-    RETURN;
-  END IF;
   IF to_regclass('processed_data.unified_contacts') IS NULL OR to_regclass('processed_data.identities') IS NULL
     OR to_regclass('processed_data.identity_links') IS NULL OR to_regclass('processed_data.contacts') IS NULL THEN
     RAISE EXCEPTION 'the tables of processed_data do not exist'
@@ -758,10 +753,48 @@ BEGIN
     FROM unnest(edges.blocked, clusters.accepted) WITH ORDINALITY AS e (blocked, accepted, place) ORDER BY e.place);
   PERFORM sophia.write_identity_links(affected, edges.records, edges.kinds, edges.evidence, edges.qualifiers, edges.rules,
     edges.confidences, states);
+  RETURN touched;
+END
+$$;
+COMMENT ON FUNCTION sophia.resolve_records(text[]) IS
+  'internal: decides which records are one person, for those connected with these (NULL = all), and writes identities and identity_links; returns the identities concerned, NULL = all';
+
+CREATE FUNCTION sophia.resolve_people(records text[], renewed bigint[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan
+SET work_mem = '128MB'
+SET random_page_cost = 1.1
+SET jit = off
+AS $$
+DECLARE
+  started_at CONSTANT timestamptz := clock_timestamp();
+  mode CONSTANT text := CASE WHEN records IS NULL THEN 'full' ELSE 'incremental' END;
+  touched bigint[];
+  written record;
+BEGIN
+  IF records IS DISTINCT FROM '{}' THEN
+    touched := sophia.resolve_records(records);
+  END IF;
+  IF records IS NOT NULL THEN
+    touched := ARRAY(SELECT DISTINCT u.id FROM unnest(touched || renewed) AS u (id));
+  END IF;
   written := sophia.write_golden(touched);
-  PERFORM sophia.log_refresh('contacts', CASE WHEN records IS NULL THEN 'full' ELSE 'incremental' END,
-    CASE WHEN records IS NULL THEN 'full' ELSE 'incremental' END, NULL, started_at, written.rows_inserted, written.rows_updated,
+  PERFORM sophia.log_refresh('contacts', mode, mode, NULL, started_at, written.rows_inserted, written.rows_updated,
     written.rows_deleted);
+END
+$$;
+COMMENT ON FUNCTION sophia.resolve_people(text[], bigint[]) IS
+  'internal: resolve_records, and the golden records of the identities concerned and of those of which only values changed';
+
+CREATE FUNCTION sophia.resolve_identities(records text[] DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF records IS DISTINCT FROM '{}' THEN
+    PERFORM sophia.resolve_people(records, '{}');
+  END IF;
 END
 $$;
 COMMENT ON FUNCTION sophia.resolve_identities(text[]) IS
