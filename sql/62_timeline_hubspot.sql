@@ -58,12 +58,20 @@ CREATE FUNCTION sophia.staff_by_email(emails text[]) RETURNS TABLE (email_norm t
 LANGUAGE sql STABLE ROWS 100
 SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT DISTINCT ON (e.email COLLATE "C") e.email, c.id
-  FROM unnest(emails) AS e (email)
-  JOIN processed_data.unified_contacts AS c ON c.is_internal
-    AND (c.email_norm = e.email OR cardinality(c.all_emails) > 1 AND c.all_emails @> ARRAY[e.email])
-  ORDER BY e.email COLLATE "C", c.is_deleted,
-    CASE c.source_system WHEN 'gong' THEN 1 WHEN 'slack' THEN 2 ELSE 3 END, c.created_at NULLS LAST, c.id COLLATE "C"
+  -- Two queries, as OR would compare each address with every colleague.
+  SELECT DISTINCT ON (s.email COLLATE "C") s.email, s.id
+  FROM (
+    SELECT e.email, c.id, c.is_deleted, c.source_system, c.created_at
+    FROM unnest(emails) AS e (email)
+    JOIN processed_data.unified_contacts AS c ON c.email_norm = e.email
+    WHERE c.is_internal
+    UNION ALL
+    SELECT e.email, c.id, c.is_deleted, c.source_system, c.created_at
+    FROM unnest(emails) AS e (email)
+    JOIN processed_data.unified_contacts AS c ON cardinality(c.all_emails) > 1 AND c.all_emails @> ARRAY[e.email]
+    WHERE c.is_internal) AS s
+  ORDER BY s.email COLLATE "C", s.is_deleted,
+    CASE s.source_system WHEN 'gong' THEN 1 WHEN 'slack' THEN 2 ELSE 3 END, s.created_at NULLS LAST, s.id COLLATE "C"
 $$;
 COMMENT ON FUNCTION sophia.staff_by_email(text[]) IS
   'internal: contact of each of these e-mail addresses of a colleague: of Gong before Slack before HubSpot';

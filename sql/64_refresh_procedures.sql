@@ -15,9 +15,10 @@ CREATE TYPE sophia.refresh_run AS (
   timeline_later boolean,
   rows_inserted bigint,
   rows_updated bigint,
-  rows_deleted bigint
+  rows_deleted bigint,
+  resting regclass[]
 );
-COMMENT ON TYPE sophia.refresh_run IS 'internal: a run of refresh for one target, and what is left of its limits (NULL = no limit)';
+COMMENT ON TYPE sophia.refresh_run IS 'internal: a run of refresh for one target, what is left of its limits (NULL = no limit), and the indexes that rest until its rows are written';
 
 CREATE FUNCTION sophia.count_written(run sophia.refresh_run, writer text, ids text[]) RETURNS sophia.refresh_run
 LANGUAGE plpgsql
@@ -115,6 +116,11 @@ BEGIN
     IF sophia.has_source('hubspot') THEN
       PERFORM sophia.link_merged_contacts();
     END IF;
+    -- Until the identities are written, too: nothing that is made of empty tables is looked up in them.
+    run.resting := sophia.rest_indexes('{unified_contacts,identities,identity_links,contacts}');
+  ELSIF sophia.is_empty('{interaction_participants,interaction_timeline}') THEN
+    run.rows_inserted := sophia.fill_timeline();
+    RETURN run;
   END IF;
   RETURN sophia.count_written(run, writer, NULL);
 END
@@ -169,27 +175,6 @@ END
 $$;
 COMMENT ON FUNCTION sophia.write_target(sophia.refresh_run, text) IS 'internal: recomputes what is in the queue of a target, or everything, within the limits of the run';
 
-CREATE FUNCTION sophia.write_targets(runs sophia.refresh_run[]) RETURNS sophia.refresh_run[]
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-  records text[];
-BEGIN
-  FOR i IN 1 .. cardinality(runs) LOOP
-    IF i > 1 THEN
-      runs[i].rows_left := runs[i - 1].rows_left;
-    END IF;
-    -- What the limits did not allow for the first target has to come before the next.
-    CONTINUE WHEN i > 1 AND sophia.has_backlog(runs[i - 1].target);
-    runs[i] := sophia.write_target(runs[i],
-      CASE runs[i].target WHEN 'unified_contacts' THEN 'write_contacts' ELSE 'write_interactions' END);
-  END LOOP;
-  RETURN runs;
-END
-$$;
-COMMENT ON FUNCTION sophia.write_targets(sophia.refresh_run[]) IS 'internal: recomputes what is in the queue of several targets, in this order, within the limits of the runs';
-
 CREATE FUNCTION sophia.resolve_changed(everything boolean) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -221,7 +206,7 @@ DECLARE
   deadline CONSTANT timestamptz := started + time_budget;
   runs sophia.refresh_run[] := ARRAY(
     SELECT ROW (t.target, run_targets.mode, 'incremental', NULL, started, deadline, max_rows,
-      cardinality(targets) = 1 OR max_rows IS NOT NULL OR time_budget IS NOT NULL, 0, 0, 0)::sophia.refresh_run
+      cardinality(targets) = 1 OR max_rows IS NOT NULL OR time_budget IS NOT NULL, 0, 0, 0, '{}')::sophia.refresh_run
     FROM unnest(targets) WITH ORDINALITY AS t (target, place) ORDER BY t.place);
   under_way boolean;
   captured boolean := false;
@@ -238,13 +223,22 @@ BEGIN
   IF NOT under_way OR max_rows IS NULL AND time_budget IS NULL THEN
     captured := sophia.capture_changes(deadline);
   END IF;
-  runs := sophia.write_targets(runs);
-  FOREACH run IN ARRAY runs LOOP
+  FOR i IN 1 .. cardinality(runs) LOOP
+    IF i > 1 THEN
+      runs[i].rows_left := runs[i - 1].rows_left;
+    END IF;
+    -- What the limits did not allow for the first target has to come before the next.
+    IF i = 1 OR NOT sophia.has_backlog(runs[i - 1].target) THEN
+      runs[i] := sophia.write_target(runs[i],
+        CASE runs[i].target WHEN 'unified_contacts' THEN 'write_contacts' ELSE 'write_interactions' END);
+    END IF;
+    run := runs[i];
     PERFORM sophia.log_refresh(run.target, run.mode, run.mode_used, run.reason, run.started_at, run.rows_inserted,
       run.rows_updated, run.rows_deleted, captured AND NOT sophia.has_backlog(run.target));
     IF run.target = 'unified_contacts' THEN
       PERFORM sophia.resolve_changed(run.mode_used = 'full' AND max_rows IS NULL AND time_budget IS NULL);
     END IF;
+    PERFORM sophia.rebuild_indexes(run.resting);
   END LOOP;
   IF EXISTS (SELECT FROM unnest(runs) AS r WHERE r.rows_inserted + r.rows_updated + r.rows_deleted > 0) THEN
     PERFORM sophia.check_written();

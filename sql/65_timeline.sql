@@ -77,6 +77,22 @@ END
 $$;
 COMMENT ON FUNCTION sophia.link_speakers(text[]) IS 'internal: writes the party that spoke each monologue of these Gong calls, NULL = of all, to party_id';
 
+CREATE FUNCTION sophia.prepare_interactions(source text, ids text[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF source = 'gong' THEN
+    PERFORM sophia.link_speakers(sophia.source_ids(ids));
+  END IF;
+  IF ids IS NULL THEN
+    PERFORM sophia.keep_all_inputs(source);
+  END IF;
+  PERFORM sophia.make_timeline_partitions(source, ids);
+END
+$$;
+COMMENT ON FUNCTION sophia.prepare_interactions(text, text[]) IS 'internal: what has to be there before these interactions of a source, NULL = all, are written';
+
 CREATE FUNCTION sophia.write_interactions(source text, ids text[] DEFAULT NULL,
   OUT rows_inserted bigint, OUT rows_updated bigint, OUT rows_deleted bigint)
 LANGUAGE plpgsql
@@ -87,13 +103,7 @@ DECLARE
   interactions record;
   touched text[];
 BEGIN
-  IF source = 'gong' THEN
-    PERFORM sophia.link_speakers(sophia.source_ids(ids));
-  END IF;
-  IF ids IS NULL THEN
-    PERFORM sophia.keep_all_inputs(source);
-  END IF;
-  PERFORM sophia.make_timeline_partitions(source, ids);
+  PERFORM sophia.prepare_interactions(source, ids);
   IF ids IS NULL AND NOT sophia.has_interactions(source) THEN
     rows_inserted := sophia.fill_interactions(source);
     rows_updated := 0;
@@ -128,24 +138,84 @@ AS $$
 $$;
 COMMENT ON FUNCTION sophia.has_interactions(text) IS 'internal: whether the timeline shows anything of a source';
 
+CREATE FUNCTION sophia.fill_rows(target text, source text) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  query constant text := CASE target WHEN 'interaction_timeline' THEN 'interactions' ELSE 'participants' END || '_from_' || source;
+  written bigint;
+BEGIN
+  EXECUTE format('INSERT INTO processed_data.%1$I (%2$s) SELECT %2$s FROM sophia.%3$I(NULL)', target,
+    (SELECT string_agg(quote_ident(c), ', ') FROM unnest(sophia.result_columns(query)) AS c), query);
+  GET DIAGNOSTICS written = ROW_COUNT;
+  RETURN written;
+END
+$$;
+COMMENT ON FUNCTION sophia.fill_rows(text, text) IS 'internal: writes the participants or interactions of a source of which there are none yet, and counts them';
+
+-- What comes next is planned by these rows, and autovacuum sees them only after the commit.
+CREATE FUNCTION sophia.analyze_filled(target text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  EXECUTE format('ANALYZE processed_data.%I (%s)', target, CASE target
+    WHEN 'interaction_timeline' THEN 'id, source_system, occurred_at, owner_contact_id, thread_key'
+    ELSE 'interaction_id, ordinal, contact_id, email_norm' END);
+END
+$$;
+COMMENT ON FUNCTION sophia.analyze_filled(text) IS 'internal: gathers statistics of the columns of interactions or participants that are looked up';
+
 CREATE FUNCTION sophia.fill_interactions(source text) RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  tables constant text[] := '{interaction_participants,interaction_timeline}';
-  looked_up constant text[] := '{"interaction_id, ordinal, contact_id, email_norm","id, source_system, occurred_at, owner_contact_id, thread_key"}';
-  queries constant text[] := ARRAY['participants_from_' || source, 'interactions_from_' || source];
   written bigint;
 BEGIN
-  FOR i IN 1 .. 2 LOOP
-    EXECUTE format('INSERT INTO processed_data.%1$I (%2$s) SELECT %2$s FROM sophia.%3$I(NULL)', tables[i],
-      (SELECT string_agg(quote_ident(c), ', ') FROM unnest(sophia.result_columns(queries[i])) AS c), queries[i]);
-    GET DIAGNOSTICS written = ROW_COUNT;
-    -- What comes next is planned by these rows, and autovacuum sees them only after the commit.
-    EXECUTE format('ANALYZE processed_data.%I (%s)', tables[i], looked_up[i]);
-  END LOOP;
+  PERFORM sophia.fill_rows('interaction_participants', source);
+  PERFORM sophia.analyze_filled('interaction_participants');
+  written := sophia.fill_rows('interaction_timeline', source);
+  PERFORM sophia.analyze_filled('interaction_timeline');
   RETURN written;
 END
 $$;
 COMMENT ON FUNCTION sophia.fill_interactions(text) IS 'internal: writes the interactions of a source of which the timeline shows nothing yet, and counts them';
+
+CREATE FUNCTION sophia.fill_timeline() RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  sources constant text[] := ARRAY(SELECT s.name FROM unnest('{gong,slack,hubspot}'::text[]) WITH ORDINALITY AS s (name, place)
+    WHERE sophia.has_source(s.name) ORDER BY s.place);
+  source text;
+  resting regclass[];
+  written bigint := 0;
+BEGIN
+  FOREACH source IN ARRAY sources LOOP
+    PERFORM sophia.prepare_interactions(source, NULL);
+  END LOOP;
+  resting := sophia.rest_indexes('{interaction_participants}');
+  FOREACH source IN ARRAY sources LOOP
+    PERFORM sophia.fill_rows('interaction_participants', source);
+  END LOOP;
+  PERFORM sophia.rebuild_indexes(resting);
+  PERFORM sophia.analyze_filled('interaction_participants');
+  resting := sophia.rest_indexes('{interaction_timeline}');
+  FOREACH source IN ARRAY sources LOOP
+    -- Meetings of HubSpot look for the calls of Gong that show them as well.
+    IF source = 'hubspot' THEN
+      PERFORM sophia.rebuild_indexes(resting);
+      PERFORM sophia.analyze_filled('interaction_timeline');
+      resting := '{}';
+    END IF;
+    written := written + sophia.fill_rows('interaction_timeline', source);
+  END LOOP;
+  PERFORM sophia.rebuild_indexes(resting);
+  PERFORM sophia.analyze_filled('interaction_timeline');
+  RETURN written;
+END
+$$;
+COMMENT ON FUNCTION sophia.fill_timeline() IS 'internal: writes all interactions with their participants into the empty tables, and counts them';

@@ -45,4 +45,20 @@
 #define compat_owns_database(database, role) pg_database_ownercheck(database, role)
 #endif
 
+/* Whether a role owns a table or is a superuser (utils/acl.h, catalog/pg_class.h). */
+#if PG_VERSION_NUM >= 160000
+#define compat_owns_table(table, role) object_ownercheck(RelationRelationId, table, role)
+#else
+#define compat_owns_table(table, role) pg_class_ownercheck(table, role)
+#endif
+
+/* Builds a permanent index anew, with its constraint checked (catalog/index.h). */
+#if PG_VERSION_NUM >= 170000
+#define compat_reindex_index(index)                                                                \
+	reindex_index(NULL, index, false, RELPERSISTENCE_PERMANENT, &(ReindexParams){0})
+#else
+#define compat_reindex_index(index)                                                                \
+	reindex_index(index, false, RELPERSISTENCE_PERMANENT, &(ReindexParams){0})
+#endif
+
 #endif /* SOPHIA_COMPAT_H */
