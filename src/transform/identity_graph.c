@@ -12,7 +12,7 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
-#define QUALIFIER 127
+#define QUALIFIER  127
 #define CHUNK_SIZE (256 * 1024)
 
 typedef struct NodeName
@@ -105,7 +105,8 @@ number_node(IdentityGraph *graph, int32 number, GraphText text)
 
 	if (found)
 		return entry->node;
-	graph->nodes = grow(graph, graph->nodes, graph->node_count, &graph->node_room, sizeof(IdentityNode));
+	graph->nodes =
+		grow(graph, graph->nodes, graph->node_count, &graph->node_room, sizeof(IdentityNode));
 	node = &graph->nodes[graph->node_count];
 	*node = (IdentityNode){.name = keep_text(graph, text), .number = (int8) number};
 	entry->name.text = node->name;
@@ -120,7 +121,8 @@ number_rule(IdentityGraph *graph, GraphText rule)
 	for (int32 i = 0; i < graph->rule_count; i++)
 		if (equal_texts(graph->rules[i], rule))
 			return i;
-	graph->rules = grow(graph, graph->rules, graph->rule_count, &graph->rule_room, sizeof(GraphText));
+	graph->rules =
+		grow(graph, graph->rules, graph->rule_count, &graph->rule_room, sizeof(GraphText));
 	graph->rules[graph->rule_count] = keep_text(graph, rule);
 	return graph->rule_count++;
 }
@@ -156,7 +158,8 @@ sophia_identity_graph_add(IdentityGraph *graph, const IdentityRow *row)
 	graph->nodes[edge.record].identity = row->identity;
 	graph->nodes[edge.value].holders++;
 	graph->nodes[edge.value].is_exempt |= row->exempt;
-	graph->edges = grow(graph, graph->edges, graph->edge_count, &graph->edge_room, sizeof(IdentityEdge));
+	graph->edges =
+		grow(graph, graph->edges, graph->edge_count, &graph->edge_room, sizeof(IdentityEdge));
 	graph->edges[graph->edge_count++] = edge;
 }
 
@@ -182,7 +185,9 @@ select_edges(IdentityGraph *graph)
 
 		if (edge->number == 0)
 			continue;
-		edge->blocked = value->is_hot || (!value->is_exempt && value->holders > graph->kinds[edge->number - 1].max_records);
+		edge->blocked =
+			value->is_hot ||
+			(!value->is_exempt && value->holders > graph->kinds[edge->number - 1].max_records);
 		if (value->is_hot || value->holders > 1)
 			graph->nodes[edge->record].is_member = true;
 	}

@@ -34,14 +34,14 @@ typedef struct IdentityRow
 	GraphText value; /* or the other record */
 	GraphText qualifier;
 	GraphText rule;
-	int32 number;	  /* kind of the value, from 1; 0: it is a record */
-	int32 name;		  /* hash of the record's name, -1 = not known */
-	int32 priority;	  /* edges are taken in the order of priority, */
-	int32 place;	  /* of place, */
+	int32 number;	   /* kind of the value, from 1; 0: it is a record */
+	int32 name;		   /* hash of the record's name, -1 = not known */
+	int32 priority;	   /* edges are taken in the order of priority, */
+	int32 place;	   /* of place, */
 	float4 confidence; /* of confidence, the largest first, of value and of record */
-	bool exempt;	  /* the value is not blocked, however many records share it */
-	bool remembered;  /* kept, even where nobody shares the value */
-	int64 identity;	  /* of the record; 0 = none */
+	bool exempt;	   /* the value is not blocked, however many records share it */
+	bool remembered;   /* kept, even where nobody shares the value */
+	int64 identity;	   /* of the record; 0 = none */
 } IdentityRow;
 
 typedef struct IdentityEdge

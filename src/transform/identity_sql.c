@@ -17,8 +17,8 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#define ROWS_A_FETCH 1000
-#define QUERY_COLUMNS 12
+#define ROWS_A_FETCH   1000
+#define QUERY_COLUMNS  12
 #define RESULT_COLUMNS 10
 
 PG_FUNCTION_INFO_V1(sophia_cluster_identifiers_sql);
@@ -95,7 +95,8 @@ number_column(HeapTuple tuple, TupleDesc row, int column)
 
 	if (is_null)
 		return 0;
-	return TupleDescAttr(row, column - 1)->atttypid == INT8OID ? DatumGetInt64(value) : DatumGetInt32(value);
+	return TupleDescAttr(row, column - 1)->atttypid == INT8OID ? DatumGetInt64(value)
+															   : DatumGetInt32(value);
 }
 
 static bool
@@ -141,8 +142,8 @@ read_rows(FunctionCallInfo fcinfo, IdentityGraph *graph)
 	Portal portal;
 
 	SPI_connect();
-	portal = SPI_cursor_open_with_args(NULL, text_to_cstring(PG_GETARG_TEXT_PP(0)), 1, &type, &records,
-									   NULL, true, 0);
+	portal = SPI_cursor_open_with_args(NULL, text_to_cstring(PG_GETARG_TEXT_PP(0)), 1, &type,
+									   &records, NULL, true, 0);
 	if (portal->tupDesc->natts != QUERY_COLUMNS)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("a query for identifiers must have %d columns", QUERY_COLUMNS)));
@@ -181,7 +182,8 @@ text_datum(GraphText value)
 }
 
 static void
-return_edge(ReturnSetInfo *result, IdentityGraph *graph, const IdentityEdge *edge, const GraphText *kinds)
+return_edge(ReturnSetInfo *result, IdentityGraph *graph, const IdentityEdge *edge,
+			const GraphText *kinds)
 {
 	int32 component = sophia_identity_graph_component(graph, edge);
 	const IdentityNode *record = &graph->nodes[edge->record];
@@ -189,7 +191,8 @@ return_edge(ReturnSetInfo *result, IdentityGraph *graph, const IdentityEdge *edg
 		text_datum(record->name),
 		edge->number == 0 ? CStringGetTextDatum("record") : text_datum(kinds[edge->number - 1]),
 		text_datum(graph->nodes[edge->value].name),
-		edge->qualifier < 0 ? CStringGetTextDatum("") : text_datum(graph->nodes[edge->qualifier].name),
+		edge->qualifier < 0 ? CStringGetTextDatum("")
+							: text_datum(graph->nodes[edge->qualifier].name),
 		text_datum(graph->rules[edge->rule]),
 		Float4GetDatum(edge->confidence),
 		CStringGetTextDatum(edge->blocked ? "blocked" : (edge->accepted ? "linked" : "refused")),

@@ -98,10 +98,10 @@ sophia_suspend_indexes_sql(PG_FUNCTION_ARGS)
 			List *indexes = RelationGetIndexList(table);
 			ListCell *cell;
 
-			foreach (cell, indexes)
+			foreach(cell, indexes)
 				if (suspend_index(table, lfirst_oid(cell)))
-					accumArrayResult(resting, ObjectIdGetDatum(lfirst_oid(cell)), false, REGCLASSOID,
-									 CurrentMemoryContext);
+					accumArrayResult(resting, ObjectIdGetDatum(lfirst_oid(cell)), false,
+									 REGCLASSOID, CurrentMemoryContext);
 			list_free(indexes);
 		}
 		table_close(table, NoLock);
@@ -117,8 +117,8 @@ sophia_rebuild_indexes_sql(PG_FUNCTION_ARGS)
 	Datum *indexes;
 	int count;
 
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), REGCLASSOID, sizeof(Oid), true, TYPALIGN_INT, &indexes,
-					  NULL, &count);
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), REGCLASSOID, sizeof(Oid), true, TYPALIGN_INT,
+					  &indexes, NULL, &count);
 	for (int i = 0; i < count; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
