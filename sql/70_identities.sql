@@ -289,51 +289,64 @@ $$;
 COMMENT ON FUNCTION sophia.allowed_query(text) IS
   'internal: query for those of the identifiers that no list blocks, within a statement whose CTE blocking is blocked_values_in_force, and pattern those of it with a pattern; said is false for an exception';
 
+CREATE FUNCTION sophia.allowed_values_query() RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT format($query$
+    WITH blocking AS MATERIALIZED (
+      SELECT * FROM sophia.blocking_rules()
+    ), pattern AS MATERIALIZED (
+      SELECT * FROM blocking AS b WHERE b.pattern IS NOT NULL
+    )
+    SELECT a.kind, a.value, a.said IS NOT NULL FROM (%s) AS a$query$,
+    sophia.allowed_query('SELECT u.kind, u.value FROM unnest($1, $2) AS u (kind, value)'))
+$$;
+COMMENT ON FUNCTION sophia.allowed_values_query() IS
+  'internal: query for those of kinds $1 and values $2 that no list blocks, and whether a list says so';
+
 CREATE FUNCTION sophia.edge_query(everything boolean, everybody boolean) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
   -- What only one record holds is remembered where no column of unified_contacts finds it again.
   SELECT format($query$
-    WITH blocking AS MATERIALIZED (
-      SELECT * FROM sophia.blocking_rules()
-    ), pattern AS MATERIALIZED (
-      SELECT * FROM blocking AS b WHERE b.pattern IS NOT NULL
-    ), pair AS MATERIALIZED (
+    WITH pair AS MATERIALIZED (
       SELECT p.*, rank() OVER (ORDER BY p.strength, p.event) AS place, a.identity_id AS identity_a, b.identity_id AS identity_b
       FROM sophia.pairs_in_force() AS p
       JOIN processed_data.unified_contacts AS a ON a.id = p.record_a
       JOIN processed_data.unified_contacts AS b ON b.id = p.record_b
       WHERE p.together %2$s
     )
-    SELECT i.record, k.number, i.value, i.qualifier, i.rule, i.name, k.priority, 0, k.confidence, i.said IS NOT NULL,
-      i.rule NOT IN ('e-mail', 'phone and last name', 'HubSpot record'), i.identity_id
-    FROM (%1$s) AS i
-    JOIN sophia.identifier_kinds AS k ON k.kind = i.kind AND k.enabled
+    SELECT i.record, i.kind, i.value, i.qualifier, i.rule, i.name,
+      i.rule NOT IN ('e-mail', 'phone and last name', 'HubSpot record') AS remembered, i.identity_id, NULL::integer AS priority,
+      NULL::bigint AS place, NULL::real AS confidence
+    FROM (%1$s) AS i %4$s
     UNION ALL
-    SELECT p.record_a, 0, p.record_b, '', p.rule, -1, p.strength, p.place, p.confidence, false, true, p.identity_a FROM pair AS p
+    SELECT p.record_a, 'record', p.record_b, '', p.rule, -1, true, p.identity_a, p.strength, p.place, p.confidence FROM pair AS p
     UNION ALL
-    SELECT r.id, 0, r.id, '', '', -1, 100, 0, 1, false, true, r.identity_id FROM (%3$s) AS r$query$,
-    sophia.allowed_query(format('SELECT * FROM (%s) AS i %s', sophia.identifier_query(),
-      CASE WHEN NOT everything THEN 'WHERE i.record = ANY ($1)' END)),
+    SELECT r.id, 'record', r.id, '', '', -1, true, r.identity_id, 100, 0, 1 FROM (%3$s) AS r$query$,
+    sophia.identifier_query(),
     CASE WHEN NOT everything THEN 'AND p.record_a = ANY ($1) AND p.record_b = ANY ($1)' END,
     CASE WHEN everybody THEN format('SELECT c.id, c.identity_id FROM processed_data.unified_contacts AS c WHERE NOT c.is_bot %s',
         CASE WHEN NOT everything THEN 'AND c.id = ANY ($1)' END)
-      ELSE 'SELECT p.record_a AS id, p.identity_a AS identity_id FROM pair AS p UNION SELECT p.record_b, p.identity_b FROM pair AS p' END)
+      ELSE 'SELECT p.record_a AS id, p.identity_a AS identity_id FROM pair AS p UNION SELECT p.record_b, p.identity_b FROM pair AS p' END,
+    CASE WHEN NOT everything THEN 'WHERE i.record = ANY ($1)' END)
 $$;
 COMMENT ON FUNCTION sophia.edge_query(boolean, boolean) IS
-  'internal: query for the edges of all records, or of those in $1, and for one of each record with itself (everybody), or of those in pairs only; columns as cluster_identifiers wants them';
+  'internal: query for the edges of all records, or of those in $1, and for one of each record with itself (everybody), or of those in pairs only; columns are record, kind (record = value is one), value, qualifier, rule, hash of the first name (-1 = not known), whether it is remembered where nobody shares it, identity, and, of a link between records, priority, place among equals and confidence';
 
-CREATE FUNCTION sophia.cluster_identifiers(query text, records text[], kinds text[], max_records integer[], max_values integer[],
-  compare_names boolean[], hot_kinds text[], hot_values text[], apart_records text[], apart_others text[])
+CREATE FUNCTION sophia.cluster_identifiers(query text, records text[], allowed text, kinds text[], priorities integer[], confidences real[],
+  max_records integer[], max_values integer[], compare_names boolean[], hot_kinds text[], hot_values text[], apart_records text[],
+  apart_others text[])
 RETURNS TABLE (record text, kind text, value text, qualifier text, rule text, confidence real, status text, component integer,
   identity_id bigint, least_identity_id bigint)
 LANGUAGE c STABLE STRICT ROWS 100000
 SET search_path = pg_catalog, pg_temp
 SET enable_mergejoin = off
 AS 'MODULE_PATHNAME', 'sophia_cluster_identifiers_sql';
-COMMENT ON FUNCTION sophia.cluster_identifiers(text, text[], text[], integer[], integer[], boolean[], text[], text[], text[], text[]) IS
-  'internal: clusters the identifiers that a query gives (with records as $1), and returns those that were shared or are to be remembered from the strongest to the weakest, with the cluster of each record and the smallest identity in it; query gives record, number of the kind (0 = value is a record), value, qualifier, rule, hash of the first name (-1 = not known), priority, place among equals, confidence, whether the value is never blocked, whether it is remembered, identity';
+COMMENT ON FUNCTION sophia.cluster_identifiers(text, text[], text, text[], integer[], real[], integer[], integer[], boolean[], text[], text[], text[], text[]) IS
+  'internal: clusters the identifiers that edge_query gives (with records as $1), but for those that allowed (with kinds as $1 and values as $2) does not return, and returns those that were shared or are to be remembered from the strongest to the weakest, with the cluster of each record and the smallest identity in it';
 
 CREATE FUNCTION sophia.identity_edges(affected text[], hot_kinds text[], hot_values text[], everybody boolean)
 RETURNS TABLE (record text, kind text, value text, qualifier text, rule text, confidence real, status text, component integer,
@@ -341,13 +354,15 @@ RETURNS TABLE (record text, kind text, value text, qualifier text, rule text, co
 LANGUAGE sql STABLE ROWS 100000
 AS $$
   SELECT e.*
-  FROM (SELECT pg_catalog.array_agg(k.kind ORDER BY k.number) AS kinds, pg_catalog.array_agg(k.max_records ORDER BY k.number) AS max_records,
-      pg_catalog.array_agg(k.max_values ORDER BY k.number) AS max_values, pg_catalog.array_agg(k.compare_names ORDER BY k.number) AS compare_names
-    FROM sophia.identifier_kinds AS k) AS k
+  FROM (SELECT pg_catalog.array_agg(k.kind) AS kinds, pg_catalog.array_agg(k.priority) AS priorities,
+      pg_catalog.array_agg(k.confidence) AS confidences, pg_catalog.array_agg(k.max_records) AS max_records,
+      pg_catalog.array_agg(k.max_values) AS max_values, pg_catalog.array_agg(k.compare_names) AS compare_names
+    FROM sophia.identifier_kinds AS k WHERE k.enabled) AS k
   CROSS JOIN (SELECT coalesce(pg_catalog.array_agg(p.record_a), '{}') AS one, coalesce(pg_catalog.array_agg(p.record_b), '{}') AS other
     FROM sophia.pairs_in_force() AS p WHERE NOT p.together) AS p
-  CROSS JOIN LATERAL sophia.cluster_identifiers(sophia.edge_query(affected IS NULL, everybody), coalesce(affected, '{}'), k.kinds,
-    k.max_records, k.max_values, k.compare_names, hot_kinds, hot_values, p.one, p.other) AS e
+  CROSS JOIN LATERAL sophia.cluster_identifiers(sophia.edge_query(affected IS NULL, everybody), coalesce(affected, '{}'),
+    sophia.allowed_values_query(), coalesce(k.kinds, '{}'), coalesce(k.priorities, '{}'), coalesce(k.confidences, '{}'),
+    coalesce(k.max_records, '{}'), coalesce(k.max_values, '{}'), coalesce(k.compare_names, '{}'), hot_kinds, hot_values, p.one, p.other) AS e
 $$;
 COMMENT ON FUNCTION sophia.identity_edges(text[], text[], text[], boolean) IS
   'internal: clustered edges of the affected records (NULL = of all), with one of each record with itself where everybody is wanted; hot values are those that too many records share, as far as others hold them';

@@ -157,19 +157,25 @@ sophia_identity_graph_add(IdentityGraph *graph, const IdentityRow *row)
 	edge.rule = number_rule(graph, row->rule);
 	graph->nodes[edge.record].identity = row->identity;
 	graph->nodes[edge.value].holders++;
-	graph->nodes[edge.value].is_exempt |= row->exempt;
+	graph->nodes[edge.value].is_remembered |= row->remembered;
 	graph->edges =
 		grow(graph, graph->edges, graph->edge_count, &graph->edge_room, sizeof(IdentityEdge));
 	graph->edges[graph->edge_count++] = edge;
 }
 
-void
-sophia_identity_graph_block(IdentityGraph *graph, int32 number, GraphText value)
+IdentityNode *
+sophia_identity_graph_find(IdentityGraph *graph, int32 number, GraphText value)
 {
 	NodeEntry *entry = nodes_lookup(graph->table, (NodeName){value, number});
 
-	if (entry != NULL)
-		graph->nodes[entry->node].is_hot = true;
+	return entry == NULL ? NULL : &graph->nodes[entry->node];
+}
+
+bool
+sophia_identity_graph_matters(const IdentityNode *node)
+{
+	return node->number > 0 && node->number != QUALIFIER &&
+		   (node->holders > 1 || node->is_hot || node->is_remembered);
 }
 
 /* Keeps the edges that can join something or have to be remembered. */
@@ -183,7 +189,7 @@ select_edges(IdentityGraph *graph)
 		IdentityEdge *edge = &graph->edges[i];
 		const IdentityNode *value = &graph->nodes[edge->value];
 
-		if (edge->number == 0)
+		if (edge->number == 0 || value->is_listed)
 			continue;
 		edge->blocked =
 			value->is_hot ||
@@ -192,8 +198,13 @@ select_edges(IdentityGraph *graph)
 			graph->nodes[edge->record].is_member = true;
 	}
 	for (int32 i = 0; i < graph->edge_count; i++)
-		if (graph->edges[i].remembered || graph->nodes[graph->edges[i].record].is_member)
-			graph->edges[kept++] = graph->edges[i];
+	{
+		const IdentityEdge *edge = &graph->edges[i];
+
+		if ((edge->remembered || graph->nodes[edge->record].is_member) &&
+			!graph->nodes[edge->value].is_listed)
+			graph->edges[kept++] = *edge;
+	}
 	graph->edge_count = kept;
 }
 

@@ -19,9 +19,12 @@ typedef struct GraphText
 	int32 size;
 } GraphText;
 
-/* What a kind of identifier allows. */
+/* A kind of identifier, and what it allows. */
 typedef struct IdentityKind
 {
+	GraphText name;
+	int32 priority; /* of its edges */
+	float4 confidence;
 	int32 max_records; /* records that may share a value; one that more share is blocked */
 	int32 max_values;  /* values that a cluster may have, 0 = any number */
 	bool compare_names;
@@ -39,7 +42,6 @@ typedef struct IdentityRow
 	int32 priority;	   /* edges are taken in the order of priority, */
 	int32 place;	   /* of place, */
 	float4 confidence; /* of confidence, the largest first, of value and of record */
-	bool exempt;	   /* the value is not blocked, however many records share it */
 	bool remembered;   /* kept, even where nobody shares the value */
 	int64 identity;	   /* of the record; 0 = none */
 } IdentityRow;
@@ -67,9 +69,11 @@ typedef struct IdentityNode
 	int64 owner;	/* of the root of a cluster: the smallest identity in it */
 	int32 holders;	/* of a value: identifiers that have it */
 	int8 number;
-	bool is_hot;	/* of a value: blocked, whatever its number of holders */
-	bool is_exempt; /* of a value */
-	bool is_member; /* of a record: it shares a value with another */
+	bool is_remembered; /* of a value: one of its edges is */
+	bool is_listed;		/* of a value: it tells nothing, as a list says */
+	bool is_hot;		/* of a value: blocked, whatever its number of holders */
+	bool is_exempt;		/* of a value: not blocked, however many records share it */
+	bool is_member;		/* of a record: it shares a value with another */
 } IdentityNode;
 
 typedef struct IdentityGraph
@@ -98,8 +102,11 @@ extern IdentityGraph *sophia_identity_graph_create(const IdentityKind *kinds, in
 /* Adds an identifier. */
 extern void sophia_identity_graph_add(IdentityGraph *graph, const IdentityRow *row);
 
-/* Blocks a value. */
-extern void sophia_identity_graph_block(IdentityGraph *graph, int32 number, GraphText value);
+/* Node of a value; NULL where nothing has it. */
+extern IdentityNode *sophia_identity_graph_find(IdentityGraph *graph, int32 number, GraphText value);
+
+/* Whether a node is a value that can join something, or is to be remembered: lists are asked about no other. */
+extern bool sophia_identity_graph_matters(const IdentityNode *node);
 
 /*
  * Clusters what was added.  Afterwards `edges` are those that were kept, in the order in which they were taken.  The

@@ -17,9 +17,10 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#define ROWS_A_FETCH   1000
-#define QUERY_COLUMNS  12
-#define RESULT_COLUMNS 10
+#define ROWS_A_FETCH	  1000
+#define VALUES_A_QUESTION 50000
+#define QUERY_COLUMNS	  11
+#define RESULT_COLUMNS	  10
 
 PG_FUNCTION_INFO_V1(sophia_cluster_identifiers_sql);
 
@@ -67,15 +68,33 @@ text_argument(FunctionCallInfo fcinfo, int argument, int32 *count)
 static IdentityKind *
 kinds_argument(FunctionCallInfo fcinfo, int32 *count)
 {
-	Datum *max_records = array_argument(fcinfo, 3, INT4OID, count);
-	Datum *max_values = array_argument(fcinfo, 4, INT4OID, count);
-	Datum *compare_names = array_argument(fcinfo, 5, BOOLOID, count);
+	GraphText *names = text_argument(fcinfo, 3, count);
+	Datum *priorities = array_argument(fcinfo, 4, INT4OID, count);
+	Datum *confidences = array_argument(fcinfo, 5, FLOAT4OID, count);
+	Datum *max_records = array_argument(fcinfo, 6, INT4OID, count);
+	Datum *max_values = array_argument(fcinfo, 7, INT4OID, count);
+	Datum *compare_names = array_argument(fcinfo, 8, BOOLOID, count);
 	IdentityKind *kinds = palloc(Max(*count, 1) * sizeof(IdentityKind));
 
 	for (int32 i = 0; i < *count; i++)
-		kinds[i] = (IdentityKind){DatumGetInt32(max_records[i]), DatumGetInt32(max_values[i]),
+		kinds[i] = (IdentityKind){names[i],
+								  DatumGetInt32(priorities[i]),
+								  DatumGetFloat4(confidences[i]),
+								  DatumGetInt32(max_records[i]),
+								  DatumGetInt32(max_values[i]),
 								  DatumGetBool(compare_names[i])};
 	return kinds;
+}
+
+/* Number of a kind; 0 = a record, -1 = a kind that is not enabled. */
+static int32
+kind_number(const IdentityGraph *graph, GraphText name)
+{
+	for (int32 i = 0; i < graph->kind_count; i++)
+		if (graph->kinds[i].name.size == name.size &&
+			memcmp(graph->kinds[i].name.bytes, name.bytes, name.size) == 0)
+			return i + 1;
+	return name.size == 6 && memcmp(name.bytes, "record", 6) == 0 ? 0 : -1;
 }
 
 static GraphText
@@ -114,22 +133,25 @@ add_row(IdentityGraph *graph, HeapTuple tuple, TupleDesc row)
 	bool is_null;
 	IdentityRow identifier = {
 		.record = text_column(tuple, row, 1),
-		.number = (int32) number_column(tuple, row, 2),
+		.number = kind_number(graph, text_column(tuple, row, 2)),
 		.value = text_column(tuple, row, 3),
 		.qualifier = text_column(tuple, row, 4),
 		.rule = text_column(tuple, row, 5),
 		.name = (int32) number_column(tuple, row, 6),
-		.priority = (int32) number_column(tuple, row, 7),
-		.place = (int32) number_column(tuple, row, 8),
-		.confidence = DatumGetFloat4(SPI_getbinval(tuple, row, 9, &is_null)),
-		.exempt = bool_column(tuple, row, 10),
-		.remembered = bool_column(tuple, row, 11),
-		.identity = number_column(tuple, row, 12),
+		.remembered = bool_column(tuple, row, 7),
+		.identity = number_column(tuple, row, 8),
+		.priority = (int32) number_column(tuple, row, 9),
+		.place = (int32) number_column(tuple, row, 10),
+		.confidence = DatumGetFloat4(SPI_getbinval(tuple, row, 11, &is_null)),
 	};
 
-	if (identifier.number < 0 || identifier.number > graph->kind_count)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("an identifier is of unknown kind %d", identifier.number)));
+	if (identifier.number < 0)
+		return;
+	if (identifier.number > 0)
+	{
+		identifier.priority = graph->kinds[identifier.number - 1].priority;
+		identifier.confidence = graph->kinds[identifier.number - 1].confidence;
+	}
 	sophia_identity_graph_add(graph, &identifier);
 }
 
@@ -162,17 +184,18 @@ read_rows(FunctionCallInfo fcinfo, IdentityGraph *graph)
 static void
 block_values(FunctionCallInfo fcinfo, IdentityGraph *graph)
 {
-	int32 kind_count = graph->kind_count;
 	int32 count = -1;
-	GraphText *kinds = text_argument(fcinfo, 2, &kind_count);
-	GraphText *hot_kinds = text_argument(fcinfo, 6, &count);
-	GraphText *hot_values = text_argument(fcinfo, 7, &count);
+	GraphText *kinds = text_argument(fcinfo, 9, &count);
+	GraphText *values = text_argument(fcinfo, 10, &count);
 
 	for (int32 i = 0; i < count; i++)
-		for (int32 kind = 0; kind < kind_count; kind++)
-			if (hot_kinds[i].size == kinds[kind].size &&
-				memcmp(hot_kinds[i].bytes, kinds[kind].bytes, kinds[kind].size) == 0)
-				sophia_identity_graph_block(graph, kind + 1, hot_values[i]);
+	{
+		IdentityNode *node =
+			sophia_identity_graph_find(graph, kind_number(graph, kinds[i]), values[i]);
+
+		if (node != NULL)
+			node->is_hot = true;
+	}
 }
 
 static Datum
@@ -181,15 +204,71 @@ text_datum(GraphText value)
 	return PointerGetDatum(cstring_to_text_with_len(value.bytes, value.size));
 }
 
+/* Asks the query of the third argument, which of some values are allowed. */
 static void
-return_edge(ReturnSetInfo *result, IdentityGraph *graph, const IdentityEdge *edge,
-			const GraphText *kinds)
+ask_lists(FunctionCallInfo fcinfo, IdentityGraph *graph, ArrayBuildState *kinds,
+		  ArrayBuildState *values)
+{
+	Oid types[2] = {TEXTARRAYOID, TEXTARRAYOID};
+	Datum arguments[2] = {makeArrayResult(kinds, CurrentMemoryContext),
+						  makeArrayResult(values, CurrentMemoryContext)};
+
+	SPI_execute_with_args(text_to_cstring(PG_GETARG_TEXT_PP(2)), 2, types, arguments, NULL, true, 0);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		TupleDesc row = SPI_tuptable->tupdesc;
+		IdentityNode *node = sophia_identity_graph_find(
+			graph, kind_number(graph, text_column(tuple, row, 1)), text_column(tuple, row, 2));
+
+		node->is_listed = false;
+		node->is_exempt = bool_column(tuple, row, 3);
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/* Finds out which values tell nothing.  Most values belong to one record alone: nothing is asked about these. */
+static void
+check_values(FunctionCallInfo fcinfo, IdentityGraph *graph)
+{
+	int32 place = 0;
+
+	SPI_connect();
+	while (place < graph->node_count)
+	{
+		MemoryContext question = AllocSetContextCreate(
+			CurrentMemoryContext, "question about values", ALLOCSET_DEFAULT_SIZES);
+		MemoryContext caller = MemoryContextSwitchTo(question);
+		ArrayBuildState *kinds = initArrayResult(TEXTOID, question, false);
+		ArrayBuildState *values = initArrayResult(TEXTOID, question, false);
+
+		for (; place < graph->node_count && values->nelems < VALUES_A_QUESTION; place++)
+		{
+			IdentityNode *node = &graph->nodes[place];
+
+			if (!sophia_identity_graph_matters(node))
+				continue;
+			node->is_listed = true;
+			accumArrayResult(kinds, text_datum(graph->kinds[node->number - 1].name), false, TEXTOID,
+							 question);
+			accumArrayResult(values, text_datum(node->name), false, TEXTOID, question);
+		}
+		ask_lists(fcinfo, graph, kinds, values);
+		MemoryContextSwitchTo(caller);
+		MemoryContextDelete(question);
+	}
+	SPI_finish();
+}
+
+static void
+return_edge(ReturnSetInfo *result, IdentityGraph *graph, const IdentityEdge *edge)
 {
 	int32 component = sophia_identity_graph_component(graph, edge);
 	const IdentityNode *record = &graph->nodes[edge->record];
 	Datum values[RESULT_COLUMNS] = {
 		text_datum(record->name),
-		edge->number == 0 ? CStringGetTextDatum("record") : text_datum(kinds[edge->number - 1]),
+		edge->number == 0 ? CStringGetTextDatum("record")
+						  : text_datum(graph->kinds[edge->number - 1].name),
 		text_datum(graph->nodes[edge->value].name),
 		edge->qualifier < 0 ? CStringGetTextDatum("")
 							: text_datum(graph->nodes[edge->qualifier].name),
@@ -211,8 +290,6 @@ static void
 return_edges(FunctionCallInfo fcinfo, IdentityGraph *graph)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	int32 kind_count = graph->kind_count;
-	GraphText *kinds = text_argument(fcinfo, 2, &kind_count);
 	MemoryContext scratch =
 		AllocSetContextCreate(CurrentMemoryContext, "edge of identities", ALLOCSET_SMALL_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(scratch);
@@ -220,15 +297,17 @@ return_edges(FunctionCallInfo fcinfo, IdentityGraph *graph)
 	for (int32 i = 0; i < graph->edge_count; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		return_edge(result, graph, &graph->edges[i], kinds);
+		return_edge(result, graph, &graph->edges[i]);
 		MemoryContextReset(scratch);
 	}
 	MemoryContextSwitchTo(caller);
 }
 
 /*
- * cluster_identifiers(query, records, kinds, max_records, max_values, compare_names, hot_kinds, hot_values, apart, apart_from):
- * the query, whose parameter is `records`, gives columns as in IdentityRow.
+ * cluster_identifiers(query, records, allowed, kinds, priorities, confidences, max_records, max_values, compare_names,
+ * hot_kinds, hot_values, apart, apart_from): the query, whose parameter is `records`, gives the columns that add_row()
+ * reads; the query `allowed`, whose parameters are kinds and values, those of them that no list blocks, and whether
+ * a list says so.
  */
 Datum
 sophia_cluster_identifiers_sql(PG_FUNCTION_ARGS)
@@ -249,8 +328,9 @@ sophia_cluster_identifiers_sql(PG_FUNCTION_ARGS)
 	graph = sophia_identity_graph_create(kinds, kind_count);
 	read_rows(fcinfo, graph);
 	block_values(fcinfo, graph);
-	apart = text_argument(fcinfo, 8, &pair_count);
-	from = text_argument(fcinfo, 9, &pair_count);
+	check_values(fcinfo, graph);
+	apart = text_argument(fcinfo, 11, &pair_count);
+	from = text_argument(fcinfo, 12, &pair_count);
 	sophia_identity_graph_cluster(graph, apart, from, pair_count);
 	return_edges(fcinfo, graph);
 	MemoryContextSwitchTo(caller);
