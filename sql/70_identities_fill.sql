@@ -40,6 +40,7 @@ BEGIN
   FROM processed_data.unified_contacts AS c
   WHERE NOT c.is_bot
   GROUP BY c.identity_id;
+  ANALYZE processed_data.identities (identity_id, size);
 END
 $$;
 COMMENT ON FUNCTION sophia.fill_identities() IS 'internal: writes identities and identity_links where there are none yet';

@@ -171,19 +171,26 @@ sophia_identity_graph_find(IdentityGraph *graph, int32 number, GraphText value)
 	return entry == NULL ? NULL : &graph->nodes[entry->node];
 }
 
-bool
-sophia_identity_graph_matters(const IdentityNode *node)
+static bool
+is_of_use(const IdentityNode *value)
 {
-	return node->number > 0 && node->number != QUALIFIER &&
-		   (node->holders > 1 || node->is_hot || node->is_remembered);
+	return value->holders > 1 || value->is_hot || value->is_remembered;
 }
 
-/* Keeps the edges that can join something or have to be remembered. */
-static void
-select_edges(IdentityGraph *graph)
+void
+sophia_identity_graph_want_shared(IdentityGraph *graph)
 {
-	int32 kept = 0;
+	for (int32 i = 0; i < graph->node_count; i++)
+	{
+		IdentityNode *node = &graph->nodes[i];
 
+		node->is_wanted = node->number > 0 && node->number != QUALIFIER && is_of_use(node);
+	}
+}
+
+void
+sophia_identity_graph_want_others(IdentityGraph *graph)
+{
 	for (int32 i = 0; i < graph->edge_count; i++)
 	{
 		IdentityEdge *edge = &graph->edges[i];
@@ -197,6 +204,22 @@ select_edges(IdentityGraph *graph)
 		if (value->is_hot || value->holders > 1)
 			graph->nodes[edge->record].is_member = true;
 	}
+	for (int32 i = 0; i < graph->edge_count; i++)
+	{
+		const IdentityEdge *edge = &graph->edges[i];
+		IdentityNode *value = &graph->nodes[edge->value];
+
+		if (edge->number > 0 && graph->nodes[edge->record].is_member && !is_of_use(value))
+			value->is_wanted = true;
+	}
+}
+
+/* Keeps the edges that can join something or have to be remembered. */
+static void
+select_edges(IdentityGraph *graph)
+{
+	int32 kept = 0;
+
 	for (int32 i = 0; i < graph->edge_count; i++)
 	{
 		const IdentityEdge *edge = &graph->edges[i];

@@ -70,6 +70,7 @@ typedef struct IdentityNode
 	int32 holders;	/* of a value: identifiers that have it */
 	int8 number;
 	bool is_remembered; /* of a value: one of its edges is */
+	bool is_wanted;		/* of a value: lists are to be asked about it */
 	bool is_listed;		/* of a value: it tells nothing, as a list says */
 	bool is_hot;		/* of a value: blocked, whatever its number of holders */
 	bool is_exempt;		/* of a value: not blocked, however many records share it */
@@ -105,8 +106,12 @@ extern void sophia_identity_graph_add(IdentityGraph *graph, const IdentityRow *r
 /* Node of a value; NULL where nothing has it. */
 extern IdentityNode *sophia_identity_graph_find(IdentityGraph *graph, int32 number, GraphText value);
 
-/* Whether a node is a value that can join something, or is to be remembered: lists are asked about no other. */
-extern bool sophia_identity_graph_matters(const IdentityNode *node);
+/*
+ * Make those values wanted about which lists are to be asked (is_listed, is_exempt): first all that records share or that
+ * are to be remembered, then, when these are known, all others of records that share one.
+ */
+extern void sophia_identity_graph_want_shared(IdentityGraph *graph);
+extern void sophia_identity_graph_want_others(IdentityGraph *graph);
 
 /*
  * Clusters what was added.  Afterwards `edges` are those that were kept, in the order in which they were taken.  The

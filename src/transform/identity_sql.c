@@ -227,7 +227,7 @@ ask_lists(FunctionCallInfo fcinfo, IdentityGraph *graph, ArrayBuildState *kinds,
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/* Finds out which values tell nothing.  Most values belong to one record alone: nothing is asked about these. */
+/* Finds out which of the values that are wanted tell nothing; most values are not. */
 static void
 check_values(FunctionCallInfo fcinfo, IdentityGraph *graph)
 {
@@ -246,14 +246,16 @@ check_values(FunctionCallInfo fcinfo, IdentityGraph *graph)
 		{
 			IdentityNode *node = &graph->nodes[place];
 
-			if (!sophia_identity_graph_matters(node))
+			if (!node->is_wanted)
 				continue;
+			node->is_wanted = false;
 			node->is_listed = true;
 			accumArrayResult(kinds, text_datum(graph->kinds[node->number - 1].name), false, TEXTOID,
 							 question);
 			accumArrayResult(values, text_datum(node->name), false, TEXTOID, question);
 		}
-		ask_lists(fcinfo, graph, kinds, values);
+		if (values->nelems > 0)
+			ask_lists(fcinfo, graph, kinds, values);
 		MemoryContextSwitchTo(caller);
 		MemoryContextDelete(question);
 	}
@@ -328,6 +330,9 @@ sophia_cluster_identifiers_sql(PG_FUNCTION_ARGS)
 	graph = sophia_identity_graph_create(kinds, kind_count);
 	read_rows(fcinfo, graph);
 	block_values(fcinfo, graph);
+	sophia_identity_graph_want_shared(graph);
+	check_values(fcinfo, graph);
+	sophia_identity_graph_want_others(graph);
 	check_values(fcinfo, graph);
 	apart = text_argument(fcinfo, 11, &pair_count);
 	from = text_argument(fcinfo, 12, &pair_count);
