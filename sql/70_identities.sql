@@ -31,7 +31,7 @@ VALUES
   ('hubspot_id', 1, 10, 1.0, 100, 100, false,
     'id of a HubSpot contact: its own, those merged into it, and the one that Gong knows a party as'),
   ('email', 2, 20, 0.98, 20, 20, false,
-    'e-mail address, of the whole set of addresses of a record, staff aliases included'),
+    'e-mail address, of the whole set of addresses of a record, staff aliases included that no other colleague has'),
   ('phone', 3, 40, 0.9, 10, 5, true,
     'phone number in E.164 form together with an equal last name and, where both are known, an equal first name');
 
@@ -138,7 +138,8 @@ CREATE TABLE sophia.identity_events (
   other_identity_id bigint,
   contact_id text,
   other_contact_id text,
-  undone_by bigint REFERENCES sophia.identity_events,
+  -- No foreign key: pg_dump warns of a table that refers to itself.
+  undone_by bigint,
   CHECK ((kind = 'decision') = (decision IS NOT NULL))
 );
 CREATE INDEX ON sophia.identity_events (identity_id);
@@ -317,24 +318,36 @@ AS $$
       JOIN processed_data.unified_contacts AS a ON a.id = p.record_a
       JOIN processed_data.unified_contacts AS b ON b.id = p.record_b
       WHERE p.together %2$s
+    ), contested AS MATERIALIZED (
+      -- Who shares an alias with another colleague shares a mailbox, unless address or name tells one person who is a user twice.
+      SELECT e.value
+      FROM processed_data.unified_contacts AS c
+      CROSS JOIN LATERAL unnest(c.all_emails) AS e (value)
+      WHERE c.source_system = 'gong' AND c.is_internal %5$s
+      GROUP BY e.value
+      HAVING count(DISTINCT coalesce(c.email_norm, c.id)) > 1
+        AND count(DISTINCT coalesce(nullif(sophia.normalize_name(c.full_name), ''), c.id)) > 1
     )
     SELECT i.record, i.kind, i.value, i.qualifier, i.rule, i.name,
       i.rule NOT IN ('e-mail', 'phone and last name', 'HubSpot record') AS remembered, i.identity_id, NULL::integer AS priority,
-      NULL::bigint AS place, NULL::real AS confidence
+      NULL::bigint AS place, NULL::real AS confidence, i.rule = 'HubSpot record' AS claimed,
+      i.rule = 'staff alias' AND i.value IN (SELECT x.value FROM contested AS x) AS contested
     FROM (%1$s) AS i %4$s
     UNION ALL
-    SELECT p.record_a, 'record', p.record_b, '', p.rule, -1, true, p.identity_a, p.strength, p.place, p.confidence FROM pair AS p
+    SELECT p.record_a, 'record', p.record_b, '', p.rule, -1, true, p.identity_a, p.strength, p.place, p.confidence, false, false
+    FROM pair AS p
     UNION ALL
-    SELECT r.id, 'record', r.id, '', '', -1, true, r.identity_id, 100, 0, 1 FROM (%3$s) AS r$query$,
+    SELECT r.id, 'record', r.id, '', '', -1, true, r.identity_id, 100, 0, 1, false, false FROM (%3$s) AS r$query$,
     sophia.identifier_query(),
     CASE WHEN NOT everything THEN 'AND p.record_a = ANY ($1) AND p.record_b = ANY ($1)' END,
     CASE WHEN everybody THEN format('SELECT c.id, c.identity_id FROM processed_data.unified_contacts AS c WHERE NOT c.is_bot %s',
         CASE WHEN NOT everything THEN 'AND c.id = ANY ($1)' END)
       ELSE 'SELECT p.record_a AS id, p.identity_a AS identity_id FROM pair AS p UNION SELECT p.record_b, p.identity_b FROM pair AS p' END,
-    CASE WHEN NOT everything THEN 'WHERE i.record = ANY ($1)' END)
+    CASE WHEN NOT everything THEN 'WHERE i.record = ANY ($1)' END,
+    CASE WHEN NOT everything THEN 'AND c.id = ANY ($1)' END)
 $$;
 COMMENT ON FUNCTION sophia.edge_query(boolean, boolean) IS
-  'internal: query for the edges of all records, or of those in $1, and for one of each record with itself (everybody), or of those in pairs only; columns are record, kind (record = value is one), value, qualifier, rule, hash of the first name (-1 = not known), whether it is remembered where nobody shares it, identity, and, of a link between records, priority, place among equals and confidence';
+  'internal: query for the edges of all records, or of those in $1, and for one of each record with itself (everybody), or of those in pairs only; columns are record, kind (record = value is one), value, qualifier, rule, hash of the first name (-1 = not known), whether it is remembered where nobody shares it, identity, of a link between records priority, place among equals and confidence, whether it is kept only where somebody shares it (anybody may claim the id of a HubSpot record), and whether it links nothing since colleagues contest it';
 
 CREATE FUNCTION sophia.cluster_identifiers(query text, records text[], allowed text, kinds text[], priorities integer[], confidences real[],
   max_records integer[], max_values integer[], compare_names boolean[], hot_kinds text[], hot_values text[], apart_records text[],
@@ -743,6 +756,7 @@ BEGIN
   END IF;
   PERFORM pg_advisory_xact_lock(hashtextextended('sophia_stack.refresh', 0));
   IF records IS NOT NULL THEN
+    PERFORM set_config('random_page_cost', '0.1', true);
     SELECT * INTO affected, hot_kinds, hot_values FROM sophia.affected_records(records);
   ELSIF sophia.are_all_new() THEN
     PERFORM sophia.fill_identities();
@@ -782,6 +796,7 @@ BEGIN
     touched := sophia.resolve_records(records);
   END IF;
   IF records IS NOT NULL THEN
+    PERFORM set_config('random_page_cost', '0.1', true);
     touched := ARRAY(SELECT DISTINCT u.id FROM unnest(touched || renewed) AS u (id));
   END IF;
   written := sophia.write_golden(touched);

@@ -148,6 +148,8 @@ sophia_identity_graph_add(IdentityGraph *graph, const IdentityRow *row)
 						 .confidence = row->confidence,
 						 .number = (int8) row->number,
 						 .remembered = row->remembered,
+						 .claimed = row->claimed,
+						 .contested = row->contested,
 						 .qualifier = -1};
 
 	edge.record = number_node(graph, 0, row->record);
@@ -172,9 +174,15 @@ sophia_identity_graph_find(IdentityGraph *graph, int32 number, GraphText value)
 }
 
 static bool
+is_shared(const IdentityNode *value)
+{
+	return value->holders > 1 || value->is_hot;
+}
+
+static bool
 is_of_use(const IdentityNode *value)
 {
-	return value->holders > 1 || value->is_hot || value->is_remembered;
+	return is_shared(value) || value->is_remembered;
 }
 
 void
@@ -201,7 +209,8 @@ sophia_identity_graph_want_others(IdentityGraph *graph)
 		edge->blocked =
 			value->is_hot ||
 			(!value->is_exempt && value->holders > graph->kinds[edge->number - 1].max_records);
-		if (value->is_hot || value->holders > 1)
+		edge->contested = edge->contested && !value->is_exempt;
+		if (is_shared(value))
 			graph->nodes[edge->record].is_member = true;
 	}
 	for (int32 i = 0; i < graph->edge_count; i++)
@@ -223,9 +232,11 @@ select_edges(IdentityGraph *graph)
 	for (int32 i = 0; i < graph->edge_count; i++)
 	{
 		const IdentityEdge *edge = &graph->edges[i];
+		const IdentityNode *value = &graph->nodes[edge->value];
+		bool is_kept = edge->claimed ? is_shared(value)
+									 : edge->remembered || graph->nodes[edge->record].is_member;
 
-		if ((edge->remembered || graph->nodes[edge->record].is_member) &&
-			!graph->nodes[edge->value].is_listed)
+		if (is_kept && !value->is_listed)
 			graph->edges[kept++] = *edge;
 	}
 	graph->edge_count = kept;
@@ -257,13 +268,19 @@ compare_edges(const void *left, const void *right, void *arg)
 	return order != 0 ? order : compare_texts(nodes[a->record].name, nodes[b->record].name);
 }
 
+static bool
+joins_nothing(const IdentityEdge *edge)
+{
+	return edge->blocked || edge->contested;
+}
+
 /* The node by which an edge joins its record with others. */
 static int32
 joining_node(IdentityGraph *graph, const IdentityEdge *edge)
 {
 	int32 pair[2] = {edge->value, edge->qualifier};
 
-	if (edge->blocked)
+	if (joins_nothing(edge))
 		return edge->record;
 	if (edge->qualifier < 0)
 		return edge->value;
@@ -313,7 +330,7 @@ join_edges(IdentityGraph *graph, const int32 *joining)
 
 		if (edge->name >= 0)
 			sophia_clusters_add_name(clusters, edge->record, (uint32) edge->name);
-		if (edge->number > 0 && !edge->blocked)
+		if (edge->number > 0 && !joins_nothing(edge))
 			clusters->counts[(int64) joining[i] * clusters->kinds + edge->number - 1] = 1;
 	}
 	for (int32 i = 0; i < graph->edge_count; i++)
@@ -322,7 +339,7 @@ join_edges(IdentityGraph *graph, const int32 *joining)
 
 		CHECK_FOR_INTERRUPTS();
 		edge->accepted = sophia_clusters_join(clusters, edge->record, joining[i],
-											  edge->number > 0 && !edge->blocked &&
+											  edge->number > 0 && !joins_nothing(edge) &&
 												  graph->kinds[edge->number - 1].compare_names);
 	}
 }

@@ -43,6 +43,8 @@ typedef struct IdentityRow
 	int32 place;	   /* of place, */
 	float4 confidence; /* of confidence, the largest first, of value and of record */
 	bool remembered;   /* kept, even where nobody shares the value */
+	bool claimed;	   /* kept only where somebody shares the value */
+	bool contested;	   /* joins nothing, unless the value is exempt */
 	int64 identity;	   /* of the record; 0 = none */
 } IdentityRow;
 
@@ -58,6 +60,8 @@ typedef struct IdentityEdge
 	float4 confidence;
 	int8 number;
 	bool remembered;
+	bool claimed;
+	bool contested;
 	bool blocked;  /* too many records share the value */
 	bool accepted; /* its ends are in one cluster */
 } IdentityEdge;

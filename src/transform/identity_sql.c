@@ -19,7 +19,7 @@
 
 #define ROWS_A_FETCH	  1000
 #define VALUES_A_QUESTION 50000
-#define QUERY_COLUMNS	  11
+#define QUERY_COLUMNS	  13
 #define RESULT_COLUMNS	  10
 
 PG_FUNCTION_INFO_V1(sophia_cluster_identifiers_sql);
@@ -143,6 +143,8 @@ add_row(IdentityGraph *graph, HeapTuple tuple, TupleDesc row)
 		.priority = (int32) number_column(tuple, row, 9),
 		.place = (int32) number_column(tuple, row, 10),
 		.confidence = DatumGetFloat4(SPI_getbinval(tuple, row, 11, &is_null)),
+		.claimed = bool_column(tuple, row, 12),
+		.contested = bool_column(tuple, row, 13),
 	};
 
 	if (identifier.number < 0)
@@ -262,6 +264,16 @@ check_values(FunctionCallInfo fcinfo, IdentityGraph *graph)
 	SPI_finish();
 }
 
+static const char *
+edge_status(const IdentityEdge *edge)
+{
+	if (edge->blocked)
+		return "blocked";
+	if (edge->contested)
+		return "contested";
+	return edge->accepted ? "linked" : "refused";
+}
+
 static void
 return_edge(ReturnSetInfo *result, IdentityGraph *graph, const IdentityEdge *edge)
 {
@@ -276,7 +288,7 @@ return_edge(ReturnSetInfo *result, IdentityGraph *graph, const IdentityEdge *edg
 							: text_datum(graph->nodes[edge->qualifier].name),
 		text_datum(graph->rules[edge->rule]),
 		Float4GetDatum(edge->confidence),
-		CStringGetTextDatum(edge->blocked ? "blocked" : (edge->accepted ? "linked" : "refused")),
+		CStringGetTextDatum(edge_status(edge)),
 		Int32GetDatum(component),
 		Int64GetDatum(record->identity),
 		Int64GetDatum(graph->nodes[component].owner),
