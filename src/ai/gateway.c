@@ -36,6 +36,7 @@ work_until_told_to_end(uint64 gateway)
 	{
 		uint64 changes = sophia_channels_changes();
 		int64 next;
+		bool any;
 
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
@@ -48,12 +49,12 @@ work_until_told_to_end(uint64 gateway)
 			sophia_sessions_review(gateway);
 		seen = changes;
 
-		(void) sophia_sessions_read();
 		do
 		{
+			any = sophia_sessions_read();
 			next = sophia_lanes_turn();
 			sophia_sessions_write();
-		} while (sophia_sessions_read()); /* who was sent made room for more */
+		} while (any);
 		sophia_loop_wait(next < 0 ? -1 : (long) Max(next - sophia_clock_ms(), 0));
 	}
 }

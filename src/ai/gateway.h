@@ -70,7 +70,7 @@ typedef struct GatewayRequest
 /* Takes up channels that were announced to this run, and ends those that were withdrawn. */
 extern void sophia_sessions_review(uint64 gateway);
 
-/* Takes requests, as far as there is room for them; whether there were any. */
+/* Takes a request of each session, as far as there is room for them; whether there were any. */
 extern bool sophia_sessions_read(void);
 
 /* Sends answers, as far as there is room for them; ends the sessions that are gone. */

@@ -4,12 +4,16 @@
  *
  * They are read by the snapshot of the statement, so a change of another session counts once it is committed.  What this
  * very transaction has written is refused: it may be rolled back, and must not reach the gateway before.
+ *
+ * Reading all of a profile costs more than the rest of a call.  So profiles are remembered with the versions of the rows
+ * that they are from, and a call looks up these first.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
@@ -174,19 +178,117 @@ query(SPIPlanPtr *plan, const char *sql, int n, Oid *types, Datum *values, const
 	return SPI_processed > 0;
 }
 
-Profile *
-sophia_profile_of_model(const char *model, const char *function, Datum options, bool has_options,
-						bool embeds)
+/* ---- profiles that are remembered ---- */
+
+#define REMEMBERED 16
+
+/* The versions of the rows that a profile is from: a row is never changed, but written anew. */
+typedef struct RowVersions
+{
+	TransactionId provider_xmin;
+	TransactionId model_xmin;
+	ItemPointerData provider_place;
+	ItemPointerData model_place;
+} RowVersions;
+
+typedef struct Remembered
+{
+	MemoryContext context; /* NULL = nothing is remembered here */
+	MemoryContext before;  /* of what was remembered last, which a call may still use */
+	char *model;		   /* "" = the default one of the function */
+	char *function;
+	bool embeds;
+	RowVersions versions;
+	Profile profile;
+} Remembered;
+
+static Remembered remembered[REMEMBERED];
+static int next_place = 0;
+
+static Remembered *
+find_remembered(const char *model, const char *function, bool embeds)
+{
+	for (int i = 0; i < REMEMBERED; i++)
+	{
+		Remembered *entry = &remembered[i];
+
+		if (entry->context != NULL && entry->embeds == embeds &&
+			strcmp(entry->model, model) == 0 && strcmp(entry->function, function) == 0)
+			return entry;
+	}
+	return NULL;
+}
+
+/* The present versions; false where there is no such model. */
+static bool
+read_versions(const char *model, const char *function, RowVersions *versions)
+{
+	static SPIPlanPtr plan_of_model = NULL;
+	static SPIPlanPtr plan_of_default = NULL;
+	Datum value = CStringGetTextDatum(model[0] != '\0' ? model : function);
+	Oid type = TEXTOID;
+	bool null;
+
+	if (!query(model[0] != '\0' ? &plan_of_model : &plan_of_default,
+			   model[0] != '\0'
+				   ? "SELECT p.xmin, p.ctid, m.xmin, m.ctid"
+					 " FROM sophia.models AS m JOIN sophia.providers AS p USING (provider)"
+					 " WHERE m.model = $1"
+				   : "SELECT p.xmin, p.ctid, m.xmin, m.ctid"
+					 " FROM sophia.default_models AS d JOIN sophia.models AS m USING (model)"
+					 "  JOIN sophia.providers AS p USING (provider) WHERE d.function = $1",
+			   1, &type, &value, NULL))
+		return false;
+	versions->provider_xmin = DatumGetTransactionId(sophia_result(0, 1, &null));
+	versions->provider_place = *(ItemPointer) DatumGetPointer(sophia_result(0, 2, &null));
+	versions->model_xmin = DatumGetTransactionId(sophia_result(0, 3, &null));
+	versions->model_place = *(ItemPointer) DatumGetPointer(sophia_result(0, 4, &null));
+	return true;
+}
+
+static bool
+same_versions(const RowVersions *a, const RowVersions *b)
+{
+	return a->provider_xmin == b->provider_xmin && a->model_xmin == b->model_xmin &&
+		   ItemPointerEquals((ItemPointer) &a->provider_place, (ItemPointer) &b->provider_place) &&
+		   ItemPointerEquals((ItemPointer) &a->model_place, (ItemPointer) &b->model_place);
+}
+
+/* Takes the place of what was remembered of the same, or of what was remembered first. */
+static void
+remember(const char *model, const char *function, bool embeds, const RowVersions *versions,
+		 const Profile *profile, MemoryContext context)
+{
+	Remembered *entry = find_remembered(model, function, embeds);
+
+	if (entry == NULL)
+		entry = &remembered[next_place++ % REMEMBERED];
+	if (entry->before != NULL)
+		MemoryContextDelete(entry->before);
+	entry->before = entry->context;
+	MemoryContextSetParent(context, TopMemoryContext);
+	entry->context = context;
+	entry->model = MemoryContextStrdup(context, model);
+	entry->function = MemoryContextStrdup(context, function);
+	entry->embeds = embeds;
+	entry->versions = *versions;
+	entry->profile = *profile;
+}
+
+/* ---- reading ---- */
+
+/* Reads all of a profile into the caller's context. */
+static void
+read_profile(Profile *profile, const char *model, const char *function, Datum options,
+			 bool has_options, bool embeds, MemoryContext context)
 {
 	static SPIPlanPtr plan = NULL;
-	MemoryContext context = CurrentMemoryContext;
-	Profile *profile = palloc0(sizeof(Profile));
 	Datum values[] = {model != NULL ? CStringGetTextDatum(model) : (Datum) 0,
 					  CStringGetTextDatum(function), options, BoolGetDatum(embeds)};
 	char nulls[] = {model != NULL ? ' ' : 'n', ' ', has_options ? ' ' : 'n', ' '};
 	Oid types[] = {TEXTOID, TEXTOID, JSONBOID, BOOLOID};
+	MemoryContext old;
 
-	SPI_connect();
 	if (!query(
 			&plan,
 			"SELECT " PROVIDER_COLUMNS
@@ -207,14 +309,45 @@ sophia_profile_of_model(const char *model, const char *function, Datum options, 
 			"  (SELECT d.model FROM sophia.default_models AS d WHERE d.function = $2))",
 			4, types, values, nulls))
 		raise_unknown_model(model, function);
-	MemoryContextSwitchTo(context);
+	old = MemoryContextSwitchTo(context);
 	read_provider(profile);
 	read_model(profile, context);
+	MemoryContextSwitchTo(old);
+}
+
+Profile *
+sophia_profile_of_model(const char *model, const char *function, Datum options, bool has_options,
+						bool embeds)
+{
+	const char *name = model != NULL ? model : "";
+	Profile *profile = palloc0(sizeof(Profile));
+	MemoryContext context = CurrentMemoryContext;
+	Remembered *entry;
+	RowVersions versions;
+
+	SPI_connect();
+	if (has_options)
+		read_profile(profile, model, function, options, true, embeds, context);
+	else if (!read_versions(name, function, &versions))
+		raise_unknown_model(model, function);
+	else if ((entry = find_remembered(name, function, embeds)) != NULL &&
+			 same_versions(&entry->versions, &versions))
+		*profile = entry->profile;
+	else
+	{
+		/* it is the caller's until it is whole, so that an error leaves nothing behind */
+		MemoryContext own =
+			AllocSetContextCreate(context, "sophia_stack profile", ALLOCSET_SMALL_SIZES);
+
+		read_profile(profile, model, function, options, false, embeds, own);
+		remember(name, function, embeds, &versions, profile, own);
+	}
+	SPI_finish();
 	profile->call_options = options;
 	profile->has_call_options = has_options;
-	SPI_finish();
 	return profile;
 }
+
 
 Profile *
 sophia_profile_of_provider(const char *provider)

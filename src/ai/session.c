@@ -157,31 +157,30 @@ may_read(const Session *session)
 		   (session->n_queued == 0 || !sophia_lane_full(session->lane));
 }
 
+/*
+ * Takes one request, if there is one.  More of them come in the next turn: looking for another one tells the session that
+ * there is room again, which can wait until this one is sent.
+ */
 static bool
-read_requests(Session *session)
+read_request(Session *session)
 {
-	bool any = false;
+	GatewayRequest *request;
+	shm_mq_result result;
+	Size length;
+	void *message;
 
-	while (may_read(session))
-	{
-		GatewayRequest *request;
-		Size length;
-		void *message;
-		shm_mq_result result = shm_mq_receive(session->in, &length, &message, true);
-
-		if (result != SHM_MQ_SUCCESS)
-		{
-			session->broken = result == SHM_MQ_DETACHED;
-			break;
-		}
-		any = true;
-		request = make_request(session, message, length);
-		if (request == NULL)
-			session->broken = true;
-		else
-			sophia_lane_submit(request);
-	}
-	return any;
+	if (!may_read(session))
+		return false;
+	result = shm_mq_receive(session->in, &length, &message, true);
+	session->broken = result == SHM_MQ_DETACHED;
+	if (result != SHM_MQ_SUCCESS)
+		return false;
+	request = make_request(session, message, length);
+	if (request == NULL)
+		session->broken = true;
+	else
+		sophia_lane_submit(request);
+	return true;
 }
 
 bool
@@ -191,7 +190,7 @@ sophia_sessions_read(void)
 	dlist_iter iter;
 
 	dlist_foreach(iter, &sessions)
-		any |= read_requests(dlist_container(Session, node, iter.cur));
+		any |= read_request(dlist_container(Session, node, iter.cur));
 	return any;
 }
 
@@ -216,7 +215,8 @@ write_answers(Session *session)
 	while (!session->broken && !dlist_is_empty(&session->answers))
 	{
 		Answer *answer = dlist_head_element(Answer, node, &session->answers);
-		shm_mq_result result = shm_mq_send(session->out, answer->length, answer->bytes, true, true);
+		bool last = answer->node.next == &session->answers.head;
+		shm_mq_result result = shm_mq_send(session->out, answer->length, answer->bytes, true, last);
 
 		session->broken = result == SHM_MQ_DETACHED;
 		if (result != SHM_MQ_SUCCESS)
