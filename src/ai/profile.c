@@ -212,8 +212,8 @@ find_remembered(const char *model, const char *function, bool embeds)
 	{
 		Remembered *entry = &remembered[i];
 
-		if (entry->context != NULL && entry->embeds == embeds &&
-			strcmp(entry->model, model) == 0 && strcmp(entry->function, function) == 0)
+		if (entry->context != NULL && entry->embeds == embeds && strcmp(entry->model, model) == 0 &&
+			strcmp(entry->function, function) == 0)
 			return entry;
 	}
 	return NULL;
@@ -347,7 +347,6 @@ sophia_profile_of_model(const char *model, const char *function, Datum options, 
 	profile->has_call_options = has_options;
 	return profile;
 }
-
 
 Profile *
 sophia_profile_of_provider(const char *provider)

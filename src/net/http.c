@@ -713,7 +713,8 @@ sophia_http_start(const HttpOptions *options, char *error, size_t error_size)
 		strlcpy(error, failure, error_size);
 		return NULL;
 	}
-	act(transfer->pool, CURL_SOCKET_TIMEOUT, 0); /* what can be sent now need not wait for the loop */
+	act(transfer->pool, CURL_SOCKET_TIMEOUT,
+		0); /* what can be sent now need not wait for the loop */
 	return &transfer->request;
 }
 

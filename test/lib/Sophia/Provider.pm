@@ -14,6 +14,7 @@
 #   #status=CODE        it is an error, with the text as its message; #retry=S adds Retry-After; #times=N: only so often for
 #                       the same text, then all is well (#cut, too)
 #   #cut  #garbage  #bytes  #nul  #empty  #big=BYTES     half an answer; no JSON; no UTF-8; \u0000; no choices; so large
+#   #other  #trickle    JSON that is no answer; the answer in small pieces
 #
 # An embedding of model NAME-N has N dimensions, made from the text; its elements come in reverse order.  A model "float-N"
 # answers in numbers whatever is asked for, the others in base64 where it is asked for.  A text that holds #refuse has the whole
@@ -44,6 +45,7 @@ sub new
 }
 
 sub address { return "http://127.0.0.1:$_[0]{port}" }
+sub port { return $_[0]{port} }
 
 # Sets the bearer token that is demanded.
 sub key
@@ -199,6 +201,7 @@ sub _answer
 		connection => $client->{number}, running => $running });
 	$client->{due} = time + ($text =~ /#delay=(\d+)/ ? $1 / 1000 : 0);
 	$client->{cut} = $text =~ /#cut/ && ($text !~ /#times=(\d+)/ || ++$self->{seen}{$text} <= $1);
+	$client->{trickle} = $text =~ /#trickle/;
 	my ($status, $answer, @headers) = $self->_result($path, $request, $text, $key);
 	$client->{out} = join "\r\n", "HTTP/1.1 $status Reason", 'Content-Type: application/json', @headers,
 	  'Content-Length: ' . length $answer, '', $answer;
@@ -220,13 +223,14 @@ sub _result
 	}
 	return (200, $json->encode({ object => 'list', data => [ map { { id => $_, object => 'model' } } qw(tiny embed-8) ] }))
 	  if $path =~ m{/models$};
-	return $self->_embeddings($request) if $path =~ m{/embeddings$};
-	return (404, '{"detail":"Not Found"}') if $path !~ m{/chat/completions$};
+	return (404, '{"detail":"Not Found"}') if $path !~ m{/(?:chat/completions|embeddings)$};
 	return (200, "<html>not \x{7b}") if $text =~ /#garbage/;
 	return (200, '{"choices":[]}') if $text =~ /#empty/;
+	return (200, '{"weather":["fine",1]}') if $text =~ /#other/;
 	return (200, qq({"choices":[{"message":{"content":"a\xff"}}]})) if $text =~ /#bytes/;
 	return (200, '{"choices":[{"message":{"content":"a\u0000b"}}]}') if $text =~ /#nul/;
 	return (200, '{"choices":[{"message":{"content":"' . 'x' x $1 . '"}}]}') if $text =~ /#big=(\d+)/;
+	return $self->_embeddings($request) if $path =~ m{/embeddings$};
 	return (200, $json->encode({
 		id => 'chat', object => 'chat.completion', model => $request->{model},
 		choices => [ { index => 0, finish_reason => 'stop', message => { role => 'assistant', content => "echo: $text" } } ],
@@ -276,7 +280,7 @@ sub _send
 	$client->{since} = time;
 	while ($sent < length $out)
 	{
-		my $n = syswrite $client->{socket}, $out, length($out) - $sent, $sent;
+		my $n = syswrite $client->{socket}, $out, $client->{trickle} ? 7 : length($out) - $sent, $sent;
 		return $self->_close($client) if !$n;
 		$sent += $n;
 	}

@@ -23,12 +23,13 @@ my @servers;
 
 # Installs what is missing, builds, and leaves the rights of root behind.  Parameters:
 #   broker  also has the test broker built (Sophia::Broker then finds it)
+#   bench   also has the programs installed that load a server
 sub prepare
 {
 	my ($class, %p) = @_;
 	my $self = bless { owner => $$ }, $class;
 
-	run("$tree/test/install-deps", 'build');
+	run("$tree/test/install-deps", 'build', $p{bench} ? 'bench' : ());
 	my $pg_config = $ENV{PG_CONFIG} // '/usr/lib/postgresql/15/bin/pg_config';
 	$self->{version} = output($pg_config, '--version');
 	$self->{folder} = tempdir('sophia_bench_XXXXXX', TMPDIR => 1);
@@ -103,6 +104,17 @@ sub sql
 	my $text = do { local $/; <$file> } // '';
 	chomp $text;
 	return $text;
+}
+
+# Runs pgbench with these arguments and returns what it printed.
+sub pgbench
+{
+	my ($self, @arguments) = @_;
+	open my $pipe, '-|', "$self->{bin}/pgbench", '-h', $self->{folder}, '-U', 'postgres', @arguments, DATABASE
+	  or die "cannot run pgbench: $!\n";
+	my $printed = do { local $/; <$pipe> };
+	close $pipe or die "pgbench failed: $printed\n";
+	return $printed;
 }
 
 # Waits, a minute at most, until a query says true.
