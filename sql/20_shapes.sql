@@ -800,7 +800,7 @@ VALUES
   ('processed_data', 'identity_links', 7, 'confidence', 'real', NULL, true, NULL,
     'how sure the rule is, up to 1'),
   ('processed_data', 'identity_links', 8, 'status', 'text', NULL, true, NULL,
-    'linked, refused (it would have broken a limit or a decision) or blocked (too many records share the value)'),
+    'linked, refused (it would have broken a limit or a decision), blocked (too many records share the value) or contested (an alias that several Gong users have)'),
   ('processed_data', 'identity_links', 9, 'created_at', 'timestamptz', NULL, true, NULL,
     'when the link was found');
 

@@ -23,6 +23,7 @@ CREATE TABLE sophia.data_tables (
   ordinal integer NOT NULL UNIQUE,
   comment text NOT NULL,
   partition_column text,
+  fillfactor integer,
   PRIMARY KEY (table_schema, table_name)
 );
 COMMENT ON TABLE sophia.data_tables IS 'internal: tables that create_schemas makes; their columns are in table_columns';
@@ -32,6 +33,8 @@ COMMENT ON COLUMN sophia.data_tables.ordinal IS 'place in the report of create_s
 COMMENT ON COLUMN sophia.data_tables.comment IS 'comment of the table';
 COMMENT ON COLUMN sophia.data_tables.partition_column IS
   'time by which the table can be partitioned and which its key holds then; NULL = it is an ordinary table always';
+COMMENT ON COLUMN sophia.data_tables.fillfactor IS
+  'how full its pages are made, in percent, so that a row can change in its place; NULL = full';
 
 CREATE TABLE sophia.data_indexes (
   table_schema text NOT NULL,
@@ -83,6 +86,8 @@ INSERT INTO sophia.data_tables (table_schema, table_name, ordinal, comment) VALU
   ('processed_data', 'contacts', 32, 'people, a row a person, each field from the record that is to be believed');
 
 UPDATE sophia.data_tables SET partition_column = 'occurred_at' WHERE table_name = 'interaction_timeline';
+-- A changed title of a contact would otherwise cost an entry in each index.
+UPDATE sophia.data_tables SET fillfactor = 90 WHERE table_schema = 'processed_data' AND table_name IN ('unified_contacts', 'contacts');
 
 INSERT INTO sophia.data_indexes (table_schema, table_name, index_name, columns, is_unique, comment) VALUES
   ('hubspot_raw', 'contacts', 'idx_contacts_email', '{email}', false, 'contacts by e-mail address'),
@@ -103,13 +108,8 @@ INSERT INTO sophia.data_indexes (table_schema, table_name, index_name, columns, 
     'interactions of a contact in time'),
   ('processed_data', 'interaction_timeline', 'idx_interaction_timeline_occurred_at', '{occurred_at}', false,
     'interactions in time'),
-  ('hubspot_raw', 'contacts', 'idx_contacts_merged_into', '{merged_into}', false, 'contacts that were merged into another'),
-  ('gong_raw', 'call_parties', 'idx_call_parties_hubspot_contact', '{hubspot_contact_id}', false,
-    'parties that Gong knows as a contact of HubSpot'),
   ('processed_data', 'identities', 'idx_identities_primary_contact', '{primary_contact_id}', false,
     'the identity that began with a record'),
-  ('processed_data', 'identities', 'idx_identities_heir_contact', '{heir_contact_id}', false,
-    'identities whose first record left them to another'),
   ('processed_data', 'identity_links', 'idx_identity_links_evidence', '{kind,evidence}', false, 'records that share an identifier'),
   ('processed_data', 'identity_links', 'idx_identity_links_identity', '{identity_id}', false, 'evidence for a person'),
   ('processed_data', 'contacts', 'idx_contacts_email_norm', '{email_norm}', false, 'people by normalised e-mail address'),
@@ -122,6 +122,7 @@ INSERT INTO sophia.data_indexes (table_schema, table_name, index_name, columns, 
   ('processed_data', 'interaction_participants', 'idx_interaction_participants_email_norm', '{email_norm}', false,
     'interactions that an e-mail address took part in');
 
+-- A column that is NULL in most rows has a partial index: an entry of each NULL would cost the writer of every row.
 INSERT INTO sophia.data_indexes (table_schema, table_name, index_name, columns, method, predicate, comment) VALUES
   ('hubspot_raw', 'engagements', 'idx_engagements_contact_ids', '{contact_ids}', 'gin', NULL,
     'engagements that a contact is associated with'),
@@ -133,8 +134,16 @@ INSERT INTO sophia.data_indexes (table_schema, table_name, index_name, columns, 
     'cardinality(all_emails) > 1', 'contacts by any of several e-mail addresses'),
   ('processed_data', 'interaction_timeline', 'idx_interaction_timeline_duplicate', '{duplicate_of}', 'btree',
     'duplicate_of IS NOT NULL', 'duplicates of an interaction'),
+  ('processed_data', 'interaction_timeline', 'idx_interaction_timeline_parent', '{parent_id}', 'btree',
+    'parent_id IS NOT NULL', 'replies to an interaction'),
   ('hubspot_raw', 'contacts', 'idx_contacts_associated_company', '{associated_company_id}', 'btree',
     'associated_company_id IS NOT NULL', 'contacts of a company'),
+  ('hubspot_raw', 'contacts', 'idx_contacts_merged_into', '{merged_into}', 'btree', 'merged_into IS NOT NULL',
+    'contacts that were merged into another'),
+  ('gong_raw', 'call_parties', 'idx_call_parties_hubspot_contact', '{hubspot_contact_id}', 'btree',
+    'hubspot_contact_id IS NOT NULL', 'parties that Gong knows as a contact of HubSpot'),
+  ('processed_data', 'identities', 'idx_identities_heir_contact', '{heir_contact_id}', 'btree', 'heir_contact_id IS NOT NULL',
+    'identities whose first record left them to another'),
   ('gong_raw', 'calls', 'idx_calls_primary_user', '{primary_user_id}', 'btree', NULL, 'calls that a user hosted'),
   ('gong_raw', 'call_parties', 'idx_call_parties_user', '{user_id}', 'btree', 'user_id IS NOT NULL', 'calls that a user took part in'),
   ('gong_raw', 'call_parties', 'idx_call_parties_email', '{email}', 'btree', 'email_norm IS NULL AND email IS NOT NULL',
@@ -265,7 +274,7 @@ SELECT t.source, 2, d.ordinal, 0, t.table_schema || '.' || t.table_name, 'table'
   CASE
     WHEN t.known THEN NULL
     ELSE array_remove(ARRAY[
-      CASE WHEN t.table_oid IS NULL THEN c.definition END,
+      CASE WHEN t.table_oid IS NULL THEN c.definition || coalesce(' WITH (fillfactor = ' || d.fillfactor || ')', '') END,
       format('COMMENT ON CONSTRAINT %I ON %I.%I IS %L',
         coalesce(t.key_name, t.table_name || '_pkey'), t.table_schema, t.table_name, t.mark),
       CASE WHEN obj_description(t.table_oid, 'pg_class') IS NULL

@@ -14,9 +14,9 @@ CREATE FUNCTION sophia.check_address(kind text, address text) RETURNS void
   AS 'MODULE_PATHNAME', 'sophia_check_address' LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION sophia.check_address(text, text) IS 'internal: raises an error where an endpoint of that kind cannot have that address';
 
-CREATE FUNCTION sophia.check_secret(reference text) RETURNS void
+CREATE FUNCTION sophia.check_secret(reference text, what text DEFAULT 'option "token"') RETURNS void
   AS 'MODULE_PATHNAME', 'sophia_check_secret' LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION sophia.check_secret(text) IS 'internal: raises an error where that is no reference of a secret, env:NAME or file:name';
+COMMENT ON FUNCTION sophia.check_secret(text, text) IS 'internal: raises an error where that is no reference of a secret, env:NAME or file:name; what names the argument';
 
 CREATE FUNCTION sophia.conversion_of(column_type regtype) RETURNS text
   AS 'MODULE_PATHNAME', 'sophia_conversion_of_type' LANGUAGE C STABLE STRICT PARALLEL SAFE;

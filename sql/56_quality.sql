@@ -610,9 +610,9 @@ BEGIN
     IF one.severity = 'fail' AND one.status = 'error' THEN
       RAISE EXCEPTION 'quality rule "%" of % could not be evaluated: %', one.rule, target, one.message USING ERRCODE = '23514';
     ELSIF one.severity = 'fail' AND one.status = 'failed' THEN
-      RAISE EXCEPTION 'quality rule "%" of % fails for % rows%', one.rule, target, one.rows_failed,
-          coalesce(', for example ' || one.example::text, '')
-        USING ERRCODE = '23514', DETAIL = coalesce(format('The value is "%s".', one.message), 'There is no value.'),
+      RAISE EXCEPTION 'quality rule "%" of % fails for % %', one.rule, target, one.rows_failed,
+          CASE one.rows_failed WHEN 1 THEN 'row' ELSE 'rows' END || coalesce(', for example ' || one.example::text, '')
+        USING ERRCODE = '23514', DETAIL = coalesce('The value is "' || nullif(one.message, '') || '".', 'There is no value.'),
           HINT = 'Nothing was refreshed. Correct the rows, or change the rule by sophia.alter_quality_rule().';
     END IF;
     PERFORM sophia.touch_moved(target, coalesce(one.moved, '[]'));
@@ -639,13 +639,16 @@ $$;
 COMMENT ON FUNCTION sophia.quality_failures(regclass, text) IS 'keys and values of all rows that fail a rule now; records nothing';
 
 CREATE VIEW sophia.quality_status AS
-SELECT r.target, r.rule, r.kind, r.severity, r.enabled, r.builtin, coalesce(l.status, 'unchecked') AS status, l.rows_failed, l.example,
+SELECT r.target, r.rule, r.kind, r.severity, r.enabled, r.builtin,
+  CASE WHEN l.status = 'passed' AND i.rows > 0 THEN 'failed' ELSE coalesce(l.status, 'unchecked') END AS status,
+  CASE WHEN l.scope = 'changes' AND r.severity = 'quarantine' AND l.status <> 'error' THEN i.rows ELSE l.rows_failed END AS rows_failed, l.example,
   l.message, (SELECT min(s.checked_at) FROM sophia.quality_results AS s
     WHERE s.target = r.target AND s.rule = r.rule AND s.status = l.status AND s.id > coalesce((SELECT max(d.id)
       FROM sophia.quality_results AS d WHERE d.target = r.target AND d.rule = r.rule AND d.status <> l.status), 0)) AS since,
-  l.checked_at,
-  (SELECT count(*) FROM sophia.quarantine AS q WHERE q.target = r.target AND q.rule = r.rule AND q.resolved_at IS NULL) AS rows_quarantined
+  l.checked_at, i.rows AS rows_quarantined, l.scope
 FROM sophia.current_quality_rules AS r
+CROSS JOIN LATERAL (SELECT count(*) AS rows FROM sophia.quarantine AS q
+  WHERE q.target = r.target AND q.rule = r.rule AND q.resolved_at IS NULL) AS i
 LEFT JOIN LATERAL (SELECT s.* FROM sophia.quality_results AS s
   WHERE s.target = r.target AND s.rule = r.rule ORDER BY s.id DESC LIMIT 1) AS l ON true;
 COMMENT ON VIEW sophia.quality_status IS 'the rules of the tables that exist, each with its last result';
@@ -656,12 +659,13 @@ COMMENT ON COLUMN sophia.quality_status.severity IS 'what a row that fails leads
 COMMENT ON COLUMN sophia.quality_status.enabled IS 'whether checks run the rule';
 COMMENT ON COLUMN sophia.quality_status.builtin IS 'whether the extension brought the rule';
 COMMENT ON COLUMN sophia.quality_status.status IS 'passed, failed, error (see message) or unchecked';
-COMMENT ON COLUMN sophia.quality_status.rows_failed IS 'rows that failed in the last check: of the table, or of what had changed';
+COMMENT ON COLUMN sophia.quality_status.rows_failed IS 'rows that failed in the last check, see scope; of a rule that quarantines all that fail by then';
 COMMENT ON COLUMN sophia.quality_status.example IS 'key of one of them';
 COMMENT ON COLUMN sophia.quality_status.message IS 'value of that row, or why the rule could not be evaluated';
 COMMENT ON COLUMN sophia.quality_status.since IS 'when a check first had that status without another one since';
 COMMENT ON COLUMN sophia.quality_status.checked_at IS 'when the last check was that is recorded';
 COMMENT ON COLUMN sophia.quality_status.rows_quarantined IS 'rows that are quarantined because of the rule';
+COMMENT ON COLUMN sophia.quality_status.scope IS 'what the last check looked at: table, or changes, the rows that a refresh found changed';
 
 CREATE FUNCTION sophia.prune_quality(keep interval DEFAULT '90 days') RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER

@@ -126,7 +126,7 @@ BEGIN
   PERFORM sophia.check_severity(add_quality_rule.target, add_quality_rule.kind, add_quality_rule.severity);
   SELECT c.name INTO missing FROM unnest(wanted_columns) AS c (name) WHERE sophia.column_type(add_quality_rule.target, c.name) IS NULL LIMIT 1;
   IF FOUND THEN
-    RAISE EXCEPTION 'column "%" of % does not exist', missing, add_quality_rule.target USING ERRCODE = '42703';
+    RAISE EXCEPTION 'column "%" of % does not exist', missing, add_quality_rule.target USING ERRCODE = '42704';
   END IF;
   INSERT INTO sophia.quality_rules (target_schema, target_table, rule, kind, severity, columns, args, filter, owner)
     SELECT n.nspname, c.relname, add_quality_rule.rule, add_quality_rule.kind, add_quality_rule.severity, wanted_columns, wanted_args,

@@ -16,8 +16,8 @@ CREATE TABLE sophia.refresh_queue (
   PRIMARY KEY (target, key)
 );
 COMMENT ON TABLE sophia.refresh_queue IS 'internal: rows of the targets of refresh that are still to be recomputed';
-COMMENT ON COLUMN sophia.refresh_queue.target IS 'unified_contacts, interaction_timeline, identities or contacts';
-COMMENT ON COLUMN sophia.refresh_queue.key IS 'id of the row; for identities unified_contacts.id of a record, for contacts identities.identity_id';
+COMMENT ON COLUMN sophia.refresh_queue.target IS 'unified_contacts, interaction_timeline or identities';
+COMMENT ON COLUMN sophia.refresh_queue.key IS 'id of the row; for identities unified_contacts.id';
 
 CREATE TABLE sophia.refresh_full (
   target text PRIMARY KEY,
@@ -74,8 +74,11 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  PERFORM sophia.request_full(t.target, format('%s changed', TG_TABLE_NAME))
-  FROM unnest(ARRAY['unified_contacts', 'interaction_timeline']) AS t (target);
+  -- The first refresh, as after a restore, recomputes everything for a reason of its own.
+  IF EXISTS (SELECT FROM sophia.refresh_lookups) THEN
+    PERFORM sophia.request_full(t.target, format('%s changed', TG_TABLE_NAME))
+    FROM unnest(ARRAY['unified_contacts', 'interaction_timeline']) AS t (target);
+  END IF;
   RETURN NULL;
 END
 $$;
@@ -117,9 +120,12 @@ AS $$
 $$;
 COMMENT ON FUNCTION sophia.interaction_sources() IS 'internal: raw tables of which the timeline tells whom a row concerned';
 
+-- random_page_cost, here and in what follows: rows that are looked up by key lie in memory, or next to each other, and are
+-- few, so that a scan of a whole table is never to be preferred.
 CREATE FUNCTION sophia.capture_changes(deadline timestamptz DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET random_page_cost = 0.1
 AS $$
 DECLARE
   batch_rows CONSTANT integer := 10000;

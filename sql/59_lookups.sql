@@ -250,11 +250,13 @@ END
 $$;
 COMMENT ON FUNCTION sophia.write_lookups(text, text[]) IS 'internal: makes the lookups of a kind, or those of some keys, as they should be, and returns those that differed';
 
-CREATE FUNCTION sophia.write_merges(winners text[] DEFAULT NULL) RETURNS void
+CREATE FUNCTION sophia.write_merges(winners text[] DEFAULT NULL) RETURNS text[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan
 AS $$
+DECLARE
+  merged text[];
 BEGIN
   WITH wanted AS MATERIALIZED (
     SELECT w.winner, w.loser FROM sophia.current_merges(winners) AS w
@@ -262,13 +264,21 @@ BEGIN
     DELETE FROM sophia.contact_merges AS m
     WHERE (winners IS NULL OR m.winner = ANY (winners))
       AND NOT EXISTS (SELECT FROM wanted AS w WHERE w.winner = m.winner AND w.loser = m.loser)
+  ), added AS (
+    INSERT INTO sophia.contact_merges AS m (winner, loser)
+    SELECT w.winner, w.loser FROM wanted AS w
+    ON CONFLICT DO NOTHING
+    RETURNING m.winner, m.loser
   )
-  INSERT INTO sophia.contact_merges AS m (winner, loser)
-  SELECT w.winner, w.loser FROM wanted AS w
-  ON CONFLICT DO NOTHING;
+  SELECT array_agg(x.id) INTO merged
+  FROM added AS a
+  CROSS JOIN LATERAL (VALUES (a.winner), (a.loser)) AS x (id)
+  WHERE winners IS NOT NULL;
+  RETURN merged;
 END
 $$;
-COMMENT ON FUNCTION sophia.write_merges(text[]) IS 'internal: makes contact_merges, or the rows of some winners, as the merge lists say';
+COMMENT ON FUNCTION sophia.write_merges(text[]) IS
+  'internal: makes contact_merges, or the rows of some winners, as the merge lists say; of these it returns the contacts that are merged since';
 
 CREATE FUNCTION sophia.lookup_kinds() RETURNS TABLE (source text, kind text)
 LANGUAGE sql IMMUTABLE

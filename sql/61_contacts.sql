@@ -73,7 +73,9 @@ AS $$
     AND NOT EXISTS (SELECT FROM sophia.quarantined AS q WHERE q.target = 'hubspot_raw.companies'::regclass AND q.key ->> 'id' = o.id)
   LEFT JOIN merged_emails AS m ON m.survivor = c.id
   LEFT JOIN sophia.staff_domains() AS s ON s.domain = sophia.mail_host(c.main_email)
-  LEFT JOIN sophia.hubspot_seen(keys) AS seen ON seen.id = c.id
+  -- Grouped, so that the planner knows them to be distinct, and hashes them instead of the contacts.
+  LEFT JOIN (SELECT e.id, pg_catalog.min(e.first_at) AS first_at, pg_catalog.max(e.last_at) AS last_at
+    FROM sophia.hubspot_seen(keys) AS e GROUP BY e.id) AS seen ON seen.id = c.id
 $$;
 COMMENT ON FUNCTION sophia.contacts_from_hubspot(text[]) IS 'internal: rows that unified_contacts should have for HubSpot contacts: all but those that were merged away';
 
@@ -162,7 +164,7 @@ AS $$
     FROM sophia.gong_parties_of(keys) AS k
     CROSS JOIN LATERAL (SELECT o.* FROM sophia.gong_parties() AS o
       WHERE o.call_id = k.call_id AND o.party_id = k.party_id OFFSET 0) AS p
-    WHERE keys IS NOT NULL AND p.contact_id IN (SELECT 'gong_' || k.id FROM pg_catalog.unnest(keys) AS k (id))
+    WHERE keys IS NOT NULL AND pg_catalog.substr(p.contact_id, 6) = ANY (keys)
   ), attended AS (
     SELECT a.user_id, pg_catalog.min(a.called_at) AS first_at, pg_catalog.max(a.called_at) AS last_at
     FROM (SELECT p.user_id, p.called_at FROM party AS p WHERE NOT p.is_deleted

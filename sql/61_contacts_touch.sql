@@ -111,8 +111,7 @@ DECLARE
 BEGIN
   -- Everybody who was, or is now, merged with one of them in any number of steps.
   EXECUTE edges INTO members USING winners;
-  PERFORM sophia.write_merges(winners);
-  EXECUTE edges INTO added USING winners;
+  added := sophia.write_merges(winners);
   EXECUTE around INTO members USING members || added;
   PERFORM sophia.enqueue('identities', ARRAY(SELECT 'hubspot_' || m.id FROM unnest(members) AS m (id)));
   SELECT array_agg(l.key) AS keys, array_agg('hubspot_' || x.id) AS contacts INTO changed
@@ -196,9 +195,12 @@ BEGIN
     SELECT 'gong_' || i.id FROM unnest(ids) AS i (id)
     UNION
     SELECT 'gong_' || x.id
-    FROM gong_raw.call_parties AS p
-    CROSS JOIN LATERAL (VALUES (coalesce(p.email_norm, sophia.normalize_email(p.email))), (p.call_id || '_' || p.party_id)) AS x (id)
-    WHERE p.user_id = ANY (ids) AND x.id IS NOT NULL);
+    FROM (SELECT o.call_id, o.party_id, coalesce(o.email_norm, sophia.normalize_email(o.email)) AS email
+      FROM gong_raw.call_parties AS o WHERE o.user_id = ANY (ids)) AS p
+    -- Without the user a party is whom its address names: another user, or nobody on the staff.
+    LEFT JOIN sophia.gong_user_emails() AS e ON e.email_norm = p.email
+    CROSS JOIN LATERAL (VALUES (e.user_id), (p.email), (p.call_id || '_' || p.party_id)) AS x (id)
+    WHERE x.id IS NOT NULL);
   PERFORM sophia.touch_staff_domains();
   RETURN touched;
 END
@@ -222,7 +224,7 @@ COMMENT ON FUNCTION sophia.participants_of_calls(text[]) IS 'internal: contacts 
 CREATE FUNCTION sophia.touch_gong_calls(ids text[]) RETURNS text[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET random_page_cost = 1.1
+SET random_page_cost = 0.1
 AS $$
 DECLARE
   -- A host has many calls: he is computed anew only where the call is not the same for him.
@@ -263,7 +265,7 @@ COMMENT ON FUNCTION sophia.touch_lone_parties(text[]) IS 'internal: contacts who
 CREATE FUNCTION sophia.touch_gong_parties(calls text[], parties text[]) RETURNS text[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET random_page_cost = 1.1
+SET random_page_cost = 0.1
 AS $$
 DECLARE
   touched text[];

@@ -32,7 +32,7 @@ $$;
 COMMENT ON FUNCTION sophia.fill_contacts(text) IS 'internal: inserts all contacts of a source, of which there is none yet';
 
 CREATE FUNCTION sophia.write_contacts(source text, ids text[] DEFAULT NULL, timeline_later boolean DEFAULT false,
-  OUT rows_inserted bigint, OUT rows_updated bigint, OUT rows_deleted bigint)
+  OUT rows_inserted bigint, OUT rows_updated bigint, OUT rows_deleted bigint, OUT people bigint[])
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -59,11 +59,13 @@ BEGIN
           t.created_at)
           IS DISTINCT FROM (w.email_norm, w.all_emails, w.first_name, w.last_name, w.full_name, w.is_internal, w.is_deleted,
           w.created_at) AS is_told,
-        t.id IS NULL OR w.id IS NULL OR (t.email_norm, t.all_emails, t.phone_e164, t.first_name, t.last_name, t.is_internal, t.is_bot)
-          IS DISTINCT FROM (w.email_norm, w.all_emails, w.phone_e164, w.first_name, w.last_name, w.is_internal, w.is_bot) AS is_identified
+        t.id IS NULL OR w.id IS NULL OR (t.email_norm, t.all_emails, t.phone_e164, t.first_name, t.last_name, t.full_name, t.is_internal,
+          t.is_bot)
+          IS DISTINCT FROM (w.email_norm, w.all_emails, w.phone_e164, w.first_name, w.last_name, w.full_name, w.is_internal,
+          w.is_bot) AS is_identified
       FROM sophia.%1$I($2) AS w
       FULL JOIN (SELECT o.* FROM processed_data.unified_contacts AS o
-        WHERE o.source_system = $1 AND ($3 IS NULL OR o.id = ANY ($3))) AS t ON t.id = w.id
+        WHERE %5$s) AS t ON t.id = w.id
       WHERE t.id IS NULL OR w.id IS NULL OR (%2$s) IS DISTINCT FROM (%3$s)
     ), noted AS (
       INSERT INTO sophia.refresh_links SELECT DISTINCT l.interaction_id, l.contact_id FROM sophia.unsettled_links($1, $4) AS l
@@ -79,19 +81,20 @@ BEGIN
     SELECT count(*) FILTER (WHERE c.old_id IS NULL) AS inserted,
       count(*) FILTER (WHERE c.old_id IS NOT NULL AND c.id IS NOT NULL) AS updated,
       count(*) FILTER (WHERE c.id IS NULL) AS deleted, array_agg(coalesce(c.id, c.old_id)) AS records,
-      array_agg(c.identity_id::text) AS people,
+      array_agg(c.identity_id) FILTER (WHERE c.identity_id IS NOT NULL) AS people,
       array_agg(coalesce(c.id, c.old_id)) FILTER (WHERE c.is_identified) AS identified,
       array_agg(coalesce(c.id, c.old_id)) FILTER (WHERE c.is_told) AS told
     FROM changed AS c
-    $statement$, 'contacts_from_' || source, of_target, of_wanted, list)
+    $statement$, 'contacts_from_' || source, of_target, of_wanted, list,
+    CASE WHEN ids IS NULL THEN 'o.source_system = $1' ELSE 'o.id = ANY ($3)' END)
   INTO written
   USING source, (SELECT array_agg(substr(i.id, length(source) + 2)) FROM unnest(ids) AS i (id)), ids, timeline_later;
   rows_inserted := written.inserted;
   rows_updated := written.updated;
   rows_deleted := written.deleted;
+  people := written.people;
   -- Raw rows that identifiers come from have enqueued their records themselves, unless nobody knows what changed.
   PERFORM sophia.enqueue('identities', CASE WHEN everything THEN coalesce(ids, written.records) ELSE written.identified END);
-  PERFORM sophia.enqueue('contacts', written.people);
   IF cardinality(written.told) > most THEN
     PERFORM sophia.request_full('interaction_timeline', format('more than %s contacts changed', most));
   ELSIF written.told IS NOT NULL AND NOT EXISTS (SELECT FROM sophia.refresh_full AS f WHERE f.target = 'interaction_timeline') THEN
@@ -100,7 +103,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sophia.write_contacts(text, text[], boolean) IS
-  'internal: makes these contacts of a source, NULL = all, as wanted, and counts them; identity_id is left alone; what depends on those that changed is enqueued; timeline_later: the queue of the timeline is not worked off in this call';
+  'internal: makes these contacts of a source, NULL = all, as wanted, and counts them; identity_id is left alone; what depends on those that changed is enqueued, and people are the identities that these had; timeline_later: the queue of the timeline is not worked off in this call';
 
 CREATE FUNCTION sophia.link_merged_contacts(ids text[] DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql

@@ -22,7 +22,8 @@ AS $$
     GROUP BY c.id, x.speaker ->> 'id'
   ), party AS MATERIALIZED (
     -- A transcript names one speaker; where several parties share it, the first one spoke.
-    SELECT p.*, pg_catalog.row_number() OVER (PARTITION BY p.call_id COLLATE "C", p.speaker_id COLLATE "C"
+    SELECT p.call_id, p.party_id, p.ordinal, p.speaker_id, p.email_norm, p.name, p.affiliation, p.user_id, p.contact_id,
+      p.hubspot_contact_id, pg_catalog.row_number() OVER (PARTITION BY p.call_id COLLATE "C", p.speaker_id COLLATE "C"
       ORDER BY p.ordinal, p.party_id COLLATE "C") AS turn
     FROM sophia.gong_parties() AS p
     WHERE ids IS NULL OR p.call_id = ANY (sophia.source_ids(ids))

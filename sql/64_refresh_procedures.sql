@@ -16,9 +16,10 @@ CREATE TYPE sophia.refresh_run AS (
   rows_inserted bigint,
   rows_updated bigint,
   rows_deleted bigint,
+  people bigint[],
   resting regclass[]
 );
-COMMENT ON TYPE sophia.refresh_run IS 'internal: a run of refresh for one target, what is left of its limits (NULL = no limit), and the indexes that rest until its rows are written';
+COMMENT ON TYPE sophia.refresh_run IS 'internal: a run of refresh for one target, and what is left of its limits (NULL = no limit); people are identities of contacts that it wrote, resting the indexes that rest until its rows are written';
 
 CREATE FUNCTION sophia.count_written(run sophia.refresh_run, writer text, ids text[]) RETURNS sophia.refresh_run
 LANGUAGE plpgsql
@@ -35,8 +36,10 @@ BEGIN
     CONTINUE WHEN ids IS NOT NULL AND of_source IS NULL OR NOT sophia.has_source(source);
     IF writer = 'write_contacts' THEN
       written := sophia.write_contacts(source, of_source, run.timeline_later);
+      run.people := run.people || written.people;
     ELSE
       written := sophia.write_interactions(source, of_source);
+      PERFORM sophia.note_ahead(source);
     END IF;
     run.rows_inserted := run.rows_inserted + written.rows_inserted;
     run.rows_updated := run.rows_updated + written.rows_updated;
@@ -77,6 +80,9 @@ DECLARE
 BEGIN
   FOREACH source IN ARRAY ARRAY['gong', 'hubspot', 'slack'] LOOP
     CONTINUE WHEN NOT sophia.has_source(source);
+    IF target = 'interaction_timeline' THEN
+      PERFORM sophia.keep_all_inputs(source);
+    END IF;
     EXECUTE format('INSERT INTO sophia.refresh_queue (target, key) SELECT $1, k.id FROM (%s) AS k (id) ON CONFLICT DO NOTHING',
       sophia.ids_of_source(target, source)) USING target;
   END LOOP;
@@ -127,6 +133,34 @@ END
 $$;
 COMMENT ON FUNCTION sophia.write_everything(sophia.refresh_run, text) IS 'internal: makes all rows of a target as wanted';
 
+CREATE FUNCTION sophia.write_queued(run sophia.refresh_run, writer text) RETURNS sophia.refresh_run
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET random_page_cost = 0.1
+AS $$
+DECLARE
+  batch bigint;
+  keys text[];
+BEGIN
+  -- Against the clock, small steps; the first one is made however late it is, so that every call comes on.
+  batch := CASE WHEN run.deadline IS NULL THEN 20000 ELSE 200 END;
+  LOOP
+    EXIT WHEN run.rows_left <= 0;
+    keys := sophia.take_from_queue(run.target, least(batch, run.rows_left));
+    EXIT WHEN keys IS NULL;
+    run := sophia.count_written(run, writer, keys);
+    run.rows_left := run.rows_left - cardinality(keys);
+    EXIT WHEN clock_timestamp() >= run.deadline;
+    batch := least(batch * 2, 20000);
+  END LOOP;
+  DELETE FROM sophia.refresh_full AS f
+  WHERE f.target = run.target AND f.listed
+    AND NOT EXISTS (SELECT FROM sophia.refresh_queue AS q WHERE q.target = run.target);
+  RETURN run;
+END
+$$;
+COMMENT ON FUNCTION sophia.write_queued(sophia.refresh_run, text) IS 'internal: recomputes what is in the queue of a target, within the limits of the run';
+
 CREATE FUNCTION sophia.write_target(run sophia.refresh_run, writer text) RETURNS sophia.refresh_run
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -134,8 +168,6 @@ AS $$
 DECLARE
   everything sophia.refresh_full;
   limited CONSTANT boolean := run.rows_left IS NOT NULL OR run.deadline IS NOT NULL;
-  batch bigint;
-  keys text[];
 BEGIN
   SELECT f.* INTO everything FROM sophia.refresh_full AS f WHERE f.target = run.target;
   IF everything.target IS NULL AND NOT limited THEN
@@ -156,46 +188,45 @@ BEGIN
       PERFORM sophia.list_rows(run.target);
     END IF;
   END IF;
-  -- Against the clock, small steps; the first one is made however late it is, so that every call comes on.
-  batch := CASE WHEN run.deadline IS NULL THEN 20000 ELSE 200 END;
-  LOOP
-    EXIT WHEN run.rows_left <= 0;
-    keys := sophia.take_from_queue(run.target, least(batch, run.rows_left));
-    EXIT WHEN keys IS NULL;
-    run := sophia.count_written(run, writer, keys);
-    run.rows_left := run.rows_left - cardinality(keys);
-    EXIT WHEN clock_timestamp() >= run.deadline;
-    batch := least(batch * 2, 20000);
-  END LOOP;
-  DELETE FROM sophia.refresh_full AS f
-  WHERE f.target = run.target AND f.listed
-    AND NOT EXISTS (SELECT FROM sophia.refresh_queue AS q WHERE q.target = run.target);
-  RETURN run;
+  RETURN sophia.write_queued(run, writer);
 END
 $$;
 COMMENT ON FUNCTION sophia.write_target(sophia.refresh_run, text) IS 'internal: recomputes what is in the queue of a target, or everything, within the limits of the run';
 
-CREATE FUNCTION sophia.resolve_changed(everything boolean) RETURNS void
+CREATE FUNCTION sophia.resolve_changed(everything boolean, people bigint[] DEFAULT '{}') RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   records text[];
-  renewed bigint[];
 BEGIN
   IF everything THEN
-    DELETE FROM sophia.refresh_queue AS q WHERE q.target IN ('identities', 'contacts');
+    DELETE FROM sophia.refresh_queue AS q WHERE q.target = 'identities';
     PERFORM sophia.resolve_identities();
     RETURN;
   END IF;
   records := sophia.take_from_queue('identities', NULL);
-  renewed := sophia.take_from_queue('contacts', NULL)::bigint[];
-  IF records IS NOT NULL OR renewed IS NOT NULL THEN
-    PERFORM sophia.resolve_people(coalesce(records, '{}'), renewed);
+  IF records IS NOT NULL OR people <> '{}' THEN
+    PERFORM sophia.resolve_people(coalesce(records, '{}'), people);
   END IF;
 END
 $$;
-COMMENT ON FUNCTION sophia.resolve_changed(boolean) IS 'internal: decides anew which records are one person, for all or for those that changed';
+COMMENT ON FUNCTION sophia.resolve_changed(boolean, bigint[]) IS
+  'internal: decides anew which records are one person, for all or for those that changed, and writes the golden records of these and of the other people';
+
+-- Without indexes a nested loop would read a table for each row of another.
+CREATE FUNCTION sophia.resolve_filled(resting regclass[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_nestloop = off
+AS $$
+BEGIN
+  PERFORM sophia.analyze_filled('unified_contacts');
+  PERFORM sophia.resolve_changed(true);
+  PERFORM sophia.rebuild_indexes(resting);
+END
+$$;
+COMMENT ON FUNCTION sophia.resolve_filled(regclass[]) IS 'internal: decides which records are one person where all contacts are new, and then builds the indexes that rest';
 
 CREATE FUNCTION sophia.run_targets(targets text[], mode text, max_rows bigint, time_budget interval) RETURNS void
 LANGUAGE plpgsql
@@ -206,7 +237,7 @@ DECLARE
   deadline CONSTANT timestamptz := started + time_budget;
   runs sophia.refresh_run[] := ARRAY(
     SELECT ROW (t.target, run_targets.mode, 'incremental', NULL, started, deadline, max_rows,
-      cardinality(targets) = 1 OR max_rows IS NOT NULL OR time_budget IS NOT NULL, 0, 0, 0, '{}')::sophia.refresh_run
+      cardinality(targets) = 1 OR max_rows IS NOT NULL OR time_budget IS NOT NULL, 0, 0, 0, '{}', '{}')::sophia.refresh_run
     FROM unnest(targets) WITH ORDINALITY AS t (target, place) ORDER BY t.place);
   under_way boolean;
   captured boolean := false;
@@ -235,10 +266,11 @@ BEGIN
     run := runs[i];
     PERFORM sophia.log_refresh(run.target, run.mode, run.mode_used, run.reason, run.started_at, run.rows_inserted,
       run.rows_updated, run.rows_deleted, captured AND NOT sophia.has_backlog(run.target));
-    IF run.target = 'unified_contacts' THEN
-      PERFORM sophia.resolve_changed(run.mode_used = 'full' AND max_rows IS NULL AND time_budget IS NULL);
+    IF run.resting <> '{}' THEN
+      PERFORM sophia.resolve_filled(run.resting);
+    ELSIF run.target = 'unified_contacts' THEN
+      PERFORM sophia.resolve_changed(run.mode_used = 'full' AND max_rows IS NULL AND time_budget IS NULL, run.people);
     END IF;
-    PERFORM sophia.rebuild_indexes(run.resting);
   END LOOP;
   IF EXISTS (SELECT FROM unnest(runs) AS r WHERE r.rows_inserted + r.rows_updated + r.rows_deleted > 0) THEN
     PERFORM sophia.check_written();

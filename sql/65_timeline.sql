@@ -28,6 +28,9 @@ DECLARE
   of_wanted constant text := (SELECT string_agg(format('w.%I', c), ', ') FROM unnest(columns) AS c);
   same_key constant text := (SELECT string_agg(format('t.%1$I = w.%1$I', k), ' AND ') FROM unnest(keys) AS k);
 BEGIN
+  IF ids IS NOT NULL THEN
+    PERFORM set_config('random_page_cost', '0.1', true);
+  END IF;
   EXECUTE format($statement$
     WITH wanted AS MATERIALIZED (
       SELECT * FROM sophia.%1$I($1)
@@ -39,7 +42,7 @@ BEGIN
     ), changed AS MATERIALIZED (
       SELECT w.*, t.%5$I IS NULL AS is_new
       FROM wanted AS w
-      LEFT JOIN (SELECT * FROM processed_data.%2$I AS t WHERE %3$s) AS t ON %4$s
+      LEFT JOIN %11$s AS t ON %4$s
       WHERE t.%5$I IS NULL OR (%6$s) IS DISTINCT FROM (%7$s)
     ), inserted AS (
       INSERT INTO processed_data.%2$I (%8$s) SELECT %7$s FROM changed AS w WHERE w.is_new
@@ -49,7 +52,9 @@ BEGIN
     SELECT ARRAY(SELECT DISTINCT c.%5$I FROM changed AS c WHERE c.is_new),
       ARRAY(SELECT DISTINCT c.%5$I FROM changed AS c WHERE NOT c.is_new), ARRAY(SELECT DISTINCT r.id FROM removed AS r)
     $statement$, query, target, in_scope, same_key, keys[1], of_target, of_wanted, list,
-    (SELECT string_agg(format('t.%I', k), ', ') FROM unnest(keys) AS k), (SELECT string_agg(format('w.%I', k), ', ') FROM unnest(keys) AS k))
+    (SELECT string_agg(format('t.%I', k), ', ') FROM unnest(keys) AS k), (SELECT string_agg(format('w.%I', k), ', ') FROM unnest(keys) AS k),
+    -- Beside the key of a row, the list of ids would be searched for each row again.
+    format(CASE WHEN ids IS NULL THEN '(SELECT * FROM processed_data.%I AS t WHERE %s)' ELSE 'processed_data.%I' END, target, in_scope))
   INTO inserted, updated, deleted USING ids;
 END
 $$;
@@ -92,6 +97,16 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sophia.prepare_interactions(text, text[]) IS 'internal: what has to be there before these interactions of a source, NULL = all, are written';
+
+CREATE FUNCTION sophia.note_ahead(source text) RETURNS void
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  INSERT INTO sophia.refresh_links SELECT DISTINCT l.interaction_id, l.contact_id FROM sophia.unsettled_links(source, false) AS l
+  ON CONFLICT DO NOTHING
+$$;
+COMMENT ON FUNCTION sophia.note_ahead(text) IS
+  'internal: keeps for whom interactions of a source count that changed since contacts were computed: the timeline, just written, may show them as no contact knows them';
 
 CREATE FUNCTION sophia.write_interactions(source text, ids text[] DEFAULT NULL,
   OUT rows_inserted bigint, OUT rows_updated bigint, OUT rows_deleted bigint)
@@ -154,19 +169,6 @@ END
 $$;
 COMMENT ON FUNCTION sophia.fill_rows(text, text) IS 'internal: writes the participants or interactions of a source of which there are none yet, and counts them';
 
--- What comes next is planned by these rows, and autovacuum sees them only after the commit.
-CREATE FUNCTION sophia.analyze_filled(target text) RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  EXECUTE format('ANALYZE processed_data.%I (%s)', target, CASE target
-    WHEN 'interaction_timeline' THEN 'id, source_system, occurred_at, owner_contact_id, thread_key'
-    ELSE 'interaction_id, ordinal, contact_id, email_norm' END);
-END
-$$;
-COMMENT ON FUNCTION sophia.analyze_filled(text) IS 'internal: gathers statistics of the columns of interactions or participants that are looked up';
-
 CREATE FUNCTION sophia.fill_interactions(source text) RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -212,6 +214,7 @@ BEGIN
       resting := '{}';
     END IF;
     written := written + sophia.fill_rows('interaction_timeline', source);
+    PERFORM sophia.note_ahead(source);
   END LOOP;
   PERFORM sophia.rebuild_indexes(resting);
   PERFORM sophia.analyze_filled('interaction_timeline');

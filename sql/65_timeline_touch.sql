@@ -80,12 +80,16 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
   WITH thread AS (
-    -- Those of one thread name its first e-mail, which may be another one now.
+    -- Those of one thread name its first e-mail, which may be another one now; one that was read in a thread between two of
+    -- its own rows is only known by who names it.
     SELECT DISTINCT x.thread_id
     FROM (SELECT e.thread_id FROM hubspot_raw.engagements AS e WHERE e.id = ANY (keys)
       UNION ALL
       SELECT t.thread_key FROM processed_data.interaction_timeline AS t
-      WHERE t.id = ANY (ARRAY(SELECT 'hubspot_' || k FROM unnest(keys) AS k))) AS x
+      WHERE t.id = ANY (ARRAY(SELECT 'hubspot_' || k FROM unnest(keys) AS k))
+      UNION ALL
+      SELECT t.thread_key FROM processed_data.interaction_timeline AS t
+      WHERE t.parent_id = ANY (ARRAY(SELECT 'hubspot_' || k FROM unnest(keys) AS k))) AS x
     WHERE x.thread_id IS NOT NULL
   )
   SELECT ARRAY(
@@ -127,7 +131,7 @@ COMMENT ON FUNCTION sophia.touched_by_domains(text[]) IS
 CREATE FUNCTION sophia.touched_by_slack_users(keys text[]) RETURNS text[]
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
-SET random_page_cost = 1.1
+SET random_page_cost = 0.1
 AS $$
   WITH unknown AS MATERIALIZED (
     -- Who is no contact takes part as one that nobody knows.
@@ -177,7 +181,7 @@ COMMENT ON FUNCTION sophia.touched_by_messages(text[], text[]) IS 'internal: int
 CREATE FUNCTION sophia.touch_duplicates(calls text[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET random_page_cost = 1.1
+SET random_page_cost = 0.1
 AS $$
 BEGIN
   IF NOT sophia.has_source('hubspot') THEN
@@ -255,12 +259,12 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION sophia.keep_all_inputs(text) IS 'internal: keeps what the timeline uses of a source, of which it has just written all interactions';
+COMMENT ON FUNCTION sophia.keep_all_inputs(text) IS 'internal: keeps what the timeline uses of a source, all interactions of which are being written';
 
 CREATE FUNCTION sophia.touch_interactions(source regclass, keys jsonb) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET random_page_cost = 1.1
+SET random_page_cost = 0.1
 AS $$
 DECLARE
   ids text[];
@@ -312,7 +316,7 @@ COMMENT ON FUNCTION sophia.hubspot_ids_of(text[]) IS 'internal: HubSpot ids of t
 CREATE FUNCTION sophia.touch_interactions_of(contact_ids text[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET random_page_cost = 1.1
+SET random_page_cost = 0.1
 AS $$
 DECLARE
   emails constant text[] := ARRAY(SELECT DISTINCT e.email FROM processed_data.unified_contacts AS c
@@ -346,6 +350,11 @@ BEGIN
       WHERE c.primary_user_id = ANY (ARRAY(SELECT substr(c.id, 6) FROM unnest(contact_ids) AS c (id) WHERE c.id LIKE 'gong\_%'))));
   END IF;
   IF sophia.has_source('slack') THEN
+    -- Who is a contact no longer, or is one now, counts among the bots from now on, or does not; what has them is enqueued here.
+    ids := ARRAY(SELECT substr(c.id, 7) FROM unnest(contact_ids) AS c (id) WHERE c.id LIKE 'slack\_%');
+    IF ids <> '{}' THEN
+      PERFORM sophia.changed_inputs('slack bot', ids);
+    END IF;
     ids := ARRAY(SELECT substr(c.id, 7) FROM unnest(contact_ids) AS c (id)
       WHERE c.id LIKE 'slack\_%'
         AND NOT EXISTS (SELECT FROM processed_data.interaction_participants AS p WHERE p.contact_id = c.id));

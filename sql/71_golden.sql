@@ -22,47 +22,65 @@ COMMENT ON COLUMN sophia.survivorship.sources IS 'sources, the most trusted firs
 COMMENT ON COLUMN sophia.survivorship.builtin IS 'whether the order is the shipped one';
 GRANT SELECT ON sophia.survivorship TO PUBLIC;
 
+CREATE FUNCTION sophia.survivorship_terms(field text, OUT is_partial text, OUT size text)
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  -- Of a record that has first and last name both are taken, and its full name: not one's first and another's last name.
+  SELECT CASE WHEN field IN ('first_name', 'last_name', 'full_name') THEN '(c.first_name IS NULL OR c.last_name IS NULL)'
+      ELSE format('(c.%I IS NULL)', field) END,
+    format('length(c.%I)', CASE WHEN field IN ('first_name', 'last_name') THEN 'full_name' ELSE field END)
+$$;
+COMMENT ON FUNCTION sophia.survivorship_terms(text) IS
+  'internal: SQL for whether a record c lacks some of what is chosen along with a field, and for the size by which equal ones are told apart';
+
 CREATE FUNCTION sophia.survivorship_order(field text) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT format('c.is_deleted, array_position(%L::text[], c.source_system) NULLS LAST, '
-    'coalesce(c.source_updated_at, c.updated_at) DESC NULLS LAST, length(c.%I) DESC, c.id COLLATE "C"', s.sources, s.field)
-  FROM sophia.survivorship AS s WHERE s.field = survivorship_order.field
+  SELECT format('c.is_deleted, %s, array_position(%L::text[], c.source_system) NULLS LAST, '
+    'coalesce(c.source_updated_at, c.updated_at) DESC NULLS LAST, %s DESC NULLS LAST, c.id COLLATE "C"', t.is_partial, s.sources, t.size)
+  FROM sophia.survivorship AS s
+  CROSS JOIN LATERAL sophia.survivorship_terms(s.field) AS t
+  WHERE s.field = survivorship_order.field
 $$;
-COMMENT ON FUNCTION sophia.survivorship_order(text) IS 'internal: SQL order in which records c give a field: live ones, by source, the latest, the longest value, the id';
+COMMENT ON FUNCTION sophia.survivorship_order(text) IS 'internal: SQL order in which records c give a field: live ones, of a name complete ones, by source, the latest, the longest value, the id';
 
-CREATE FUNCTION sophia.survivor_step(state internal, value text, is_deleted boolean, place integer, changed_at timestamptz, size integer,
-  record text)
+CREATE FUNCTION sophia.survivor_step(state internal, value text, is_deleted boolean, is_partial boolean, place integer, changed_at timestamptz,
+  size integer, record text)
 RETURNS internal
 LANGUAGE c IMMUTABLE
 AS 'MODULE_PATHNAME', 'sophia_survivor_step_sql';
-COMMENT ON FUNCTION sophia.survivor_step(internal, text, boolean, integer, timestamptz, integer, text) IS 'internal: step of survivor';
+COMMENT ON FUNCTION sophia.survivor_step(internal, text, boolean, boolean, integer, timestamptz, integer, text) IS 'internal: step of survivor';
 
 CREATE FUNCTION sophia.survivor_value(state internal) RETURNS text
 LANGUAGE c IMMUTABLE
 AS 'MODULE_PATHNAME', 'sophia_survivor_value_sql';
 COMMENT ON FUNCTION sophia.survivor_value(internal) IS 'internal: end of survivor';
 
-CREATE AGGREGATE sophia.survivor(value text, is_deleted boolean, place integer, changed_at timestamptz, size integer, record text) (
+CREATE AGGREGATE sophia.survivor(value text, is_deleted boolean, is_partial boolean, place integer, changed_at timestamptz, size integer,
+  record text) (
   SFUNC = sophia.survivor_step,
   STYPE = internal,
   FINALFUNC = sophia.survivor_value
 );
-COMMENT ON AGGREGATE sophia.survivor(text, boolean, integer, timestamptz, integer, text) IS
+COMMENT ON AGGREGATE sophia.survivor(text, boolean, boolean, integer, timestamptz, integer, text) IS
   'internal: the value that comes first in survivorship_order, whose terms are the arguments';
 
 CREATE FUNCTION sophia.survivor_query(field text, value text) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT format('sophia.survivor(c.%1$I, c.is_deleted, array_position(%2$L::text[], c.source_system), '
-    'coalesce(c.source_updated_at, c.updated_at), length(c.%3$I), c.id) FILTER (WHERE c.%3$I IS NOT NULL)', value, s.sources, s.field)
-  FROM sophia.survivorship AS s WHERE s.field = survivor_query.field
+  SELECT format('sophia.survivor(c.%1$I, c.is_deleted, %4$s, array_position(%2$L::text[], c.source_system), '
+    'coalesce(c.source_updated_at, c.updated_at), %5$s, c.id) FILTER (WHERE c.%3$I IS NOT NULL)',
+    value, s.sources, s.field, t.is_partial, t.size)
+  FROM sophia.survivorship AS s
+  CROSS JOIN LATERAL sophia.survivorship_terms(s.field) AS t
+  WHERE s.field = survivor_query.field
 $$;
 COMMENT ON FUNCTION sophia.survivor_query(text, text) IS 'internal: SQL for a value of that one of records c that gives a field';
 
-CREATE FUNCTION sophia.golden_query(restriction text) RETURNS text
+CREATE FUNCTION sophia.golden_query(people text) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -70,9 +88,9 @@ AS $$
   SELECT format($query$
     SELECT c.identity_id, %1$s, c.created_at, c.updated_at, c.email_norm, c.email_domain, c.phone_e164, coalesce(c.all_emails, '{}') AS all_emails,
       c.is_internal, c.is_deleted, c.first_seen_at, c.last_seen_at, ARRAY[c.source_system] AS sources, ARRAY[c.id] AS record_ids
-    FROM processed_data.identities AS i
+    FROM %3$s AS i
     JOIN processed_data.unified_contacts AS c ON c.identity_id = i.identity_id
-    WHERE i.size = 1 %3$s
+    WHERE i.size = 1
     UNION ALL
     SELECT c.identity_id, %2$s, min(c.created_at), max(c.updated_at),
       %4$s, %5$s, %6$s,
@@ -80,16 +98,26 @@ AS $$
         WHERE e.value <> '' ORDER BY 1),
       bool_or(c.is_internal), bool_and(c.is_deleted), min(c.first_seen_at), max(c.last_seen_at),
       array_agg(DISTINCT c.source_system), array_agg(c.id ORDER BY c.id COLLATE "C")
-    FROM processed_data.identities AS i
+    FROM %3$s AS i
     JOIN processed_data.unified_contacts AS c ON c.identity_id = i.identity_id
-    WHERE i.size > 1 %3$s
+    WHERE i.size > 1
     GROUP BY c.identity_id$query$,
     string_agg(format('c.%I', s.field), ', ' ORDER BY s.field),
-    string_agg(sophia.survivor_query(s.field, s.field) || format(' AS %I', s.field), ', ' ORDER BY s.field), restriction,
+    string_agg(sophia.survivor_query(s.field, s.field) || format(' AS %I', s.field), ', ' ORDER BY s.field), people,
     sophia.survivor_query('email', 'email_norm'), sophia.survivor_query('email', 'email_domain'), sophia.survivor_query('phone', 'phone_e164'))
   FROM sophia.survivorship AS s
 $$;
-COMMENT ON FUNCTION sophia.golden_query(text) IS 'internal: query for the rows that processed_data.contacts should have; restriction is a condition on identities i';
+COMMENT ON FUNCTION sophia.golden_query(text) IS 'internal: query for the rows that processed_data.contacts should have for these people: a relation with identity_id and size';
+
+CREATE FUNCTION sophia.golden_columns() RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT string_agg(quote_ident(s.field), ', ' ORDER BY s.field) || ', created_at, updated_at, email_norm, email_domain, phone_e164, '
+    'all_emails, is_internal, is_deleted, first_seen_at, last_seen_at, sources, record_ids'
+  FROM sophia.survivorship AS s
+$$;
+COMMENT ON FUNCTION sophia.golden_columns() IS 'internal: columns of golden_query behind identity_id';
 
 CREATE FUNCTION sophia.write_golden(identities bigint[], OUT rows_inserted bigint, OUT rows_updated bigint, OUT rows_deleted bigint)
 LANGUAGE plpgsql
@@ -97,22 +125,26 @@ SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan
 AS $$
 DECLARE
-  columns text;
-  restriction text := CASE WHEN identities IS NOT NULL THEN 'AND i.identity_id = ANY ($1)' ELSE '' END;
+  columns CONSTANT text := sophia.golden_columns();
+  -- Each is looked up by itself, however many the planner expects.
+  person text := 'SELECT i.identity_id, i.size FROM unnest($1) AS u (id)
+    CROSS JOIN LATERAL (SELECT o.identity_id, o.size FROM processed_data.identities AS o WHERE o.identity_id = u.id OFFSET 0) AS i';
 BEGIN
-  columns := (SELECT string_agg(quote_ident(s.field), ', ' ORDER BY s.field) FROM sophia.survivorship AS s)
-    || ', created_at, updated_at, email_norm, email_domain, phone_e164, all_emails, is_internal, is_deleted, first_seen_at, '
-    'last_seen_at, sources, record_ids';
   IF NOT EXISTS (SELECT FROM processed_data.contacts) THEN
-    EXECUTE format('INSERT INTO processed_data.contacts (identity_id, %s) %s', columns, sophia.golden_query(restriction))
-      USING identities;
+    EXECUTE format('INSERT INTO processed_data.contacts (identity_id, %s) %s', columns, sophia.golden_query('processed_data.identities'));
     GET DIAGNOSTICS rows_inserted = ROW_COUNT;
     rows_updated := 0;
     rows_deleted := 0;
     RETURN;
   END IF;
+  IF identities IS NULL THEN
+    identities := ARRAY(SELECT i.identity_id FROM processed_data.identities AS i UNION SELECT t.identity_id FROM processed_data.contacts AS t);
+    person := 'SELECT i.identity_id, i.size FROM processed_data.identities AS i';
+  END IF;
   EXECUTE format($statement$
-    WITH wanted AS MATERIALIZED (
+    WITH person AS MATERIALIZED (
+      %6$s
+    ), wanted AS MATERIALIZED (
       %1$s
     ), changed AS MATERIALIZED (
       SELECT w.*, t.identity_id IS NULL AS is_new
@@ -125,15 +157,15 @@ BEGIN
       ON CONFLICT (identity_id) DO UPDATE SET (%2$s) = ROW (%5$s)
     ), removed AS (
       DELETE FROM processed_data.contacts AS t
-      WHERE %6$s AND NOT EXISTS (SELECT FROM wanted AS w WHERE w.identity_id = t.identity_id)
+      USING (SELECT unnest($1) EXCEPT SELECT w.identity_id FROM wanted AS w) AS g (identity_id)
+      WHERE t.identity_id = g.identity_id
       RETURNING t.identity_id
     )
     SELECT count(*) FILTER (WHERE c.is_new), count(*) FILTER (WHERE NOT c.is_new), (SELECT count(*) FROM removed)
     FROM changed AS c
-    $statement$, sophia.golden_query(restriction), columns,
+    $statement$, sophia.golden_query('person'), columns,
     regexp_replace(columns, '(\w+)', 't.\1', 'g'), regexp_replace(columns, '(\w+)', 'w.\1', 'g'),
-    regexp_replace(columns, '(\w+)', 'excluded.\1', 'g'),
-    CASE WHEN identities IS NOT NULL THEN 't.identity_id = ANY ($1)' ELSE 'true' END)
+    regexp_replace(columns, '(\w+)', 'excluded.\1', 'g'), person)
   INTO rows_inserted, rows_updated, rows_deleted USING identities;
 END
 $$;

@@ -1,4 +1,4 @@
--- Guards changed: lists of blocked values, limits, and what a change would do.  The records concerned are resolved by the next refresh.
+-- Guards changed: lists of blocked values, and limits.  The records concerned are resolved by the next refresh.
 
 CREATE FUNCTION sophia.check_kind(kind text) RETURNS void
 LANGUAGE plpgsql STABLE
@@ -125,22 +125,24 @@ $$;
 COMMENT ON FUNCTION sophia.set_identifier_limits(text, integer, integer, boolean) IS
   'sets how many records may share a value of the kind, how many values a person may have, and whether the kind links at all; NULL = as shipped; the next refresh resolves the records concerned';
 
-CREATE FUNCTION sophia.hot_identifiers() RETURNS TABLE (kind text, value text, records bigint)
+CREATE FUNCTION sophia.barred_identifiers() RETURNS TABLE (kind text, value text, status text, records bigint)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   IF to_regclass('processed_data.identity_links') IS NOT NULL THEN
-    RETURN QUERY SELECT l.kind, l.evidence, count(*) FROM processed_data.identity_links AS l
-      WHERE l.status = 'blocked' GROUP BY l.kind, l.evidence;
+    RETURN QUERY SELECT l.kind, l.evidence, l.status, count(*) FROM processed_data.identity_links AS l
+      WHERE l.status IN ('blocked', 'contested') GROUP BY l.kind, l.evidence, l.status;
   END IF;
 END
 $$;
-COMMENT ON FUNCTION sophia.hot_identifiers() IS 'internal: values that too many records share';
+COMMENT ON FUNCTION sophia.barred_identifiers() IS 'internal: values that the last resolution found too many or contradicting records to share';
 
 CREATE VIEW sophia.blocked_identifiers AS
-SELECT h.kind, h.value, 'limit' AS blocked_by, format('%s records share it', h.records) AS reason, h.records, true AS automatic
-FROM sophia.hot_identifiers() AS h
+SELECT h.kind, h.value, CASE h.status WHEN 'blocked' THEN 'limit' ELSE 'several users' END AS blocked_by,
+  CASE h.status WHEN 'blocked' THEN format('%s records share it', h.records) ELSE 'an alias that another Gong user has, too' END AS reason,
+  h.records, true AS automatic
+FROM sophia.barred_identifiers() AS h
 UNION ALL
 SELECT b.kind, b.value, CASE WHEN b.builtin THEN 'shipped list' ELSE 'block_value' END, b.reason, NULL, false
 FROM sophia.blocked_values AS b
@@ -150,85 +152,7 @@ WHERE b.blocked AND (NOT b.builtin OR NOT EXISTS (SELECT FROM sophia.blocked_val
 COMMENT ON VIEW sophia.blocked_identifiers IS 'values and patterns that link no records, and why';
 COMMENT ON COLUMN sophia.blocked_identifiers.kind IS 'kind of identifier';
 COMMENT ON COLUMN sophia.blocked_identifiers.value IS 'value, or a pattern in which * stands for any characters';
-COMMENT ON COLUMN sophia.blocked_identifiers.blocked_by IS 'limit, shipped list or block_value';
+COMMENT ON COLUMN sophia.blocked_identifiers.blocked_by IS 'limit, several users, shipped list or block_value';
 COMMENT ON COLUMN sophia.blocked_identifiers.reason IS 'why';
-COMMENT ON COLUMN sophia.blocked_identifiers.records IS 'records that share the value, where a limit blocks it';
-COMMENT ON COLUMN sophia.blocked_identifiers.automatic IS 'whether it was blocked by itself, and is unblocked when fewer records share it';
-
-CREATE FUNCTION sophia.check_rules(rules jsonb) RETURNS void
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-  unknown text;
-BEGIN
-  IF rules IS NULL THEN
-    RAISE EXCEPTION 'rules must not be null' USING ERRCODE = 'null_value_not_allowed';
-  END IF;
-  SELECT k INTO unknown FROM jsonb_object_keys(CASE WHEN jsonb_typeof(rules) = 'object' THEN rules ELSE '{"": 0}' END) AS k
-  WHERE k NOT IN ('limits', 'block', 'unblock')
-    OR jsonb_typeof(rules -> k) <> CASE k WHEN 'limits' THEN 'object' ELSE 'array' END LIMIT 1;
-  IF FOUND THEN
-    RAISE EXCEPTION 'rules must be an object with limits (an object), block and unblock (arrays)'
-      USING ERRCODE = 'invalid_parameter_value',
-        HINT = '{"limits": {"email": {"max_records": 5}}, "block": [{"kind": "email", "value": "info@*"}]}';
-  END IF;
-END
-$$;
-COMMENT ON FUNCTION sophia.check_rules(jsonb) IS 'internal: raises where rules are not what preview_rules takes';
-
-CREATE FUNCTION sophia.apply_rules(rules jsonb) RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  PERFORM sophia.set_identifier_limits(l.kind, (l.said ->> 'max_records')::integer, (l.said ->> 'max_values')::integer,
-    coalesce((l.said ->> 'enabled')::boolean, true))
-  FROM jsonb_each(rules -> 'limits') AS l (kind, said);
-  PERFORM sophia.block_value(b.said ->> 'kind', b.said ->> 'value', b.said ->> 'reason') FROM jsonb_array_elements(rules -> 'block') AS b (said);
-  PERFORM sophia.unblock_value(b.said ->> 'kind', b.said ->> 'value') FROM jsonb_array_elements(rules -> 'unblock') AS b (said);
-END
-$$;
-COMMENT ON FUNCTION sophia.apply_rules(jsonb) IS 'internal: makes the changes of guards that preview_rules was given';
-
-CREATE FUNCTION sophia.last_identity_event() RETURNS bigint
-LANGUAGE sql STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-  SELECT coalesce(max(e.event), 0) FROM sophia.identity_events AS e
-$$;
-COMMENT ON FUNCTION sophia.last_identity_event() IS 'internal: number of the last event of identities';
-
-CREATE FUNCTION sophia.preview_rules(rules jsonb DEFAULT '{}')
-RETURNS TABLE (change text, identity_id bigint, other_identity_id bigint, contact_id text)
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-  last bigint;
-  changes text[];
-  ones bigint[];
-  others bigint[];
-  contacts text[];
-BEGIN
-  PERFORM sophia.check_rules(rules);
-  -- The change itself, taken back.
-  BEGIN
-    PERFORM sophia.lock_identities();
-    PERFORM sophia.resolve_changed(false);
-    last := sophia.last_identity_event();
-    PERFORM sophia.apply_rules(rules);
-    PERFORM sophia.resolve_changed(false);
-    SELECT array_agg(h.kind ORDER BY h.event), array_agg(h.identity_id ORDER BY h.event), array_agg(h.other_identity_id ORDER BY h.event),
-      array_agg(h.contact_id ORDER BY h.event)
-    INTO changes, ones, others, contacts
-    FROM sophia.identity_history AS h WHERE h.event > last;
-    RAISE EXCEPTION USING ERRCODE = 'SDRY0';
-  EXCEPTION WHEN SQLSTATE 'SDRY0' THEN
-    NULL;
-  END;
-  RETURN QUERY SELECT u.* FROM unnest(changes, ones, others, contacts) AS u (change, identity_id, other_identity_id, contact_id);
-END
-$$;
-COMMENT ON FUNCTION sophia.preview_rules(jsonb) IS
-  'what a change of guards would do, without doing it: a row for each identity that would be merged, split, restored or retired, and for each record that would move to another identity';
+COMMENT ON COLUMN sophia.blocked_identifiers.records IS 'records that the value does not link, where it was blocked by itself';
+COMMENT ON COLUMN sophia.blocked_identifiers.automatic IS 'whether it was blocked by itself, and is unblocked when fewer records or users share it';

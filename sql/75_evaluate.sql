@@ -58,13 +58,16 @@ DECLARE
 BEGIN
   IF truth IS NULL THEN
     RAISE EXCEPTION 'truth must not be null' USING ERRCODE = '22004';
+  ELSIF (measured = contacts) IS NOT TRUE AND NOT EXISTS (SELECT FROM sophia.match_clusters AS m WHERE m.source = measured) THEN
+    RAISE EXCEPTION 'there are no clusters of "%"', coalesce(measured::text, 'processed_data.unified_contacts') USING ERRCODE = '55000',
+      HINT = 'Call sophia.match_records() first.';
+  ELSIF num_nulls(sophia.column_type(truth, 'key'), sophia.column_type(truth, 'cluster')) > 0 THEN
+    RAISE EXCEPTION '"%" has no columns key and cluster', truth USING ERRCODE = '22023',
+      HINT = 'A view can name the columns of another table so.';
   ELSIF measured = contacts THEN
     EXECUTE format('SELECT array_agg(t.key::text) AS keys, array_agg(t.cluster::text) AS truths, array_agg(c.identity_id::text) AS founds '
       'FROM %s AS t LEFT JOIN processed_data.unified_contacts AS c ON c.id = t.key::text '
       'WHERE t.key IS NOT NULL AND t.cluster IS NOT NULL', truth) INTO records;
-  ELSIF NOT EXISTS (SELECT FROM sophia.match_clusters AS m WHERE m.source = measured) THEN
-    RAISE EXCEPTION 'there are no clusters of "%"', coalesce(measured::text, 'processed_data.unified_contacts') USING ERRCODE = '55000',
-      HINT = 'Call sophia.match_records() first.';
   ELSE
     EXECUTE format('SELECT array_agg(t.key::text) AS keys, array_agg(t.cluster::text) AS truths, array_agg(m.cluster_id::text) AS founds '
       'FROM %s AS t LEFT JOIN sophia.match_clusters AS m ON m.source = $1 AND m.key = t.key::text '

@@ -242,7 +242,7 @@ BEGIN
     SET state = 'failed', finished_at = clock_timestamp(), error = 'the run ended without saying how'
     WHERE r.job = begin_job_run.job AND r.state = 'running';
     IF NOT now AND scheduled.retry_after > clock_timestamp() THEN
-      hindrance := format('failed %s times in a row: tried again after %s', scheduled.failures, scheduled.retry_after);
+      hindrance := format('failures in a row: %s; tried again after %s', scheduled.failures, scheduled.retry_after);
     END IF;
   END IF;
   IF hindrance IS NULL THEN

@@ -119,7 +119,7 @@ COMMENT ON FUNCTION sophia.blank_json(jsonb, text) IS 'internal: a document with
 
 CREATE FUNCTION sophia.blank_party(party jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT jsonb_object_agg(e.key, e.value) FROM jsonb_each(party) AS e (key, value)
+  SELECT coalesce(jsonb_object_agg(e.key, e.value), '{}') FROM jsonb_each(party) AS e (key, value)
   WHERE e.key IN ('id', 'speakerId', 'affiliation', 'methods')
 $$;
 COMMENT ON FUNCTION sophia.blank_party(jsonb) IS 'internal: a party of a Gong call without what tells who it was';
@@ -151,6 +151,25 @@ COMMENT ON FUNCTION sophia.forget_pattern(text[], text[]) IS 'internal: pattern 
 CREATE FUNCTION sophia.person_tokens(document text) RETURNS text[]
   AS 'MODULE_PATHNAME', 'sophia_person_tokens' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION sophia.person_tokens(text) IS 'internal: e-mail addresses and users of Slack in a document';
+
+CREATE FUNCTION sophia.document_text(document bytea) RETURNS text
+  AS 'MODULE_PATHNAME', 'sophia_document_text' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION sophia.document_text(bytea) IS 'internal: a document that may be no JSON as text, its \u escapes resolved; what is no character becomes a question mark';
+
+-- A regular expression over a whole table is slow, and so is a row as jsonb: rows that cannot match are told by their bytes.
+CREATE FUNCTION sophia.may_name(line text, needles text) RETURNS boolean
+  AS 'MODULE_PATHNAME', 'sophia_may_name' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION sophia.may_name(text, text) IS 'internal: whether a row as text may have one of the identifiers that needles, a line each, were made of';
+
+CREATE FUNCTION sophia.forget_needles(identifiers text[]) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  -- The longest part that is written one way only: ASCII without blanks, and without what rows and JSON escape.
+  SELECT string_agg(DISTINCT coalesce(n.part, ''), E'\n')
+  FROM unnest(identifiers) AS i (value)
+  LEFT JOIN LATERAL (SELECT m[1] AS part FROM regexp_matches(i.value, '[!#-\[\]-~]+', 'g') AS m ORDER BY length(m[1]) DESC LIMIT 1) AS n ON true
+  WHERE i.value <> ''
+$$;
+COMMENT ON FUNCTION sophia.forget_needles(text[]) IS 'internal: what stands in every row that has one of these identifiers, however it is written; a line each, an empty one for any row';
 
 CREATE FUNCTION sophia.suppressed_pattern(document text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -214,12 +233,32 @@ END
 $$;
 COMMENT ON FUNCTION sophia.forgotten_party(jsonb) IS 'internal: whether a party of a Gong call is a forgotten person';
 
+CREATE FUNCTION sophia.keep_out_of_call(doc jsonb) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF sophia.is_suppressed('record', 'gong_' || (doc ->> 'primaryUserId')) THEN
+    doc := jsonb_set(doc, '{primaryUserId}', 'null');
+  END IF;
+  IF sophia.is_suppressed('record', 'gong_' || (doc #>> '{metaData,primaryUserId}')) THEN
+    doc := jsonb_set(doc, '{metaData,primaryUserId}', 'null');
+  END IF;
+  IF jsonb_typeof(doc -> 'parties') = 'array' THEN
+    doc := jsonb_set(doc, '{parties}', coalesce((
+      SELECT jsonb_agg(CASE WHEN sophia.forgotten_party(p.party) THEN sophia.blank_party(p.party) ELSE p.party END ORDER BY p.n)
+      FROM jsonb_array_elements(doc -> 'parties') WITH ORDINALITY AS p (party, n)), '[]'));
+  END IF;
+  RETURN doc;
+END
+$$;
+COMMENT ON FUNCTION sophia.keep_out_of_call(jsonb) IS 'internal: a document of a Gong call without forgotten people as its host or parties; any other document as it is';
+
 -- A dead letter cannot be blanked where it is no JSON: then it is not kept.
 CREATE FUNCTION sophia.keep_out_of_letter(document bytea) RETURNS bytea
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  pattern text := sophia.suppressed_pattern(encode(document, 'escape'));
+  pattern text := sophia.suppressed_pattern(sophia.document_text(document));
   doc jsonb;
+  kept jsonb;
 BEGIN
   BEGIN
     doc := convert_from(document, 'UTF8')::jsonb;
@@ -231,7 +270,11 @@ BEGIN
       OR doc -> 'properties' ?| '{email,firstname,lastname,lifecyclestage}' AND sophia.is_suppressed('record', 'hubspot_' || (doc ->> 'id')) THEN
     RETURN NULL;
   END IF;
-  RETURN CASE WHEN pattern IS NULL THEN document ELSE convert_to(sophia.blank_json(doc, pattern)::text, 'UTF8') END;
+  kept := sophia.keep_out_of_call(doc);
+  IF pattern IS NOT NULL THEN
+    kept := sophia.blank_json(kept, concat_ws('|', pattern, sophia.suppressed_names(kept)));
+  END IF;
+  RETURN CASE WHEN kept = doc THEN document ELSE convert_to(kept::text, 'UTF8') END;
 END
 $$;
 COMMENT ON FUNCTION sophia.keep_out_of_letter(bytea) IS 'internal: a dead letter without forgotten people; NULL where it is not to be kept';
@@ -281,11 +324,8 @@ BEGIN
     END IF;
   ELSIF name = 'gong_raw.calls' THEN
     involved := sophia.is_suppressed('speaker', NEW.id || '/');
-    IF jsonb_typeof(NEW.doc -> 'parties') = 'array' THEN
-      NEW.doc := jsonb_set(NEW.doc, '{parties}', coalesce((
-        SELECT jsonb_agg(CASE WHEN sophia.forgotten_party(p.party) THEN sophia.blank_party(p.party) ELSE p.party END ORDER BY p.n)
-        FROM jsonb_array_elements(NEW.doc -> 'parties') WITH ORDINALITY AS p (party, n)), '[]'));
-    END IF;
+    NEW.doc := sophia.keep_out_of_call(NEW.doc);
+    IF sophia.is_suppressed('record', 'gong_' || NEW.primary_user_id) THEN NEW.primary_user_id := NULL; END IF;
   ELSIF name = 'gong_raw.call_parties' THEN
     IF sophia.is_forgotten('gong_' || NEW.user_id, ARRAY[NEW.email], ARRAY[NEW.phone])
         OR sophia.is_suppressed('record', 'hubspot_' || NEW.hubspot_contact_id)
@@ -350,13 +390,17 @@ COMMENT ON FUNCTION sophia.guard_tables() IS 'internal: makes the triggers that 
 -- What tells the person; e-mails and phones that a record of somebody else has, too, tell nobody.
 CREATE FUNCTION sophia.person_identifiers(records text[]) RETURNS TABLE (kind text, value text)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  own constant text[] := ARRAY(SELECT e.value FROM processed_data.unified_contacts AS u
+    CROSS JOIN LATERAL unnest(u.email_norm || u.all_emails) AS e (value) WHERE u.id = ANY (records) AND e.value IS NOT NULL);
 BEGIN
   RETURN QUERY
   SELECT 'record', r.id FROM unnest(records) AS r (id)
   UNION
-  SELECT 'email', e.value FROM processed_data.unified_contacts AS u CROSS JOIN LATERAL unnest(u.email_norm || u.all_emails) AS e (value)
-  WHERE u.id = ANY (records) AND e.value IS NOT NULL AND NOT EXISTS (
-    SELECT FROM processed_data.unified_contacts AS o WHERE o.id <> ALL (records) AND (o.email_norm = e.value OR e.value = ANY (o.all_emails)))
+  SELECT 'email', e.value FROM unnest(own) AS e (value)
+  WHERE e.value NOT IN (
+    SELECT n.value FROM processed_data.unified_contacts AS o CROSS JOIN LATERAL unnest(o.email_norm || o.all_emails) AS n (value)
+    WHERE o.id <> ALL (records) AND (o.email_norm = ANY (own) OR o.all_emails && own) AND n.value IS NOT NULL)
   UNION
   SELECT 'phone', u.phone_e164 FROM processed_data.unified_contacts AS u
   WHERE u.id = ANY (records) AND u.phone_e164 IS NOT NULL AND NOT EXISTS (
@@ -369,20 +413,22 @@ END
 $$;
 COMMENT ON FUNCTION sophia.person_identifiers(text[]) IS 'internal: identifiers that belong to the person of these records alone';
 
--- Phone numbers and names as they are written in the rows of the person.
-CREATE FUNCTION sophia.person_phrases(records text[], emails text[], OUT phones text[], OUT names text[])
+-- Addresses, phone numbers and names as they are written in the rows of the person.
+CREATE FUNCTION sophia.person_phrases(records text[], emails text[], OUT addresses text[], OUT phones text[], OUT names text[])
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  SELECT array_agg(DISTINCT u.phone) FILTER (WHERE length(u.phone) > 5 AND NOT EXISTS (
+  SELECT array_agg(DISTINCT u.email) FILTER (WHERE sophia.normalize_email(u.email) = ANY (emails)),
+    array_agg(DISTINCT u.phone) FILTER (WHERE length(u.phone) > 5 AND NOT EXISTS (
       SELECT FROM processed_data.unified_contacts AS o WHERE o.id <> ALL (records) AND o.phone_e164 = u.phone_e164)),
-    array_agg(DISTINCT u.full_name) FILTER (WHERE u.full_name ~ '\S\s+\S') INTO phones, names
+    array_agg(DISTINCT u.full_name) FILTER (WHERE u.full_name ~ '\S\s+\S') INTO addresses, phones, names
   FROM processed_data.unified_contacts AS u WHERE u.id = ANY (records);
   IF sophia.has_source('gong') THEN
+    addresses := addresses || ARRAY(SELECT DISTINCT p.email FROM gong_raw.call_parties AS p WHERE p.email_norm = ANY (emails));
     names := names || ARRAY(SELECT DISTINCT p.name FROM gong_raw.call_parties AS p WHERE p.email_norm = ANY (emails) AND p.name ~ '\S\s+\S');
   END IF;
 END
 $$;
-COMMENT ON FUNCTION sophia.person_phrases(text[], text[]) IS 'internal: phone numbers and full names of a person as sources write them';
+COMMENT ON FUNCTION sophia.person_phrases(text[], text[]) IS 'internal: e-mail addresses, phone numbers and full names of a person as sources write them';
 
 -- What a person is known by while it is forgotten; nothing of it is kept.
 CREATE TYPE sophia.forgotten_person AS (
@@ -394,16 +440,21 @@ CREATE TYPE sophia.forgotten_person AS (
   emails text[],
   full_names text[],
   calls text[],
+  parties text[],
   interactions text[],
   pattern text,
+  needles text,
   names text
 );
-COMMENT ON TYPE sophia.forgotten_person IS 'internal: identities, records (and their ids by source), addresses, full names, Gong calls and interactions of nobody else, and patterns of identifiers and of names';
+COMMENT ON TYPE sophia.forgotten_person IS 'internal: identities, records (and their ids by source), addresses, full names, Gong calls, parties (call/party) in them, interactions of nobody else, patterns of identifiers and of names, and needles of the identifiers';
 
 -- $1 is the person.  Rows of which `own` is true are erased; in those of which `shared` is true, or that name an identifier, the
 -- person is blanked (NULL: in none); `found` is what must not be true afterwards, where that is not both.
 CREATE VIEW sophia.forget_plan AS
 SELECT p.* FROM (VALUES
+  -- These name raw rows by their keys, and so come before them.
+  ('sophia.quarantine', 'sophia.is_row_of(t.target, t.key, $1) OR t.value ~* ($1).pattern', NULL, NULL),
+  ('sophia.quality_results', NULL, 'sophia.is_row_of(t.target, t.example, $1)', NULL),
   ('hubspot_raw.engagements', 'cardinality(t.contact_ids) > 0 AND t.contact_ids <@ ($1).hubspot', 't.contact_ids && ($1).hubspot', NULL),
   ('hubspot_raw.deals', NULL, 't.contact_ids && ($1).hubspot', NULL),
   ('hubspot_raw.companies', NULL, 't.contact_ids && ($1).hubspot', NULL),
@@ -413,7 +464,8 @@ SELECT p.* FROM (VALUES
     't.text IS NOT NULL AND sophia.is_suppressed(''speaker'', t.call_id || ''/'' || t.speaker_id) AND t.call_id = ANY (($1).calls)'),
   ('gong_raw.call_parties', NULL, 't.email_norm = ANY (($1).emails) OR t.user_id = ANY (($1).gong) OR t.hubspot_contact_id = ANY (($1).hubspot)'
     ' OR num_nonnulls(t.name, t.phone) > 0 AND ''gong_'' || t.call_id || ''_'' || t.party_id = ANY (($1).records)', NULL),
-  ('gong_raw.calls', NULL, 't.id = ANY (($1).calls)', 'false'),
+  ('gong_raw.calls', NULL, 't.id = ANY (($1).calls)', 't.primary_user_id = ANY (($1).gong) OR t.doc ->> ''primaryUserId'' = ANY (($1).gong)'
+    ' OR t.doc #>> ''{metaData,primaryUserId}'' = ANY (($1).gong)'),
   ('gong_raw.users', 't.id = ANY (($1).gong) OR sophia.normalize_email(t.email) = ANY (($1).emails)', 'false', NULL),
   ('slack_raw.messages', 't.user_id = ANY (($1).slack)', 'false', NULL),
   ('slack_raw.channel_members', 't.member_id = ANY (($1).slack)', 'false', NULL),
@@ -430,31 +482,51 @@ SELECT p.* FROM (VALUES
   ('sophia.identity_decisions', 't.record_a = ANY (($1).records) OR t.record_b = ANY (($1).records) OR t.keep = ANY (($1).identities)'
     ' OR t.absorb = ANY (($1).identities) OR t.former_primary = ANY (($1).records)', NULL, NULL),
   ('sophia.identity_events', NULL, 't.contact_id = ANY (($1).records) OR t.other_contact_id = ANY (($1).records)', NULL),
-  ('sophia.match_pairs', 't.source = to_regclass(''processed_data.unified_contacts'') AND (t.key_a = ANY (($1).records) OR t.key_b = ANY (($1).records))'
+  ('sophia.blocked_values', 'NOT t.builtin AND (t.value ~* ($1).pattern OR t.kind = ''hubspot_id'' AND t.value = ANY (($1).hubspot))', NULL, NULL),
+  ('sophia.match_pairs', 'sophia.is_row_of(t.source, jsonb_build_object(''id'', t.key_a), $1) OR sophia.is_row_of(t.source, jsonb_build_object(''id'', t.key_b), $1)'
     ' OR t.evidence::text ~* ($1).pattern', NULL, NULL),
-  ('sophia.match_clusters', 't.source = to_regclass(''processed_data.unified_contacts'') AND t.key = ANY (($1).records)', NULL, NULL),
-  ('sophia.quarantine', 't.value ~* ($1).pattern OR t.target = to_regclass(''hubspot_raw.contacts'') AND t.key ->> ''id'' = ANY (($1).hubspot)'
-    ' OR t.target = to_regclass(''gong_raw.users'') AND t.key ->> ''id'' = ANY (($1).gong)'
-    ' OR t.target = to_regclass(''slack_raw.users'') AND t.key ->> ''id'' = ANY (($1).slack)', NULL, NULL),
-  ('sophia.quality_results', NULL, 'false', NULL),
+  ('sophia.match_clusters', 'sophia.is_row_of(t.source, jsonb_build_object(''id'', t.key), $1)', NULL, NULL),
+  ('sophia.skipped_blocks', 't.value ~* ($1).pattern OR t.value ~* ($1).names', NULL, NULL),
   ('sophia.refresh_queue', 't.key = ANY (($1).records)', NULL, NULL),
   ('sophia.refresh_links', 't.contact_id = ANY (($1).records)', NULL, NULL),
   ('sophia.refresh_lookups', 't.key = ANY (($1).emails) OR t.value = ANY (($1).emails) OR t.kind = ''alias'' AND (t.key = ANY (($1).hubspot) OR t.value = ANY (($1).hubspot))'
     ' OR t.key || '' '' || t.value ~* ($1).pattern', NULL, NULL),
   ('sophia.contact_merges', 't.winner = ANY (($1).hubspot) OR t.loser = ANY (($1).hubspot)', NULL, NULL),
   ('sophia.timeline_inputs', 't.key || '' '' || t.value ~* ($1).pattern', NULL, NULL),
+  ('sophia.refresh_log', NULL, 'false', NULL),
+  ('sophia.job_run_records', NULL, 'false', NULL),
+  ('sophia.streams', NULL, 'false', NULL),
+  ('sophia.adoptions', NULL, 'false', NULL),
+  ('sophia.schema_changes', NULL, 'false', NULL),
   ('sophia.staged_documents', NULL, NULL, NULL),
-  ('sophia.dead_letters', NULL, NULL, NULL),
-  ('sophia.stream_events', NULL, NULL, NULL),
-  ('sophia.landed_rows', NULL, NULL, NULL)) AS p (name, own, shared, found)
+  ('sophia.dead_letters', NULL, 'false', NULL),
+  ('sophia.stream_events', NULL, 'false', NULL),
+  ('sophia.landed_rows', NULL, 'false', NULL)) AS p (name, own, shared, found)
 WHERE pg_catalog.to_regclass(p.name) IS NOT NULL;
-COMMENT ON VIEW sophia.forget_plan IS 'internal: tables that may hold a person, and in which rows; the last four hold documents as bytes';
+COMMENT ON VIEW sophia.forget_plan IS 'internal: tables that may hold a person, and in which rows; those with a column document hold documents as bytes';
+
+CREATE FUNCTION sophia.is_row_of(source regclass, key jsonb, person sophia.forgotten_person) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RETURN coalesce(CASE source::oid
+    WHEN to_regclass('processed_data.unified_contacts')::oid THEN key ->> 'id' = ANY (person.records)
+    WHEN to_regclass('hubspot_raw.contacts')::oid THEN key ->> 'id' = ANY (person.hubspot)
+    WHEN to_regclass('hubspot_raw.engagements')::oid THEN 'hubspot_' || (key ->> 'id') = ANY (person.interactions)
+    WHEN to_regclass('gong_raw.users')::oid THEN key ->> 'id' = ANY (person.gong)
+    WHEN to_regclass('gong_raw.call_parties')::oid THEN (key ->> 'call_id') || '/' || (key ->> 'party_id') = ANY (person.parties)
+    WHEN to_regclass('slack_raw.users')::oid THEN key ->> 'id' = ANY (person.slack)
+  END, false);
+END
+$$;
+COMMENT ON FUNCTION sophia.is_row_of(regclass, jsonb, sophia.forgotten_person) IS 'internal: whether a key names a row that is the person''s own';
 
 CREATE FUNCTION sophia.describe_person(identity bigint) RETURNS sophia.forgotten_person
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   person sophia.forgotten_person;
   phones text[];
+  addresses text[];
+  words text[];
   written record;
 BEGIN
   person.identities := ARRAY[identity];
@@ -474,20 +546,26 @@ BEGIN
   person.gong := ARRAY(SELECT substr(r.id, 6) FROM unnest(person.records) AS r (id) WHERE starts_with(r.id, 'gong_'));
   person.slack := ARRAY(SELECT substr(r.id, 7) FROM unnest(person.records) AS r (id) WHERE starts_with(r.id, 'slack_'));
   person.calls := '{}';
+  person.parties := '{}';
   person.interactions := '{}';
   IF sophia.has_source('gong') THEN
-    person.calls := ARRAY(SELECT DISTINCT p.call_id FROM gong_raw.call_parties AS p
+    person.parties := ARRAY(SELECT p.call_id || '/' || p.party_id FROM gong_raw.call_parties AS p
       WHERE p.email_norm = ANY (person.emails) OR p.user_id = ANY (person.gong) OR p.hubspot_contact_id = ANY (person.hubspot)
         OR 'gong_' || p.call_id || '_' || p.party_id = ANY (person.records));
+    person.calls := ARRAY(SELECT p.call_id FROM gong_raw.call_parties AS p WHERE p.call_id || '/' || p.party_id = ANY (person.parties)
+      UNION
+      SELECT c.id FROM gong_raw.calls AS c WHERE c.primary_user_id = ANY (person.gong));
   END IF;
   IF sophia.has_source('hubspot') THEN
     person.interactions := ARRAY(SELECT 'hubspot_' || e.id FROM hubspot_raw.engagements AS e
       WHERE cardinality(e.contact_ids) > 0 AND e.contact_ids <@ person.hubspot);
   END IF;
   written := sophia.person_phrases(person.records, person.emails);
+  addresses := person.emails || written.addresses;
+  words := person.slack || phones || written.phones || ARRAY(SELECT g.id FROM unnest(person.gong) AS g (id) WHERE g.id ~ '^\d{9,}$');
   -- x^ is nowhere.
-  person.pattern := coalesce(sophia.forget_pattern(person.emails, person.slack || phones || written.phones
-    || ARRAY(SELECT g.id FROM unnest(person.gong) AS g (id) WHERE g.id ~ '^\d{9,}$')), 'x^');
+  person.pattern := coalesce(sophia.forget_pattern(addresses, words), 'x^');
+  person.needles := sophia.forget_needles(addresses || words);
   person.full_names := written.names;
   person.names := coalesce(sophia.forget_pattern(NULL, written.names), 'x^');
   RETURN person;
@@ -509,8 +587,7 @@ BEGIN
   IF sophia.has_source('gong') THEN
     INSERT INTO sophia.suppressions (kind, hash)
     SELECT DISTINCT 'speaker', sophia.identifier_hash('speaker', p.call_id || '/' || p.speaker_id) FROM gong_raw.call_parties AS p
-    WHERE p.speaker_id IS NOT NULL AND (p.email_norm = ANY (person.emails) OR p.user_id = ANY (person.gong)
-      OR p.hubspot_contact_id = ANY (person.hubspot) OR 'gong_' || p.call_id || '_' || p.party_id = ANY (person.records))
+    WHERE p.speaker_id IS NOT NULL AND p.call_id = ANY (person.calls) AND p.call_id || '/' || p.party_id = ANY (person.parties)
     ON CONFLICT DO NOTHING;
   END IF;
   PERFORM sophia.guard_tables();
@@ -519,7 +596,7 @@ $$;
 COMMENT ON FUNCTION sophia.suppress(sophia.forgotten_person) IS 'internal: keeps a person out from now on';
 
 CREATE FUNCTION sophia.blank_person(name text, whole jsonb, person sophia.forgotten_person) RETURNS jsonb
-LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   blanked jsonb;
 BEGIN
@@ -534,6 +611,8 @@ BEGIN
   blanked := sophia.blank_json(whole, person.pattern || '|' || person.names);
   IF whole ? 'contact_ids' THEN
     blanked := sophia.drop_contacts(blanked, person.hubspot);
+  ELSIF name = 'sophia.quality_results' AND sophia.is_row_of((whole ->> 'target')::regclass, whole -> 'example', person) THEN
+    blanked := blanked || '{"example": null, "message": null}';
   ELSIF name = 'sophia.identity_events' THEN
     blanked := blanked || '{"contact_id": null, "other_contact_id": null}';
   ELSIF name = 'processed_data.interaction_participants' THEN
@@ -562,13 +641,13 @@ BEGIN
   FROM pg_attribute AS a
   WHERE a.attrelid = name::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid IN ('text'::regtype, 'text[]'::regtype, 'jsonb'::regtype)
     AND NOT EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisprimary AND a.attnum = ANY (i.indkey));
-  FOR held IN EXECUTE format('SELECT t.tableoid AS part, t.ctid AS place, to_jsonb(t) AS whole FROM %s AS t WHERE %s OR to_jsonb(t)::text ~* ($1).pattern',
+  FOR held IN EXECUTE format('SELECT t.tableoid AS part, t.ctid AS place, to_jsonb(t) AS whole FROM %s AS t WHERE %s OR sophia.may_name(t::text, ($1).needles) AND to_jsonb(t)::text ~* ($1).pattern',
       name, condition) USING person
   LOOP
     EXECUTE format('UPDATE %s AS t SET %s FROM jsonb_populate_record(NULL::%1$s, $1) AS b WHERE t.ctid = $2 AND t.tableoid = $3 RETURNING to_jsonb(t)',
         name, columns)
       INTO now_is USING sophia.blank_person(name, held.whole, person), held.place, held.part;
-    changed := changed + (now_is - 'changed_xid' <> held.whole - 'changed_xid')::integer;
+    changed := changed + coalesce(now_is - 'changed_xid' <> held.whole - 'changed_xid', false)::integer;
   END LOOP;
   RETURN changed;
 END
@@ -590,11 +669,13 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   held record;
   doc jsonb;
+  blanked jsonb;
   own boolean;
   found bigint := 0;
 BEGIN
-  FOR held IN EXECUTE format('SELECT t.ctid AS place, t.document FROM %s AS t WHERE encode(t.document, ''escape'') ~* $1', name)
-    USING person.pattern || CASE WHEN person.hubspot <> '{}' THEN '|"id": *"?(?:' || array_to_string(person.hubspot, '|') || ')"? *[,}]' ELSE '' END
+  FOR held IN EXECUTE format('SELECT t.ctid AS place, t.document FROM %s AS t WHERE sophia.document_text(t.document) ~* $1', name)
+    USING concat_ws('|', person.pattern, '"id": *"?(?:' || nullif(array_to_string(person.hubspot, '|'), '') || ')"? *[,}]',
+      '"(?:primaryUserId|userId)": *"(?:' || nullif(array_to_string(person.gong, '|'), '') || ')"')
   LOOP
     doc := NULL;
     BEGIN
@@ -603,21 +684,17 @@ BEGIN
       NULL;
     END;
     own := doc IS NULL OR sophia.is_own_document(doc, person);
+    blanked := sophia.blank_json(sophia.keep_out_of_call(doc), person.pattern);
     -- Else another kind of document has an id of HubSpot.
-    CONTINUE WHEN NOT own AND encode(held.document, 'escape') !~* person.pattern;
+    CONTINUE WHEN NOT own AND blanked = doc;
     found := found + 1;
-    IF trial THEN
-      CONTINUE;
-    ELSIF own THEN
+    CONTINUE WHEN trial;
+    IF own THEN
       EXECUTE format('DELETE FROM %s AS t WHERE t.ctid = $1', name) USING held.place;
-      CONTINUE;
-    ELSIF jsonb_typeof(doc -> 'parties') = 'array' THEN
-      doc := jsonb_set(doc, '{parties}', (
-        SELECT coalesce(jsonb_agg(CASE WHEN sophia.forgotten_party(p.party) THEN sophia.blank_party(p.party) ELSE p.party END ORDER BY p.n), '[]')
-        FROM jsonb_array_elements(doc -> 'parties') WITH ORDINALITY AS p (party, n)));
+    ELSE
+      EXECUTE format('UPDATE %s AS t SET document = convert_to($2::text, ''UTF8'') WHERE t.ctid = $1', name)
+        USING held.place, sophia.blank_json(blanked, person.names);
     END IF;
-    EXECUTE format('UPDATE %s AS t SET document = convert_to($2::text, ''UTF8'') WHERE t.ctid = $1', name)
-      USING held.place, sophia.blank_json(doc, person.pattern || '|' || person.names);
   END LOOP;
   RETURN found;
 END
@@ -629,7 +706,8 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   found bigint;
 BEGIN
-  EXECUTE format('SELECT count(*) FROM %s AS t WHERE %s OR to_jsonb(t)::text ~* ($1).pattern', name, condition) INTO found USING person;
+  EXECUTE format('SELECT count(*) FROM %s AS t WHERE %s OR sophia.may_name(t::text, ($1).needles) AND to_jsonb(t)::text ~* ($1).pattern',
+    name, condition) INTO found USING person;
   RETURN found;
 END
 $$;
@@ -651,23 +729,23 @@ BEGIN
   PERFORM pg_advisory_xact_lock(hashtextextended('sophia_stack.refresh', 0));
   person := sophia.describe_person(identity);
   PERFORM sophia.suppress(person);
-  FOR step IN SELECT p.* FROM sophia.forget_plan AS p LOOP
+  FOR step IN SELECT p.*, sophia.column_type(p.name::regclass, 'document') IS NOT DISTINCT FROM 'bytea' AS documents FROM sophia.forget_plan AS p LOOP
     table_name := step.name;
-    IF num_nonnulls(step.own, step.shared) = 0 THEN
+    erased := 0;
+    found_again := 0;
+    IF step.documents THEN
       erased := sophia.forget_documents(step.name, person, false);
       found_again := sophia.forget_documents(step.name, person, true);
-      RETURN NEXT;
-      CONTINUE;
-    END IF;
-    erased := 0;
-    IF step.own IS NOT NULL THEN
+    ELSIF step.own IS NOT NULL THEN
       EXECUTE format('DELETE FROM %s AS t WHERE %s', step.name, step.own) USING person;
       GET DIAGNOSTICS erased = ROW_COUNT;
     END IF;
     IF step.shared IS NOT NULL THEN
       erased := erased + sophia.forget_shared(step.name, step.shared, person);
     END IF;
-    found_again := sophia.find_person(step.name, coalesce(step.found, concat_ws(' OR ', step.own, step.shared)), person);
+    IF num_nonnulls(step.own, step.shared) > 0 THEN
+      found_again := found_again + sophia.find_person(step.name, coalesce(step.found, concat_ws(' OR ', step.own, step.shared)), person);
+    END IF;
     RETURN NEXT;
   END LOOP;
   -- What the incremental refresh would derive from the rows that are gone, it recomputes.

@@ -161,7 +161,7 @@ BEGIN
   IF object IS NULL THEN
     RAISE EXCEPTION 'object must not be null' USING ERRCODE = '22004';
   ELSIF column_name IS NOT NULL AND sophia.column_type(object, column_name) IS NULL THEN
-    RAISE EXCEPTION 'column "%" of % does not exist', column_name, object USING ERRCODE = '42703';
+    RAISE EXCEPTION 'column "%" of % does not exist', column_name, object USING ERRCODE = '42704';
   END IF;
   RETURN QUERY
   WITH RECURSIVE pointer AS (
@@ -347,6 +347,9 @@ CREATE FUNCTION sophia.row_lineage(target regclass, key text)
 RETURNS TABLE (source regclass, source_key jsonb, part text, stream text, journal text, journal_offset bigint, published_at timestamptz, is_deleted boolean)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
+-- The planner expects a hundred keys of a JSON array, which are few; they are looked up one by one.
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 SET jit = off
 AS $$
 #variable_conflict use_column

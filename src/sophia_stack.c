@@ -14,7 +14,8 @@
 #include "base/settings.h"
 #include "flow/conversion.h"
 #include "flow/database_commands.h"
-#include "flow/launcher.h"
+#include "shared/channels.h"
+#include "shared/launcher.h"
 #include "shared/registry.h"
 #include "transform/normalize.h"
 
@@ -40,6 +41,7 @@ _PG_init(void)
 		return;
 
 	sophia_registry_install();
+	sophia_channels_install();
 	sophia_database_commands_install();
 	sophia_launcher_register();
 }

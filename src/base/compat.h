@@ -61,4 +61,12 @@
 	reindex_index(index, false, RELPERSISTENCE_PERMANENT, &(ReindexParams){0})
 #endif
 
+/*
+ * What a session waits for its client with (libpq/libpq.h, which needs headers of every library that the server was built
+ * with); NULL in a process that has no client.  The places of socket and latch in it are the same from 15 to 18.
+ */
+struct WaitEventSet;
+extern PGDLLIMPORT struct WaitEventSet *FeBeWaitSet;
+#define COMPAT_CLIENT_SOCKET_POSITION 0
+
 #endif /* SOPHIA_COMPAT_H */

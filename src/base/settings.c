@@ -12,6 +12,7 @@
 #include "utils/varlena.h"
 
 #define MINUTES_PER_DAY (24 * 60)
+#define HOST_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:"
 
 #include "base/settings.h"
 
@@ -28,6 +29,7 @@ int sophia_ingest_workers = 1;
 int sophia_job_history = 30 * MINUTES_PER_DAY;
 int sophia_match_block_limit = 1000;
 int sophia_max_document_size = 64 * 1024;
+char *sophia_provider_hosts = NULL;
 char *sophia_secrets_directory = NULL;
 int sophia_staging_limit = 3 * MINUTES_PER_DAY;
 
@@ -40,6 +42,35 @@ check_databases(char **value, void **extra, GucSource source)
 	{
 		GUC_check_errdetail("List syntax is invalid.");
 		return false;
+	}
+	return true;
+}
+
+/* Hosts: names, addresses, and *, which may stand alone or for what a name begins with. */
+static bool
+check_hosts(char **value, void **extra, GucSource source)
+{
+	List *hosts;
+	ListCell *cell;
+
+	if (!SplitGUCList(pstrdup(*value), ',', &hosts))
+	{
+		GUC_check_errdetail("List syntax is invalid.");
+		return false;
+	}
+	foreach(cell, hosts)
+	{
+		const char *host = lfirst(cell);
+
+		if (strncmp(host, "*.", 2) == 0)
+			host += 2;
+		if (strcmp(host, "*") != 0 &&
+			(*host == '\0' || strspn(host, HOST_CHARACTERS) != strlen(host)))
+		{
+			GUC_check_errdetail("\"%s\" is neither a host nor *.domain nor *.",
+								(char *) lfirst(cell));
+			return false;
+		}
 	}
 	return true;
 }
@@ -130,6 +161,11 @@ sophia_settings_define(void)
 							GUC_UNIT_KB, NULL, NULL, NULL);
 
 	DefineCustomStringVariable(
+		"sophia_stack.provider_hosts", "Hosts that AI providers may be at.",
+		"Names, addresses, *.domain, or * for all but link-local and metadata addresses, which must be listed.",
+		&sophia_provider_hosts, "*", PGC_SIGHUP, GUC_LIST_INPUT, check_hosts, NULL, NULL);
+
+	DefineCustomStringVariable(
 		"sophia_stack.secrets_directory", "Folder that holds the files of secrets named file:name.",
 		"Empty: only secrets named env:NAME can be used.", &sophia_secrets_directory, "",
 		PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_directory, NULL, NULL);
@@ -173,4 +209,14 @@ sophia_settings_fragment_directories(void)
 	if (!SplitDirectoriesString(pstrdup(sophia_fragment_directories), ',', &folders))
 		return NIL;
 	return folders;
+}
+
+List *
+sophia_settings_provider_hosts(void)
+{
+	List *hosts;
+
+	if (!SplitGUCList(pstrdup(sophia_provider_hosts), ',', &hosts))
+		return NIL;
+	return hosts;
 }

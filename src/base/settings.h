@@ -19,8 +19,9 @@ extern int sophia_ingest_workers;		  /* ingest workers per database */
 extern int sophia_job_history;			  /* minutes that the record of a run is kept */
 extern int sophia_match_block_limit;	  /* records */
 extern int sophia_max_document_size;	  /* kilobytes */
-extern char *sophia_secrets_directory;	  /* absolute folder; '' = none */
-extern int sophia_staging_limit;		  /* minutes */
+extern char *sophia_provider_hosts; /* comma separated; whom the gateway may talk to; * = anybody */
+extern char *sophia_secrets_directory; /* absolute folder; '' = none */
+extern int sophia_staging_limit;	   /* minutes */
 
 /* Defines the settings; called once by _PG_init. */
 extern void sophia_settings_define(void);
@@ -30,6 +31,9 @@ extern List *sophia_settings_databases(void);
 
 /* Whether sophia_stack.databases lists that name. */
 extern bool sophia_settings_list_database(const char *name);
+
+/* The entries of sophia_stack.provider_hosts: palloc'ed strings. */
+extern List *sophia_settings_provider_hosts(void);
 
 /* The folders that sophia_stack.fragment_directories lists: palloc'ed canonical absolute paths. */
 extern List *sophia_settings_fragment_directories(void);

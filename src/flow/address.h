@@ -14,16 +14,13 @@ extern void sophia_check_broker_address(const char *address);
 /* The same of Estuary's control plane; '' stands for sophia_stack.control_plane.  Raises 22023. */
 extern void sophia_check_estuary_address(const char *address);
 
-/* Why that is no http[s]://host[:port] to talk to, NULL when it is one. */
-extern const char *sophia_host_address_problem(const char *address);
-
 /* An absolute folder, in one of sophia_stack.fragment_directories or below.  Raises 22023, 42501. */
 extern void sophia_check_fragments_address(const char *address);
 
 /*
- * A secret's reference, env:NAME or file:name.  Raises 22023, and shows neither the value nor the statement: it may
+ * A secret's reference, env:NAME or file:name; `what` names the argument.  Raises 22023, and shows neither the value nor the statement: it may
  * well be the secret itself.
  */
-extern void sophia_check_secret_reference(const char *reference);
+extern void sophia_check_secret_reference(const char *reference, const char *what);
 
 #endif /* SOPHIA_FLOW_ADDRESS_H */

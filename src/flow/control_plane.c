@@ -28,6 +28,7 @@
 #include "flow/authorization.h"
 #include "flow/broker.h"
 #include "flow/control_plane.h"
+#include "net/host.h"
 #include "flow/token_time.h"
 
 #define ASK_TIMEOUT_MS	 30000L

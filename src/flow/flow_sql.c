@@ -58,11 +58,12 @@ sophia_check_address(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* check_secret(reference text): raises what is wrong. */
+/* check_secret(reference text, what text): raises what is wrong. */
 Datum
 sophia_check_secret(PG_FUNCTION_ARGS)
 {
-	sophia_check_secret_reference(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	sophia_check_secret_reference(text_to_cstring(PG_GETARG_TEXT_PP(0)),
+								  text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	PG_RETURN_VOID();
 }
 
@@ -194,10 +195,12 @@ static void
 put_worker(ReturnSetInfo *result, const WorkerSlot *worker)
 {
 	static const char *const states[] = {"idle", "starting", "running"};
+	static const char *const kinds[WORKER_KINDS] = {
+		[WORKER_INGEST] = "sophia_stack ingest", [WORKER_GATEWAY] = "sophia_stack gateway"};
 	Datum values[WORKER_LIST_COLUMNS];
 	bool nulls[WORKER_LIST_COLUMNS] = {false};
 
-	values[0] = CStringGetTextDatum("sophia_stack ingest");
+	values[0] = CStringGetTextDatum(kinds[worker->kind]);
 	values[1] = ObjectIdGetDatum(worker->database);
 	values[2] = Int32GetDatum(worker->index);
 	values[3] = Int32GetDatum(worker->pid);
@@ -206,6 +209,7 @@ put_worker(ReturnSetInfo *result, const WorkerSlot *worker)
 	values[6] = Int32GetDatum(worker->failures);
 	values[7] = TimestampTzGetDatum(
 		GetCurrentTimestamp() + Max(worker->next_start - sophia_clock_ms(), 0) * INT64CONST(1000));
+	nulls[1] = nulls[2] = !OidIsValid(worker->database);
 	nulls[3] = worker->pid == 0;
 	nulls[5] = worker->started_at == 0;
 	nulls[7] = worker->state != WORKER_IDLE;
@@ -227,7 +231,7 @@ sophia_worker_list(PG_FUNCTION_ARGS)
 	put_launcher((ReturnSetInfo *) fcinfo->resultinfo);
 	for (int i = 0; i < SOPHIA_WORKER_SLOTS; i++)
 	{
-		if (OidIsValid(workers[i].database))
+		if (workers[i].kind != WORKER_NONE)
 			put_worker((ReturnSetInfo *) fcinfo->resultinfo, &workers[i]);
 	}
 	return (Datum) 0;

@@ -13,6 +13,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "base/compat.h"
 #include "base/guard.h"
 #include "catalog/indexing.h"
@@ -25,11 +26,14 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "shared/registry.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/wait_event.h"
 
 PG_FUNCTION_INFO_V1(sophia_land_row);
 PG_FUNCTION_INFO_V1(sophia_landing_rows);
@@ -46,28 +50,73 @@ enum QueueColumns
 	QUEUE_COLUMNS
 };
 
-static void
-enqueue(int32 adoption, const LandedDocument *landed)
+/* The queue as this transaction finds it. */
+typedef struct Queue
 {
+	Oid table;
+	Oid sequence;
+} Queue;
+
+/*
+ * Locks the queue while somebody has the extension for himself: who drops it, but also who only has something depend on it
+ * (ALTER TRIGGER ... DEPENDS ON EXTENSION, as adopting another table does), whose change this one must not be lost for.
+ * Never waits behind a lock, since whoever drops the extension may wait for this transaction; so what is locked but for a
+ * moment, as by a vacuum, is tried for a second, once a transaction.
+ */
+static bool
+lock_queue_beside(const Queue *queue)
+{
+	static TransactionId tried = InvalidTransactionId;
+	TransactionId mine = GetTopTransactionId();
+
+	for (int i = 0;; i++)
+	{
+		if (ConditionalLockRelationOid(queue->table, RowExclusiveLock) &&
+			ConditionalLockRelationOid(queue->sequence, RowExclusiveLock))
+			return true;
+		if (tried == mine || i == 100)
+			break;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	tried = mine;
+	return false;
+}
+
+/* Finds the queue and sees to it that it stays; false where the extension is gone, or goes. */
+static bool
+find_queue(Queue *queue)
+{
+	bool guarded = sophia_guard_extension();
 	Oid schema = get_namespace_oid("sophia", true);
-	Oid queue = get_relname_relid("landed_rows", schema);
-	Oid sequence = get_relname_relid("landed_rows_id_seq", schema);
+
+	if (!OidIsValid(schema))
+		return false;
+	queue->table = get_relname_relid("landed_rows", schema);
+	queue->sequence = get_relname_relid("landed_rows_id_seq", schema);
+	return OidIsValid(queue->table) && OidIsValid(queue->sequence) &&
+		   (guarded || lock_queue_beside(queue));
+}
+
+static void
+enqueue(const Queue *queue, int32 adoption, const LandedDocument *landed)
+{
 	Datum values[QUEUE_COLUMNS];
 	bool nulls[QUEUE_COLUMNS] = {false};
 	Relation relation;
 	HeapTuple tuple;
 
-	if (!OidIsValid(queue) || !OidIsValid(sequence))
-		return;
 	values[QUEUE_ADOPTION] = Int32GetDatum(adoption);
-	values[QUEUE_ID] = Int64GetDatum(nextval_internal(sequence, false));
+	values[QUEUE_ID] = Int64GetDatum(nextval_internal(queue->sequence, false));
 	values[QUEUE_CLOCK] = Int64GetDatum((int64) landed->clock);
 	values[QUEUE_DOCUMENT] = PointerGetDatum(landed->document);
 	values[QUEUE_PROBLEM] =
 		landed->problem != NULL ? CStringGetTextDatum(landed->problem) : (Datum) 0;
 	nulls[QUEUE_PROBLEM] = landed->problem == NULL;
 
-	relation = table_open(queue, RowExclusiveLock);
+	relation = table_open(queue->table, RowExclusiveLock);
 	tuple = heap_form_tuple(RelationGetDescr(relation), values, nulls);
 	CatalogTupleInsert(relation, tuple);
 	table_close(relation, NoLock);
@@ -94,6 +143,7 @@ sophia_land_row(PG_FUNCTION_ARGS)
 	HeapTuple row;
 	bool deleted;
 	LandedDocument landed;
+	Queue queue;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || trigger->tg_trigger->tgnargs != 1)
@@ -111,7 +161,7 @@ sophia_land_row(PG_FUNCTION_ARGS)
 	}
 
 	/* Whoever drops the extension takes the trigger and the queue along. */
-	if (!sophia_guard_extension())
+	if (!find_queue(&queue))
 		return PointerGetDatum(NULL);
 	landed = sophia_landing_document(RelationGetRelid(relation), desc, row, before, deleted);
 	if (before != NULL)
@@ -122,7 +172,7 @@ sophia_land_row(PG_FUNCTION_ARGS)
 		if (is_same(&landed, &replaced))
 			return PointerGetDatum(NULL);
 	}
-	enqueue(pg_strtoint32(trigger->tg_trigger->tgargs[0]), &landed);
+	enqueue(&queue, pg_strtoint32(trigger->tg_trigger->tgargs[0]), &landed);
 	sophia_registry_rows_landed_at_commit();
 	return PointerGetDatum(NULL);
 }

@@ -34,7 +34,11 @@
 #define KEEPALIVE_IDLE_S	 60L
 #define KEEPALIVE_INTERVAL_S 30L
 #define RECEIVE_BUFFER		 (512L * 1024L)
-#define LONGEST_WAIT_S		 (24L * 3600L)
+#define SMALL_RECEIVE_BUFFER (16L * 1024L)
+
+/* Connections that are kept for requests to come, of all hosts together. */
+#define IDLE_CONNECTIONS 256L
+#define LONGEST_WAIT_S	 (24L * 3600L)
 
 typedef struct HttpTransfer
 {
@@ -42,6 +46,8 @@ typedef struct HttpTransfer
 	dlist_node node; /* of transfers */
 	CURL *easy;
 	struct curl_slist *headers;
+	HttpPool *pool; /* NULL = nobody counts */
+	bool any_address;
 	bool refused;	/* the address is one that is never talked to */
 	bool no_memory; /* an answer found no room */
 	char curl_error[CURL_ERROR_SIZE];
@@ -79,6 +85,7 @@ finish_transfer(HttpTransfer *transfer, CURLcode result)
 	HttpRequest *request = &transfer->request;
 	const char *reason = curl_easy_strerror(result);
 	curl_off_t retry_after = 0;
+	long version = 0;
 	char *redirect = NULL;
 
 	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &request->status);
@@ -86,6 +93,9 @@ finish_transfer(HttpTransfer *transfer, CURLcode result)
 	curl_easy_getinfo(transfer->easy, CURLINFO_REDIRECT_URL, &redirect);
 	request->retry_after_s = Min(Max(retry_after, 0), LONGEST_WAIT_S);
 	request->redirect = redirect != NULL ? strdup(redirect) : NULL;
+	curl_easy_getinfo(transfer->easy, CURLINFO_HTTP_VERSION, &version);
+	request->multiplexed = version >= CURL_HTTP_VERSION_2_0;
+	request->timed_out = result == CURLE_OPERATION_TIMEDOUT;
 	request->finished = true;
 	request->ok = result == CURLE_OK;
 	if (request->ok)
@@ -196,7 +206,7 @@ on_open(void *data, curlsocktype purpose, struct curl_sockaddr *address)
 	HttpTransfer *transfer = data;
 	int fd;
 
-	if (sophia_address_refused(&address->addr))
+	if (!transfer->any_address && sophia_address_refused(&address->addr))
 	{
 		transfer->refused = true;
 		return CURL_SOCKET_BAD;
@@ -209,13 +219,25 @@ on_open(void *data, curlsocktype purpose, struct curl_sockaddr *address)
 		ReleaseExternalFD();
 		return CURL_SOCKET_BAD;
 	}
+	if (transfer->pool != NULL)
+	{
+		transfer->pool->open++;
+		transfer->pool->created++;
+	}
 	return fd;
 }
 
-/* CURLOPT_CLOSESOCKETFUNCTION */
+/* CURLOPT_CLOSESOCKETFUNCTION; a connection outlives the transfer that made it, so this gets the pool alone. */
 static int
 on_close(void *data, curl_socket_t socket)
 {
+	HttpPool *pool = data;
+
+	if (pool != NULL)
+	{
+		pool->open--;
+		pool->closed++;
+	}
 	ReleaseExternalFD();
 	return close(socket);
 }
@@ -299,6 +321,7 @@ prepare_multi(void)
 	{
 		curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_socket);
 		curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_timer);
+		curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, IDLE_CONNECTIONS);
 	}
 	restore_signals(&before);
 	if (multi == NULL)
@@ -351,10 +374,10 @@ configure_connection(HttpTransfer *transfer, CURL *easy)
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);
 	SET(CURLOPT_TCP_KEEPIDLE, KEEPALIVE_IDLE_S);
 	SET(CURLOPT_TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S);
-	SET(CURLOPT_BUFFERSIZE, RECEIVE_BUFFER);
 	SET(CURLOPT_OPENSOCKETFUNCTION, on_open);
 	SET(CURLOPT_OPENSOCKETDATA, transfer);
 	SET(CURLOPT_CLOSESOCKETFUNCTION, on_close);
+	SET(CURLOPT_CLOSESOCKETDATA, transfer->pool);
 	SET(CURLOPT_WRITEFUNCTION, on_body);
 	SET(CURLOPT_WRITEDATA, transfer);
 	SET(CURLOPT_ERRORBUFFER, transfer->curl_error);
@@ -373,7 +396,9 @@ configure_request(HttpTransfer *transfer, CURL *easy, const HttpOptions *options
 	SET(CURLOPT_HTTPHEADER, transfer->headers);
 	SET(CURLOPT_HTTP_VERSION,
 		(long) (options->http1 ? CURL_HTTP_VERSION_1_1 : CURL_HTTP_VERSION_2TLS));
+	SET(CURLOPT_PIPEWAIT, options->pool != NULL ? 1L : 0L);
 	SET(CURLOPT_TIMEOUT_MS, options->timeout_ms);
+	SET(CURLOPT_BUFFERSIZE, options->small ? SMALL_RECEIVE_BUFFER : RECEIVE_BUFFER);
 	if (options->low_speed_s > 0)
 	{
 		SET(CURLOPT_LOW_SPEED_LIMIT, 1L);
@@ -418,6 +443,8 @@ sophia_http_start(const HttpOptions *options, char *error, size_t error_size)
 	}
 	transfer->request.transfer = transfer;
 	transfer->request.limit = options->limit;
+	transfer->pool = options->pool;
+	transfer->any_address = options->any_address;
 	dlist_push_tail(&transfers, &transfer->node);
 	block_signals(&before);
 	failure = launch(transfer, options);

@@ -14,6 +14,14 @@
 
 #include "base/buffer.h"
 
+/* The connections that requests of one owner have made; it outlives them. */
+typedef struct HttpPool
+{
+	int open;
+	int64 created;
+	int64 closed;
+} HttpPool;
+
 typedef struct HttpOptions
 {
 	const char *method;			/* GET or POST */
@@ -25,6 +33,9 @@ typedef struct HttpOptions
 	bool http1;		  /* HTTP/1.1 only: one connection a request */
 	long timeout_ms;  /* for the whole request; 0 = none */
 	long low_speed_s; /* give up when nothing arrives for so many seconds; 0 = never */
+	HttpPool *pool;	  /* counts the connections; NULL = nobody does */
+	bool small;		  /* the answer is short: a small buffer will do */
+	bool any_address; /* also one that is refused otherwise: an administrator listed it */
 } HttpOptions;
 
 typedef struct HttpRequest
@@ -38,6 +49,8 @@ typedef struct HttpRequest
 	char error[256];	/* why it is not ok */
 	char *redirect;		/* once finished: the URL that an answer 3xx names, or NULL */
 	long retry_after_s; /* once finished: seconds that the answer asks to wait; 0 = none */
+	bool timed_out;		/* finished, because timeout_ms was over */
+	bool multiplexed;	/* finished, over a connection that carries many requests at a time */
 	struct HttpTransfer *transfer;
 } HttpRequest;
 

@@ -132,7 +132,7 @@ sophia_registry_wake_workers(Oid database)
 bool
 sophia_registry_is_held(Oid database)
 {
-	for (int i = 0; i < HOLD_SLOTS; i++)
+	for (int i = 0; OidIsValid(database) && i < HOLD_SLOTS; i++)
 	{
 		if (sophia_registry->holds[i].database == database)
 			return true;
@@ -384,7 +384,7 @@ sophia_registry_copy_workers(WorkerSlot *workers)
 }
 
 int
-sophia_registry_place_worker(Oid database, int index)
+sophia_registry_place_worker(WorkerKind kind, Oid database, int index)
 {
 	int place = -1;
 
@@ -393,19 +393,20 @@ sophia_registry_place_worker(Oid database, int index)
 	{
 		WorkerSlot *worker = &sophia_registry->workers[i];
 
-		if (worker->database == database && worker->index == index)
+		if (worker->kind == kind && worker->database == database && worker->index == index)
 		{
 			place = i;
 			break;
 		}
-		if (place < 0 && !OidIsValid(worker->database))
+		if (place < 0 && worker->kind == WORKER_NONE)
 			place = i;
 	}
-	if (place >= 0 && !OidIsValid(sophia_registry->workers[place].database))
+	if (place >= 0 && sophia_registry->workers[place].kind == WORKER_NONE)
 	{
 		WorkerSlot *worker = &sophia_registry->workers[place];
 
 		memset(worker, 0, sizeof(WorkerSlot));
+		worker->kind = kind;
 		worker->database = database;
 		worker->index = index;
 		if (sophia_registry->crashes > CRASHES_BORNE)

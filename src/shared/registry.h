@@ -42,10 +42,20 @@ typedef enum WorkerState
 	WORKER_RUNNING
 } WorkerState;
 
+/* What a process does. */
+typedef enum WorkerKind
+{
+	WORKER_NONE,	/* the place is free */
+	WORKER_INGEST,	/* follows streams of a database */
+	WORKER_GATEWAY, /* talks to AI providers for the whole cluster */
+	WORKER_KINDS
+} WorkerKind;
+
 typedef struct WorkerSlot
 {
-	Oid database; /* InvalidOid: the place is free */
-	int index;	  /* 0 .. sophia_stack.ingest_workers - 1 */
+	WorkerKind kind;
+	Oid database; /* InvalidOid: works on none */
+	int index;	  /* among those of its kind and database; 0 .. sophia_stack.ingest_workers - 1 */
 	WorkerState state;
 	uint64 generation; /* of the last start; a process of another generation is not the one meant */
 	pid_t pid;		   /* while running, else 0 */
@@ -157,7 +167,7 @@ extern int sophia_registry_launcher_pid(void);
 extern void sophia_registry_copy_workers(WorkerSlot *workers);
 
 /* The place for that worker, taken from the free ones where it has none yet; -1 = all are taken. */
-extern int sophia_registry_place_worker(Oid database, int index);
+extern int sophia_registry_place_worker(WorkerKind kind, Oid database, int index);
 
 /* Takes an idle place to starting and gives it a new generation; false when it may not start now. */
 extern bool sophia_registry_reserve_worker(int slot, uint64 *generation);

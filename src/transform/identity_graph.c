@@ -147,7 +147,8 @@ sophia_identity_graph_add(IdentityGraph *graph, const IdentityRow *row)
 						 .place = row->place,
 						 .confidence = row->confidence,
 						 .number = (int8) row->number,
-						 .remembered = row->remembered,
+						 .keep = (int8) row->keep,
+						 .contested = row->contested,
 						 .qualifier = -1};
 
 	edge.record = number_node(graph, 0, row->record);
@@ -157,7 +158,7 @@ sophia_identity_graph_add(IdentityGraph *graph, const IdentityRow *row)
 	edge.rule = number_rule(graph, row->rule);
 	graph->nodes[edge.record].identity = row->identity;
 	graph->nodes[edge.value].holders++;
-	graph->nodes[edge.value].is_remembered |= row->remembered;
+	graph->nodes[edge.value].is_kept |= row->keep == KEEP_ALWAYS;
 	graph->edges =
 		grow(graph, graph->edges, graph->edge_count, &graph->edge_room, sizeof(IdentityEdge));
 	graph->edges[graph->edge_count++] = edge;
@@ -172,9 +173,15 @@ sophia_identity_graph_find(IdentityGraph *graph, int32 number, GraphText value)
 }
 
 static bool
+is_shared(const IdentityNode *value)
+{
+	return value->holders > 1 || value->is_hot;
+}
+
+static bool
 is_of_use(const IdentityNode *value)
 {
-	return value->holders > 1 || value->is_hot || value->is_remembered;
+	return is_shared(value) || value->is_kept;
 }
 
 void
@@ -201,7 +208,8 @@ sophia_identity_graph_want_others(IdentityGraph *graph)
 		edge->blocked =
 			value->is_hot ||
 			(!value->is_exempt && value->holders > graph->kinds[edge->number - 1].max_records);
-		if (value->is_hot || value->holders > 1)
+		edge->contested &= !value->is_exempt;
+		if (is_shared(value))
 			graph->nodes[edge->record].is_member = true;
 	}
 	for (int32 i = 0; i < graph->edge_count; i++)
@@ -209,12 +217,25 @@ sophia_identity_graph_want_others(IdentityGraph *graph)
 		const IdentityEdge *edge = &graph->edges[i];
 		IdentityNode *value = &graph->nodes[edge->value];
 
-		if (edge->number > 0 && graph->nodes[edge->record].is_member && !is_of_use(value))
+		if (edge->number > 0 && edge->keep == KEEP_OF_MEMBER &&
+			graph->nodes[edge->record].is_member && !is_of_use(value))
 			value->is_wanted = true;
 	}
 }
 
-/* Keeps the edges that can join something or have to be remembered. */
+static bool
+is_kept(const IdentityGraph *graph, const IdentityEdge *edge)
+{
+	const IdentityNode *value = &graph->nodes[edge->value];
+
+	if (value->is_listed)
+		return false;
+	if (edge->keep == KEEP_SHARED)
+		return is_shared(value);
+	return edge->keep == KEEP_ALWAYS || graph->nodes[edge->record].is_member;
+}
+
+/* Keeps the edges that can join something, or that are asked for. */
 static void
 select_edges(IdentityGraph *graph)
 {
@@ -224,8 +245,7 @@ select_edges(IdentityGraph *graph)
 	{
 		const IdentityEdge *edge = &graph->edges[i];
 
-		if ((edge->remembered || graph->nodes[edge->record].is_member) &&
-			!graph->nodes[edge->value].is_listed)
+		if (is_kept(graph, edge))
 			graph->edges[kept++] = *edge;
 	}
 	graph->edge_count = kept;
@@ -257,13 +277,19 @@ compare_edges(const void *left, const void *right, void *arg)
 	return order != 0 ? order : compare_texts(nodes[a->record].name, nodes[b->record].name);
 }
 
+static bool
+is_barred(const IdentityEdge *edge)
+{
+	return edge->blocked || edge->contested;
+}
+
 /* The node by which an edge joins its record with others. */
 static int32
 joining_node(IdentityGraph *graph, const IdentityEdge *edge)
 {
 	int32 pair[2] = {edge->value, edge->qualifier};
 
-	if (edge->blocked)
+	if (is_barred(edge))
 		return edge->record;
 	if (edge->qualifier < 0)
 		return edge->value;
@@ -313,7 +339,7 @@ join_edges(IdentityGraph *graph, const int32 *joining)
 
 		if (edge->name >= 0)
 			sophia_clusters_add_name(clusters, edge->record, (uint32) edge->name);
-		if (edge->number > 0 && !edge->blocked)
+		if (edge->number > 0 && !is_barred(edge))
 			clusters->counts[(int64) joining[i] * clusters->kinds + edge->number - 1] = 1;
 	}
 	for (int32 i = 0; i < graph->edge_count; i++)
@@ -322,7 +348,7 @@ join_edges(IdentityGraph *graph, const int32 *joining)
 
 		CHECK_FOR_INTERRUPTS();
 		edge->accepted = sophia_clusters_join(clusters, edge->record, joining[i],
-											  edge->number > 0 && !edge->blocked &&
+											  edge->number > 0 && !is_barred(edge) &&
 												  graph->kinds[edge->number - 1].compare_names);
 	}
 }

@@ -106,12 +106,80 @@ SELECT count(DISTINCT identity_id) FROM processed_data.unified_contacts WHERE em
 SELECT kind, max_records, max_values, enabled FROM sophia.identifier_kinds ORDER BY priority;
 SELECT count(*) FROM sophia.verify_identities();
 
+-- An alias of several colleagues is nobody's, until one of them gives it up; one colleague may be a user twice.
+SELECT sophia.set_identifier_limits('email');
+INSERT INTO hubspot_raw.contacts (id, email, firstname, lastname, doc) VALUES
+  ('201', 'j.own@own.example', 'Jo', 'Own', '{}'), ('202', 'left@own.example', 'Lea', 'Left', '{}');
+INSERT INTO gong_raw.users (id, email, email_aliases, first_name, last_name, doc) VALUES
+  ('j1', 'jo.own@own.example', '{j.own@own.example}', 'Jo', 'Own', '{}'),
+  ('l1', 'left@own.example', NULL, 'Lea', 'Left', '{}');
+CALL sophia.refresh();
+SELECT array_agg(id ORDER BY id) FROM processed_data.unified_contacts WHERE id ~ 'j[12]|l[12]|20[12]' GROUP BY identity_id ORDER BY 1;
+INSERT INTO gong_raw.users (id, email, email_aliases, first_name, last_name, doc) VALUES
+  ('j2', 'jia.own@own.example', '{j.own@own.example,left@own.example}', 'Jia', 'Own', '{}'),
+  ('l2', 'lea@own.example', '{left@own.example}', 'LEA', 'Left', '{}');
+CALL sophia.refresh();
+SELECT array_agg(id ORDER BY id) FROM processed_data.unified_contacts WHERE id ~ 'j[12]|l[12]|20[12]' GROUP BY identity_id ORDER BY 1;
+SELECT contact_id, evidence, rule, status FROM processed_data.identity_links WHERE contact_id ~ 'j[12]|l[12]' ORDER BY 1, 2;
+SELECT kind, value, blocked_by, reason, records, automatic FROM sophia.blocked_identifiers WHERE blocked_by = 'several users' ORDER BY 1, 2;
+SELECT count(*) FROM sophia.verify_identities();
+BEGIN;
+SELECT sophia.unblock_value('email', 'j.own@own.example');
+CALL sophia.refresh();
+SELECT array_agg(id ORDER BY id) FROM processed_data.unified_contacts WHERE id ~ 'j[12]' GROUP BY identity_id;
+ROLLBACK;
+-- That Gong knows a colleague as a HubSpot contact tells nothing of that contact.
+INSERT INTO gong_raw.call_parties (call_id, party_id, ordinal, user_id, hubspot_contact_id, doc) VALUES ('c1', 'p3', 3, 'g1', '202', '{}');
+UPDATE gong_raw.users SET email_aliases = NULL WHERE id = 'j2';
+CALL sophia.refresh();
+SELECT array_agg(id ORDER BY id) FROM processed_data.unified_contacts WHERE id ~ 'j[12]|l[12]|20[12]' GROUP BY identity_id ORDER BY 1;
+SELECT count(*) FROM sophia.verify_identities();
+
+-- What a match rule that is added, changed or dropped would do; guards along with it.
+INSERT INTO hubspot_raw.contacts (id, email, firstname, lastname, doc) VALUES
+  ('301', 'zoe@a.example', 'Zoe', 'Zimmer', '{}'), ('302', 'zoe@b.example', 'Zoe', 'Zimmer', '{}'), ('303', 'zoe@c.example', 'Zoe', 'Zimmer', '{}');
+CALL sophia.refresh();
+\set names '{"match": [{"rule": "names", "blocking": ["full_name"], "comparisons": [{"expr": "full_name", "method": "exact", "levels": [{"at": 1, "weight": 3}]}], "review_at": 1, "link_at": 2}]}'
+SET client_min_messages = warning;
+SELECT change, contact_id FROM sophia.preview_rules(:'names') WHERE contact_id LIKE 'hubspot\_30%' OR contact_id IS NULL;
+SELECT * FROM sophia.preview_churn(:'names');
+SELECT count(*) FROM sophia.match_rules;
+SELECT sophia.add_match_rule('names', 'processed_data.unified_contacts', 'id', '{full_name}',
+  '[{"expr": "full_name", "method": "exact", "levels": [{"at": 1, "weight": 3}]}]', 1, 2);
+SELECT * FROM sophia.preview_churn('{"block": [{"kind": "email", "value": "zoe@*"}]}');
+CALL sophia.match_records('processed_data.unified_contacts');
+CALL sophia.refresh();
+SELECT * FROM sophia.preview_churn(:'names');
+SELECT change, contact_id FROM sophia.preview_rules(jsonb_set(:'names', '{match,0,link_at}', 'null'));
+SELECT change, contact_id FROM sophia.preview_rules('{"drop_match": ["names"]}');
+SELECT * FROM sophia.preview_churn('{"drop_match": ["names"]}');
+SELECT record_ids FROM processed_data.contacts WHERE last_name = 'Zimmer';
+SELECT rule, link_at FROM sophia.match_rules;
+SELECT sophia.drop_match_rule('names');
+CALL sophia.refresh();
+RESET client_min_messages;
+SELECT count(*) FROM sophia.verify_identities();
+SELECT sophia.preview_rules('{"drop_match": ["names"]}');
+SELECT sophia.preview_rules('{"match": [{"name": "names"}]}');
+SELECT sophia.preview_churn('{"match": [{"rule": "names", "blocking": ["no_column"], "comparisons": [{"expr": "id", "method": "exact", "levels": [{"at": 1, "weight": 3}]}], "review_at": 1}]}');
+SELECT sophia.preview_churn(NULL);
+
 -- The golden record.
 SELECT field, value, rule, record, source_table, source_key FROM sophia.field_provenance(:ann) WHERE value IS NOT NULL;
 SELECT sophia.set_survivorship('full_name', '{slack,hubspot}');
 SELECT full_name FROM processed_data.contacts WHERE identity_id = :ann;
 SELECT sophia.set_survivorship('full_name', NULL);
 SELECT full_name FROM processed_data.contacts WHERE identity_id = :ann;
+-- A name is of one record where one has all of it.
+BEGIN;
+UPDATE hubspot_raw.contacts SET firstname = 'Anna', lastname = NULL WHERE id = '1';
+CALL sophia.refresh('full');
+SELECT first_name, last_name, full_name FROM processed_data.contacts WHERE identity_id = :ann;
+SELECT field, record FROM sophia.field_provenance(:ann) WHERE field LIKE '%name' ORDER BY field;
+UPDATE slack_raw.users SET first_name = NULL WHERE id = 'U1';
+CALL sophia.refresh('full');
+SELECT first_name, last_name, full_name FROM processed_data.contacts WHERE identity_id = :ann;
+ROLLBACK;
 
 -- A run that finds nothing writes nothing.
 CREATE TEMP TABLE before AS SELECT identity_id, xmin AS writer FROM processed_data.contacts;

@@ -148,6 +148,9 @@ CALL sophia.match_records('chained');
 SELECT clusters, round(id_churn::numeric, 4) AS churn FROM sophia.evaluate_identities('truth', 'chained');
 SELECT sophia.evaluate_identities('people', 'chained');
 SELECT sophia.evaluate_identities(NULL, 'chained');
+\set VERBOSITY sqlstate
+SELECT sophia.evaluate_identities('people', 'chained');
+\set VERBOSITY terse
 INSERT INTO truth VALUES ('a', '9');
 SELECT sophia.evaluate_identities('truth', 'chained');
 

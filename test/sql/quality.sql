@@ -55,6 +55,8 @@ UPDATE shop."Odd ""goods""" SET name = 'bea@x.example' WHERE id = 3;
 SELECT rule, status, rows_tested, rows_failed, jsonb_array_length(moved) AS moved
 FROM sophia.run_quality(:'goods', '[{"id": 3, "part''no": "{c}"}, {"id": 99, "part''no": "gone"}]') ORDER BY rule COLLATE "C";
 SELECT key, resolved_at IS NULL AS open, last_seen_at >= first_seen_at AS seen FROM sophia.quarantine ORDER BY key;
+SELECT rule, severity, status, rows_failed, rows_quarantined, scope FROM sophia.quality_status
+WHERE target = :'goods'::regclass AND rule IN ('named', 'one name', 'address') ORDER BY rule;
 UPDATE shop."Odd ""goods""" SET name = 'ann@x.example' WHERE id = 3;
 SELECT count(*) FROM sophia.check_quality(:'goods');
 DELETE FROM shop."Odd ""goods""" WHERE id = 3;
@@ -97,6 +99,10 @@ SELECT sophia.add_quality_rule(:'goods', 'x', 'regex', columns => '{name}', args
 SELECT sophia.add_quality_rule(:'goods', 'x', 'regex', columns => '{name}', args => '{"pattern": "a", "flags": "i"}');
 SELECT sophia.add_quality_rule(:'goods', 'x', 'regex', columns => '{name,maker}', args => '{"pattern": "a"}');
 SELECT sophia.add_quality_rule(:'goods', 'x', 'not_null', columns => '{nome}');
+\set VERBOSITY sqlstate
+SELECT sophia.add_quality_rule(:'goods', 'x', 'not_null', columns => '{nome}');
+SELECT * FROM sophia.lineage(:'goods', 'nome');
+\set VERBOSITY terse
 SELECT sophia.add_quality_rule(:'goods', 'x', 'not_null');
 SELECT sophia.add_quality_rule(:'goods', 'x', 'not_null', 'error', '{name}');
 SELECT sophia.add_quality_rule(:'goods', 'x', 'not_null', NULL, '{name}');

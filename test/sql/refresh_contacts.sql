@@ -117,6 +117,14 @@ CALL sophia.refresh_unified_contacts();
 SELECT id FROM processed_data.unified_contacts WHERE email_norm = 'free@gmail.com';
 CALL sophia.refresh_unified_contacts();
 SELECT rows_inserted, rows_updated, rows_deleted FROM sophia.refresh_log ORDER BY id DESC LIMIT 3;
+-- A party counts for the user that it names; while there is none, for the one whose address it has.
+INSERT INTO gong_raw.calls (id, started, doc) VALUES ('c4', '2022-01-01', '{}');
+INSERT INTO gong_raw.call_parties (call_id, party_id, ordinal, user_id, email, doc) VALUES ('c4', 'p1', 1, '503', 'left@own.example', '{}');
+CALL sophia.refresh_unified_contacts();
+SELECT id, first_seen_at FROM processed_data.unified_contacts WHERE id IN ('gong_502', 'gong_503');
+INSERT INTO gong_raw.users (id, email, first_name, doc) VALUES ('503', 'otto@own.example', 'Otto', '{}');
+CALL sophia.refresh_unified_contacts();
+SELECT id, first_seen_at FROM processed_data.unified_contacts WHERE id IN ('gong_502', 'gong_503') ORDER BY id;
 -- A dry run counts and changes nothing; limits leave the rest to the next call.
 UPDATE slack_raw.users SET title = 'Changed' WHERE id IN ('U1', 'U2', 'U3');
 CALL sophia.refresh_unified_contacts('dry_run');

@@ -180,6 +180,25 @@ SELECT id, occurred_at FROM sophia.contact_timeline(:cay, '0001-01-01');
 SELECT count(*) FROM sophia.contact_timeline(NULL);
 SELECT count(*) FROM sophia.contact_timeline(-1);
 SELECT count(*) FROM sophia.contact_timeline(:cay, max_rows => 0);
+-- Who turned out to be a bot is told by name, until it goes.
+INSERT INTO slack_raw.users (id, real_name, doc) VALUES ('UBOT', 'Robo', '{}');
+CALL sophia.refresh();
+UPDATE slack_raw.users SET is_bot = true WHERE id = 'UBOT';
+CALL sophia.refresh();
+INSERT INTO slack_raw.channels (id, name, doc) VALUES ('CBOT', 'old', '{}');
+INSERT INTO slack_raw.messages (channel, ts, text, username, doc) VALUES ('CBOT', '1717200000.000100', 'ask <@UBOT>', 'ann', '{}');
+CALL sophia.refresh();
+SELECT body FROM processed_data.interaction_timeline WHERE channel = 'CBOT';
+DELETE FROM slack_raw.users WHERE id = 'UBOT';
+CALL sophia.refresh();
+SELECT body FROM processed_data.interaction_timeline WHERE channel = 'CBOT';
+-- What everything was recomputed with step by step is known to what comes after it.
+UPDATE slack_raw.channels SET name = 'new' WHERE id = 'CBOT';
+CALL sophia.refresh('full', max_rows => 1000000);
+SELECT channel_name FROM processed_data.interaction_timeline WHERE channel = 'CBOT';
+UPDATE slack_raw.channels SET name = 'old' WHERE id = 'CBOT';
+CALL sophia.refresh();
+SELECT channel_name FROM processed_data.interaction_timeline WHERE channel = 'CBOT';
 -- A source that went is left alone.
 DROP SCHEMA slack_raw CASCADE;
 CALL sophia.refresh();

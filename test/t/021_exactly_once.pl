@@ -294,9 +294,9 @@ sub make_journal
 	return \%made;
 }
 
-my $seed = $ENV{SOPHIA_TEST_SEED} // time;
+my $seed = int($ENV{SOPHIA_SEED} // time ^ $$);
 srand $seed;
-note("seed $seed");
+diag "SOPHIA_SEED=$seed";
 my %made = map { $_ => make_journal($_, 25_000, 3_000) } qw(x y);
 my %journal = (x => $node->journal('acme/many'), y => $node->journal('acme/many', name => 'pivot=80000000'));
 

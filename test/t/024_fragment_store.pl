@@ -109,6 +109,7 @@ my $at = $journal->offset;
 $journal->skip(length $missing);
 $journal->write(lines('h3'));
 is($node->rows("SELECT sophia.await_stream('holes', '300 ms')"), 'f', 'a hole waits');
+$node->wait_for_status('holes', 'last_error IS NOT NULL', 't');
 like($node->status('holes', 'last_error'), qr/bytes $at to @{[ $at + length $missing ]} of journal "acme\/holes\/pivot=00"/, 'and is named in last_error');
 is(ids('h'), 'h1', 'nothing behind it is applied');
 my $end = $journal->offset;
@@ -158,6 +159,7 @@ is(ids('mzz') . $node->status('many', 'last_error'), 'mzz', 'and are no error');
 
 $node->follow('nothing', 'acme/nothing', 'hubspot.owners');
 is($node->rows("SELECT sophia.await_stream('nothing', '300 ms')"), 'f', 'a collection without a folder is waited for');
+$node->wait_for_status('nothing', 'last_error IS NOT NULL', 't');
 like($node->status('nothing', 'last_error'), qr/could not read folder ".*acme\/nothing"/, 'and named in last_error');
 $node->journal('acme/nothing')->write(lines('n1'));
 ok($node->await_stream('nothing'), 'until there is one');

@@ -44,14 +44,14 @@ is($node->safe_psql('other', 'SELECT stream, state, worker_pid FROM sophia.strea
 $node->safe_psql('other', $companies[1]);
 # The worker proves to have seen it by following another stream.
 $node->safe_psql('other', "SELECT sophia.create_stream('proof', 'store', 'acme/owners', 'hubspot.owners', '{\"start_from\": \"end\"}')");
-ok($node->await_stream('proof', 30, 'other'), 'the worker of the restored database works');
+ok($node->await_stream('proof', undef, 'other'), 'the worker of the restored database works');
 is(ids('hubspot_raw.owners', 'a', 'other'), 'a1 a2 a3', 'but has written nothing of the restored stream');
 is($node->safe_psql('other', "SELECT c::text FROM sophia.checkpoints c WHERE stream <> 'proof' UNION ALL SELECT d::text FROM sophia.staged_documents d UNION ALL SELECT e::text FROM sophia.stream_events e"),
 	$state, 'nor touched its checkpoint');
 my ($error, $text) = $node->error_of("SELECT sophia.await_stream('owners')", 'other');
 like($error, qr/^55000: stream "owners" is stopped/, 'it cannot be waited for');
 $node->safe_psql('other', "SELECT sophia.drop_stream('proof'); SELECT sophia.start_stream('owners')");
-ok($node->await_stream('owners', 30, 'other'), 'until it is started');
+ok($node->await_stream('owners', undef, 'other'), 'until it is started');
 is(ids('hubspot_raw.owners', 'a', 'other'), 'a1 a2 a3 a4 a5', 'then it goes on, with what was staged');
 is($node->safe_psql('other', 'SELECT state, rows_waiting FROM sophia.adopted_tables'), 'stopped|1', 'so is an adopted table');
 is(ids('hubspot_raw.companies', 'd', 'other'), 'd1', 'which the worker has not fed');
@@ -64,7 +64,7 @@ is($node->safe_psql('other', 'SELECT documents_applied, documents_dead FROM soph
 
 my $started = time;
 $node->safe_psql('postgres', 'DROP DATABASE other');
-cmp_ok(time - $started, '<', 5, 'a database is dropped while its stream runs');
+cmp_ok(time - $started, '<', 20, 'a database is dropped while its stream runs');
 
 # ---- DROP EXTENSION ----
 
@@ -94,7 +94,7 @@ $node->poll_query_until('postgres', "SELECT count(*) FROM pg_locks WHERE locktyp
 $journal->write($p->transaction(owner('b1'), owner('hold'), owner('b2')));
 ok($node->poll_query_until('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'sophia_stack ingest' AND wait_event = 'advisory'", 1),
 	'the worker is in the middle of a batch');
-$node->safe_psql('postgres', "SET lock_timeout = '30 s'; DROP EXTENSION sophia_stack CASCADE");
+$node->safe_psql('postgres', "SET lock_timeout = '60 s'; DROP EXTENSION sophia_stack CASCADE");
 is(ids('hubspot_raw.owners', 'b'), '', 'the extension is dropped all the same');
 $node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_advisory_lock(7)%'");
 $holder->{run}->finish;
@@ -126,7 +126,7 @@ for my $statement ('LOCK TABLE hubspot_raw.contacts IN ACCESS EXCLUSIVE MODE', '
 	$users->write($p->outside({ id => $id }));
 	$started = time;
 	ok($node->await_stream('users'), 'another one goes on');
-	cmp_ok(time - $started, '<', 3, 'without waiting for it');
+	cmp_ok(time - $started, '<', 15, 'without waiting for it');
 	is($node->status('contacts', 'state'), 'running', 'the stream has not failed');
 	$node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
 	$session->{run}->finish;
@@ -253,7 +253,7 @@ $users->write(join('', map { $p->outside({ id => "s$_" }) } 1 .. 20_000));
 $node->poll_query_until('postgres', "SELECT applied_offset > 0 FROM sophia.stream_status WHERE stream = 'users'");
 $started = time;
 $node->stop('fast');
-cmp_ok(time - $started, '<', 10, 'a fast shutdown while streaming is prompt');
+cmp_ok(time - $started, '<', 30, 'a fast shutdown while streaming is prompt');
 is($standby->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'sophia_stack%'"), '0', 'a standby has no workers');
 $standby->promote;
 ok($standby->wait_for_worker('ingest'), 'a promoted one has');

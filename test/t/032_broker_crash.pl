@@ -13,9 +13,9 @@ use Time::HiRes qw(time usleep);
 
 use constant { DOCUMENTS => 50_000, APPEND => 150, KEYS => 6000, KILLS => 6, SHUTDOWNS => 3 };
 
-my $seed = $ENV{SOPHIA_SEED} // time ^ $$;
+my $seed = int($ENV{SOPHIA_SEED} // time ^ $$);
 srand $seed;
-note "SOPHIA_SEED=" . int $seed;
+diag "SOPHIA_SEED=$seed";
 
 my $broker = Sophia::Broker->new->start;
 my $node = Sophia::Cluster->create('main');

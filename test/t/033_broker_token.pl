@@ -101,7 +101,7 @@ is(sql("SELECT journals, documents_applied FROM sophia.stream_status WHERE strea
 
 # ---- one that expires while it is read with ----
 
-$secrets->write('broker-token', new_token(collection => 'acme/contacts', lifetime => 2));
+$secrets->write('broker-token', new_token(collection => 'acme/contacts', lifetime => 8));
 sql("SELECT sophia.stop_stream('contacts')");
 sql("SELECT sophia.start_stream('contacts')");
 append('third');
@@ -114,7 +114,7 @@ my $started = time;
 $node->comes_true("SELECT EXISTS (SELECT FROM hubspot_raw.contacts WHERE id = 'fourth')", 'a fresh token is found without anybody asking');
 my $took = time - $started;
 note sprintf 'after %.1f s', $took;
-cmp_ok($took, '<', 20, 'soon');
+cmp_ok($took, '<', 60, 'soon');
 ok($node->await_stream('contacts'), 'the stream is caught up');
 is($expected->differences($node, 'hubspot_raw.contacts'), '', 'the rows are right');
 $node->comes_true("SELECT last_error IS NULL FROM sophia.stream_status WHERE stream = 'contacts'", 'and the error goes');

@@ -112,7 +112,7 @@ my @asked = requests('contacts');
 is(scalar @asked, 1, 'the control plane was asked once');
 is($asked[0]{path}, '/authorize/user/collection', 'for the collection');
 is($asked[0]{user}, 'ann@acme.test', 'with the refresh token');
-cmp_ok(abs($asked[0]{request}{startedUnix} - $asked[0]{time}), '<', 10, 'and told when the question began');
+cmp_ok(abs($asked[0]{request}{startedUnix} - $asked[0]{time}), '<', 30, 'and told when the question began');
 is_deeply([ sort keys %{ $asked[0]{request} } ], [qw(capability collection startedUnix)], 'and nothing else');
 is(sql("SELECT ok, message FROM sophia.check_endpoint('ann')"), 't|endpoint answers: 1 collections, 2 journals', 'an endpoint without a prefix is checked by one of its streams');
 like(scalar $node->error_of("SELECT * FROM sophia.collections('ann')"), qr/^22023: .*needs the options/, 'but lists no collections');
@@ -192,9 +192,9 @@ note sprintf 'after %.1f s', time - $started;
 
 collection('skewed', skew => 9);
 follow('skewed');
+wait_for_error('skewed', 'the broker answered 401: .*before issued', 'a token of the future is refused');
 collection('narrow', scope => 'acme/other/');
 follow('narrow');
-wait_for_error('skewed', 'the broker answered 401: .*before issued', 'a token of the future is refused');
 $node->comes_true("SELECT state = 'running' FROM sophia.stream_status WHERE stream = 'narrow'", 'a token of another scope shows no journal');
 cmp_ok(scalar(requests('narrow')), '>=', 2, 'which is believed of a second token only');
 is(applied('narrow'), 0, 'nothing is read');
@@ -217,7 +217,7 @@ for my $i (2 .. 6)
 cmp_ok(scalar @asked, '>=', 3, 'a token is renewed before it ends: ' . @asked . ' requests');
 cmp_ok(scalar @asked, '<=', 1 + time - $started, 'but not all the time');
 # one that went on until its token ended would be one for two tokens
-cmp_ok(scalar(my @reads = $proxy->requests(qr/"block":true/)), '>=', scalar @asked, 'and blocking reads are sent anew with it');
+ok(eventually(sub { $proxy->requests(qr/"block":true/) >= @asked }), 'and blocking reads are sent anew with it');
 $plane->collection('acme/renewed', lifetime => 3600);
 
 $writer = collection('expired', lifetime => 3);
@@ -230,7 +230,7 @@ append($writer, 'expired 2');
 $plane->collection('acme/expired', down => 0, lifetime => 3600);
 $started = time;
 $node->comes_true("SELECT EXISTS (SELECT FROM slack_raw.users WHERE id = 'expired 2')", 'a blocking read that a token ended goes on with the next one');
-cmp_ok(time - $started, '<', 20, sprintf 'after %.1f s', time - $started);
+cmp_ok(time - $started, '<', 60, sprintf 'after %.1f s', time - $started);
 wait_for_no_error('expired');
 is(applied('expired'), 2, 'nothing is read twice');
 
@@ -245,9 +245,9 @@ is(scalar(requests('skewed')), 2, 'the control plane was asked a second time, an
 $writer = collection('narrowed', lifetime => 4);
 follow('narrowed');
 ok($node->await_stream('narrowed'), 'a token of the right scope at first');
-$plane->collection('acme/narrowed', lifetime => 3600);
-$plane->answer('acme/narrowed', { grant => { scope => 'acme/other/' } });
 my $before = requests('narrowed');
+$plane->answer('acme/narrowed', { grant => { scope => 'acme/other/' } });
+$plane->collection('acme/narrowed', lifetime => 3600);
 ok(eventually(sub { requests('narrowed') > $before }), 'then one that covers another journal');
 append($writer, 'narrowed 2');
 ok($node->await_stream('narrowed'), 'is not believed');
@@ -313,7 +313,7 @@ done_testing();
 sub eventually
 {
 	my ($condition) = @_;
-	my $until = time + 30;
+	my $until = time + 120;
 	while (!$condition->())
 	{
 		return 0 if time > $until;

@@ -36,6 +36,7 @@ sub arrived
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	ok($node->await_stream($stream), "$what: the stream is caught up");
 	is($expected->differences($node, $table), '', "$what: the rows are right");
+	$node->wait_until_well($stream);
 	is(sql("SELECT documents_applied, documents_dead, state, last_error FROM sophia.stream_status WHERE stream = '$stream'"),
 		$expected->committed . '|0|running|', "$what: each document counted once, and no error is left");
 	return;
@@ -157,6 +158,7 @@ ok($node->poll_query_until('postgres', "SELECT last_error ~ 'ended the listing b
 is(sql("SELECT state, journals FROM sophia.stream_status WHERE stream = 'many'"), 'starting|0', 'and not believed');
 $proxy->clear;
 ok($node->await_stream('many'), 'a whole one is');
+$node->wait_until_well('many');
 is(sql("SELECT state, journals, documents_applied, last_error FROM sophia.stream_status WHERE stream = 'many'"), 'running|60|60|', 'with all journals');
 
 for my $ending (qw(end cut))
@@ -176,7 +178,7 @@ ok($node->await_stream('many'), 'an empty listing is tried again');
 
 # ---- journals that are added, split, removed, made again, suspended: noticed without asking ----
 
-my $noticed = 10;    # seconds; between two refreshes there are 30
+my $noticed = 20;    # seconds; between two refreshes there are 30
 $broker->apply({ %many, children => [ { name => 'acme/many/pivot=50' } ] });
 put_line('acme/many/pivot=50', 'added');
 cmp_ok(seconds_until_row('added'), '<', $noticed, 'an added journal is read at once');
@@ -202,6 +204,7 @@ $right = writer('acme/split', undef, pivot => '80000000');
 put_line($right->journal, 'again');
 cmp_ok(seconds_until_row('again'), '<', $noticed, 'a journal that was deleted and made again is read from its beginning');
 like($node->news, qr/LOG:  stream "split" reads journal "\S+pivot=80000000" from its beginning\n.*DETAIL:  It was deleted and made again; of the earlier one it had read \d+ bytes/, 'which the log tells');
+$node->wait_until_well('split');
 is(sql("SELECT state, documents_applied, last_error FROM sophia.stream_status WHERE stream = 'split'"), 'running|4|', 'and is no error');
 
 # The same while nobody looks, and with more content than there was.
@@ -235,6 +238,7 @@ $proxy->cut;
 ok($node->await_stream('sleeper'), 'a stream whose only journal is suspended is caught up');
 put_line($sleeper->journal, 'woken');
 cmp_ok(seconds_until_row('woken'), '<', $noticed, 'and notices at once that it is resumed');
+$node->wait_until_well('sleeper');
 is(sql("SELECT state, last_error FROM sophia.stream_status WHERE stream = 'sleeper'"), 'running|', 'without an error');
 
 # A watch that ends well goes on behind what it told.

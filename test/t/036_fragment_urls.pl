@@ -17,6 +17,7 @@ use Time::HiRes qw(time);
 use constant { ANN => '030000000001', BEN => '030000000002', FRAGMENT => 65536 };
 
 my $broker = Sophia::Broker->new(auth_key => 'secret of the broker')->start;
+srand(20261123);    # of texts that do not compress
 my $proxy = Sophia::Proxy->new($broker);
 $proxy->serve_fragments;
 $ENV{SOPHIA_TEST_TOKEN} = $broker->token;
@@ -69,6 +70,7 @@ sub arrived
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	ok($node->await_stream('users'), "$what: the stream is caught up");
 	is($expected->differences($node, 'slack_raw.users'), '', "$what: the rows are right");
+	$node->wait_until_well('users');
 	is(sql("SELECT documents_applied, documents_dead, state, last_error FROM sophia.stream_status WHERE stream = 'users'"), $expected->committed . '|0|running|',
 		"$what: each document counted once, and no error is left");
 	return time - ($started // time);
@@ -136,8 +138,8 @@ for my $case ([ 'cut at once', stop => { bytes => 0 } ], [ 'cut', stop => { byte
 
 # ---- expired URLs ----
 
-$proxy->serve_fragments(lifetime => 1);
-$fault = $proxy->fault(on => 'fragment', delay => 1.1);
+$proxy->serve_fragments(lifetime => 4);
+$fault = $proxy->fault(on => 'fragment', delay => 4.2);
 $before = fetched();
 follow('expired URLs');
 is(fetched() - $before, fragments($writer) + 1, 'a fragment whose URL has expired is fetched again');

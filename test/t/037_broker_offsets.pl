@@ -105,7 +105,7 @@ sql("SELECT sophia.stop_stream('young')");
 $back = take_away($young, $files[-1]);
 append_fragments($young, 'young5');
 sql("SELECT sophia.start_stream('young')");
-cmp_ok(seconds_until_row('young5'), '<', 10, 'what stood before a checkpoint may be gone');
+cmp_ok(seconds_until_row('young5'), '<', 60, 'what stood before a checkpoint may be gone');
 
 my $torn = writer('acme/torn', undef, %small);
 append_fragments($torn, 'torn1');
@@ -127,6 +127,7 @@ wait_for('the broker to skip the hole', sub {
 });
 sql("SELECT sophia.create_stream('torn', 'broker', 'acme/torn', 'slack.channels')");
 ok($node->poll_query_until('postgres', "SELECT last_error ~ 'has a hole inside a line: bytes \\d+ to \\d+ are missing' FROM sophia.stream_status WHERE stream = 'torn'"), 'a hole in a line is told');
+seconds_until_row('torn1');    # the error may be told before what stands in front of the hole is committed
 is(names('torn'), 'torn1', 'and nothing is spliced');
 is(sql("SELECT count(*) FROM sophia.dead_letters"), 0, 'nor a dead letter');
 sql("SELECT sophia.drop_stream('torn')");

@@ -211,11 +211,11 @@ $append->($other->outside({ %{ contact('w1', 'x') }, text => 'x' x 2000 }));
 $append->(producer(0)->outside(contact('w2', 'x')));
 is(staged('expired'), '0', 'set aside');
 
-# Waits for what happens within a minute; empty appends let the broker persist what is full.
+# Waits for what happens within three minutes; empty appends let the broker persist what is full.
 sub wait_for
 {
 	my ($what, $condition) = @_;
-	my $until = time + 60;
+	my $until = time + 180;
 	until ($condition->())
 	{
 		return fail($what) if time > $until;

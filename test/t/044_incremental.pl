@@ -11,6 +11,7 @@ use Test::More;
 my $seed = $ENV{SOPHIA_SEED} || 1;
 my $rounds = $ENV{SOPHIA_ROUNDS} || 40;
 my $node = Sophia::Cluster->create('incremental');
+note "SOPHIA_SEED=$seed SOPHIA_ROUNDS=$rounds";
 my $changes = Sophia::RawChanges->new(seed => $seed);
 
 $node->safe_psql('postgres', <<'SQL');

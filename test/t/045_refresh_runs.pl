@@ -1,4 +1,5 @@
-# Refresh as its callers meet it: limits, a second caller, a rollback, dry runs, a crash, tables that were made anew.
+# Refresh as its callers meet it: limits, a second caller, a rollback, dry runs, a crash, tables that were made anew, indexes of
+# tables that are filled.
 use strict;
 use warnings;
 use Sophia::Cluster;
@@ -85,6 +86,78 @@ is($node->safe_psql('postgres', $contacts), 0, 'the rows of a truncated source g
 is($node->safe_psql('postgres', "INSERT INTO sophia.free_mail_domains VALUES ('acme.example'); CALL sophia.refresh();
 	SELECT reason FROM sophia.refresh_log WHERE target = 'unified_contacts' ORDER BY id DESC LIMIT 1"), 'free_mail_domains changed', 'a setting that concerns everybody');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM sophia.verify_refresh(1)'), 0, 'nothing differs');
+
+# ---- a call that changes between contacts and timeline of one run ----
+
+$node->safe_psql('postgres', <<'SQL');
+INSERT INTO gong_raw.users (id, email, doc) VALUES ('g1', 'host@own.example', '{}');
+INSERT INTO gong_raw.calls (id, started, primary_user_id, doc) VALUES ('c1', '2024-03-01', 'g1', '{}');
+CALL sophia.refresh();
+CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END $$;
+CREATE TRIGGER hold AFTER UPDATE ON processed_data.unified_contacts FOR EACH STATEMENT EXECUTE FUNCTION hold();
+UPDATE gong_raw.calls SET started = '2024-03-02';
+SQL
+$first = $node->background_psql('postgres');
+$first->query_safe('SELECT pg_advisory_lock(7)');
+$second = $node->background_psql('postgres', on_error_stop => 0);
+$second->query_until(qr/runs/, "\\echo runs\nCALL sophia.refresh();\n\\echo done\n");
+ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted)"), 'contacts are written');
+$node->safe_psql('postgres', "UPDATE gong_raw.calls SET started = '2024-03-03'");
+$first->query_safe('SELECT pg_advisory_unlock(7)');
+$first->quit;
+$second->query_until(qr/done/, '');
+$second->quit;
+is($node->safe_psql('postgres', "SET timezone = 'UTC'; SELECT occurred_at::date FROM processed_data.interaction_timeline WHERE id = 'gong_c1'"), '2024-03-03', 'the timeline is ahead of them');
+$node->safe_psql('postgres', 'DROP TRIGGER hold ON processed_data.unified_contacts; CALL sophia.refresh()');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM sophia.verify_refresh(1)'), 0, 'the next run sees to the host');
+
+# ---- indexes of tables that are filled ----
+
+my $tables = 'processed_data.unified_contacts, processed_data.identities, processed_data.identity_links, processed_data.contacts,
+	processed_data.interaction_timeline, processed_data.interaction_participants';
+my $indexes = "pg_index AS x JOIN pg_class AS c ON c.oid = x.indexrelid WHERE x.indrelid IN (SELECT oid FROM pg_class
+	WHERE relnamespace = 'processed_data'::regnamespace AND relkind = 'r')";
+my $number = $node->safe_psql('postgres', "SELECT count(*) FROM $indexes");
+my $same_after = sub {
+	my ($fill) = @_;
+	return $node->safe_psql('postgres', <<~SQL);
+		CREATE TABLE files AS SELECT x.indexrelid, x.indrelid, c.relfilenode FROM $indexes;
+		$fill;
+		SELECT string_agg(DISTINCT f.indrelid::regclass::text, ' ' ORDER BY f.indrelid::regclass::text)
+		FROM files AS f JOIN pg_class AS c ON c.oid = f.indexrelid AND c.relfilenode = f.relfilenode;
+		DROP TABLE files;
+		SQL
+};
+my $usable = "SELECT count(*) FROM $indexes AND x.indisvalid AND x.indisready AND NOT x.indcheckxmin";
+my $truncate = "SET client_min_messages = error; TRUNCATE $tables";
+$node->safe_psql('postgres', <<'SQL');
+CREATE EXTENSION amcheck;
+INSERT INTO hubspot_raw.contacts (id, email, additional_emails, phone, lastname, doc)
+	SELECT n, 'p' || n || '@acme.example', ARRAY['q' || n / 2 || '@acme.example'], '+1 415 2000001', 'Lee', '{}' FROM generate_series(1, 500) n;
+SQL
+$node->safe_psql('postgres', $truncate);
+is($same_after->("CALL sophia.refresh('full')"), '', 'a full run into empty tables builds every index anew');
+is($node->safe_psql('postgres', $usable), $number, 'and all are in use');
+is($node->safe_psql('postgres', "SELECT count(bt_index_check(x.indexrelid, true)) FROM $indexes AND c.relam = (SELECT oid FROM pg_am WHERE amname = 'btree')"),
+	$number - 1, 'and hold every row');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM sophia.verify_refresh(1)'), 0, 'which are right');
+isnt($same_after->("CALL sophia.refresh('full')"), '', 'a full run into tables with rows leaves the indexes alone');
+$node->safe_psql('postgres', "BEGIN; $truncate; CALL sophia.refresh('full'); ROLLBACK");
+is($node->safe_psql('postgres', $usable), $number, 'after a rollback the indexes are in use');
+$node->safe_psql('postgres', "DELETE FROM processed_data.interaction_timeline; DELETE FROM processed_data.interaction_participants");
+my $reader = $node->background_psql('postgres');
+$reader->query_safe('BEGIN; SELECT count(*) FROM processed_data.interaction_timeline');
+like($same_after->("SET lock_timeout = '10s'; CALL sophia.refresh_interaction_timeline('full')"), qr/processed_data\.interaction_timeline/,
+	'a table that somebody reads is filled without waiting, its indexes as they are');
+$reader->query_safe('COMMIT');
+$reader->quit;
+is($node->safe_psql('postgres', "BEGIN; $truncate; DECLARE c CURSOR FOR TABLE processed_data.identities; CALL sophia.refresh('full'); COMMIT; $usable"), $number,
+	'a cursor on a table is no obstacle either');
+$node->safe_psql('postgres', "CREATE ROLE etl; GRANT ALL ON ALL TABLES IN SCHEMA sophia, hubspot_raw, gong_raw, slack_raw, processed_data TO etl;
+	GRANT USAGE ON SCHEMA sophia, hubspot_raw, gong_raw, slack_raw, processed_data TO etl; GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sophia TO etl");
+isnt($same_after->("$truncate; DROP TABLE files; CREATE TABLE files AS SELECT x.indexrelid, x.indrelid, c.relfilenode FROM $indexes; SET ROLE etl; CALL sophia.refresh('full'); RESET ROLE"), '',
+	'who does not own the tables fills them row by row');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM sophia.verify_refresh(1)'), 0, 'with the same result');
 
 $node->stop;
 done_testing();

@@ -8,7 +8,7 @@ use Test::More;
 my $rounds = 40;
 my $seed = $ENV{SOPHIA_SEED} || int(rand(1_000_000));
 srand($seed);
-note "SOPHIA_SEED=$seed";
+diag "SOPHIA_SEED=$seed";
 my $node = Sophia::Cluster->create('timeline', preload => 0);
 my $clock = 0;
 
@@ -102,6 +102,21 @@ is($full, 0, '… and was not made anew itself');
 $node->safe_psql('postgres', join(';', map { "DROP TABLE kept.$_; CREATE TABLE kept.$_ AS TABLE processed_data.$_" } @compared)
 	. "; TRUNCATE processed_data.interaction_timeline, processed_data.interaction_participants; CALL sophia.refresh('full')");
 is(differences('fill'), '', 'filled into empty tables, it is the same');
+
+# What a reply names was so only between two steps, and never shown.
+$node->safe_psql('postgres', <<'SQL');
+INSERT INTO hubspot_raw.engagements (id, engagement_type, occurred_at, thread_id, doc) VALUES
+	('920', 'EMAIL', '2024-01-02', 'one', '{}'), ('990', 'EMAIL', '2024-01-01', 'other', '{}');
+CALL sophia.refresh();
+UPDATE hubspot_raw.engagements SET thread_id = 'one' WHERE id = '990';
+CALL sophia.refresh(max_rows => 1);
+SQL
+my $emails = "SELECT id, thread_key, parent_id FROM processed_data.interaction_timeline WHERE id IN ('hubspot_920', 'hubspot_990') ORDER BY id";
+is($node->safe_psql('postgres', $emails), "hubspot_920|one|hubspot_990\nhubspot_990|other|", 'a step ends between two e-mails of a thread');
+$node->safe_psql('postgres', "UPDATE hubspot_raw.engagements SET thread_id = 'other' WHERE id = '990'; CALL sophia.refresh(max_rows => 1); CALL sophia.refresh()");
+is($node->safe_psql('postgres', $emails), "hubspot_920|one|\nhubspot_990|other|", 'the first of them goes back to its thread');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM sophia.verify_refresh(1)'), 0, 'nothing differs');
+
 $node->safe_psql('postgres', 'CALL sophia.refresh(); CALL sophia.refresh()');
 is($node->safe_psql('postgres', 'SELECT rows_inserted + rows_updated + rows_deleted FROM sophia.refresh_log ORDER BY id DESC LIMIT 1'), '0', 'nothing changed: nothing is written');
 done_testing();

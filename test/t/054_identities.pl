@@ -12,6 +12,7 @@ use Test::More;
 my $seed = $ENV{SOPHIA_SEED} || 1;
 my $rounds = $ENV{SOPHIA_ROUNDS} || 40;
 srand $seed;
+note "SOPHIA_SEED=$seed SOPHIA_ROUNDS=$rounds";
 my $node = Sophia::Cluster->create('identities');
 my $psql = sub { return $node->safe_psql('postgres', $_[0]) };
 
@@ -48,6 +49,17 @@ sub slack
 		int rand 1000000;
 }
 
+sub user
+{
+	my $id = 1 + int rand 5;
+	return "DELETE FROM gong_raw.users WHERE id = 'g$id';" if rand() < 0.2;
+	my $aliases = join ',', map { pick(@emails) } 1 .. int rand 3;
+	return sprintf "INSERT INTO gong_raw.users (id, email, email_aliases, first_name, last_name, doc)
+		VALUES ('g%d', %s, '{%s}', %s, %s, '{\"n\": %d}') ON CONFLICT (id) DO UPDATE SET (email, email_aliases, first_name, last_name, doc) =
+		ROW (excluded.email, excluded.email_aliases, excluded.first_name, excluded.last_name, excluded.doc);",
+		$id, quoted(maybe(0.9, pick(@emails))), $aliases, quoted(pick(@first)), quoted(pick(@last)), int rand 1000000;
+}
+
 sub party
 {
 	my $call = 1 + int rand 8;
@@ -82,7 +94,7 @@ sub decide
 	my @records = split /\n/, $psql->('SELECT id FROM processed_data.unified_contacts ORDER BY id');
 	return if @records < 3;
 	my ($one, $other) = (pick(@records), pick(@records));
-	my $undo = $psql->("SELECT event FROM sophia.identity_history WHERE kind = 'decision' AND decision <> 'undo' AND undone_by IS NULL");
+	my $undo = $psql->("SELECT event FROM sophia.identity_history WHERE kind = 'decision' AND decision <> 'undo' AND undone_by IS NULL ORDER BY event");
 	my @statements = ("SELECT sophia.link('$one', '$other')", "SELECT sophia.unlink('$one', '$other')",
 		"SELECT sophia.merge_contacts(a.identity_id, b.identity_id) FROM processed_data.unified_contacts a, processed_data.unified_contacts b
 			WHERE a.id = '$one' AND b.id = '$other'",
@@ -99,7 +111,7 @@ sub differences
 my $wrong = 0;
 for my $round (1 .. $rounds)
 {
-	my $step = $round % 8 == 0 ? guard() : $round % 5 == 0 ? '' : join "\n", map { pick(\&hubspot, \&hubspot, \&slack, \&party, \&deletion)->() } 1 .. 1 + int rand 6;
+	my $step = $round % 8 == 0 ? guard() : $round % 5 == 0 ? '' : join "\n", map { pick(\&hubspot, \&hubspot, \&slack, \&user, \&party, \&deletion)->() } 1 .. 1 + int rand 6;
 	decide() if $round % 5 == 0;
 	$psql->("$step CALL sophia.refresh_unified_contacts();");
 	my $differences = differences();
@@ -118,6 +130,12 @@ is($psql->("SELECT count(*) FROM processed_data.contacts AS t FULL JOIN processe
 	'every active identity has one golden record, of its size');
 is($psql->("SELECT count(*) FROM processed_data.identities AS i WHERE sophia.resolve_id(i.identity_id) NOT IN (SELECT identity_id FROM processed_data.contacts)"),
 	0, 'every old number leads to a person, or to nobody');
+is($psql->("SELECT count(*) FROM processed_data.identity_links AS l JOIN processed_data.identity_links AS o USING (kind, evidence)
+	WHERE l.contact_id < o.contact_id AND l.rule = 'staff alias' AND o.rule = 'staff alias' AND l.status = 'linked' AND o.status = 'linked'
+	AND NOT EXISTS (SELECT FROM sophia.blocked_values AS b WHERE b.value = l.evidence AND NOT b.blocked)
+	AND (SELECT count(DISTINCT c.full_name) FROM processed_data.unified_contacts AS c WHERE c.id IN (l.contact_id, o.contact_id)) = 2
+	AND (SELECT count(DISTINCT c.email_norm) FROM processed_data.unified_contacts AS c WHERE c.id IN (l.contact_id, o.contact_id)) = 2"),
+	0, 'no alias joins colleagues of two names and addresses');
 is($psql->("SELECT count(*) FROM sophia.identity_decisions AS d JOIN processed_data.unified_contacts AS a ON a.id = d.record_a
 	JOIN processed_data.unified_contacts AS b ON b.id = d.record_b
 	WHERE d.demand = 'apart' AND a.identity_id = b.identity_id AND NOT EXISTS (SELECT FROM sophia.identity_decisions AS l
@@ -134,11 +152,13 @@ is($psql->($people), $before, 'a restart changes nobody');
 my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump.sql';
 my $decisions = 'SELECT * FROM sophia.identity_decisions ORDER BY event, record_a, record_b';
 my $decided = $psql->($decisions);
-$node->command_ok([ 'pg_dump', '-f', $dump, '-d', $node->connstr('postgres') ], 'the database is dumped');
+$node->command_checks_all([ 'pg_dump', '-f', $dump, '-d', $node->connstr('postgres') ], 0, [ qr/^$/ ], [ qr/^$/ ], 'the database is dumped without a warning');
 $node->safe_psql('postgres', 'CREATE DATABASE other');
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $dump, '-d', $node->connstr('other') ], 'and restored');
 is($node->safe_psql('other', $decisions), $decided, 'with its decisions');
-$node->safe_psql('other', "CALL sophia.refresh_unified_contacts('full')");
+$node->safe_psql('other', 'CALL sophia.refresh_unified_contacts()');
+is($node->safe_psql('other', 'SELECT mode_used, reason FROM sophia.refresh_log WHERE target = $$unified_contacts$$'), 'full|nothing was refreshed here before',
+	'the first refresh there says why it is a full one');
 is($node->safe_psql('other', $people), $before, 'and everybody keeps the number');
 
 # ---- without the extension ----

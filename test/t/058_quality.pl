@@ -106,7 +106,7 @@ my $before = sql('SELECT md5(string_agg(u::text, chr(10) ORDER BY id)) FROM proc
 my $runs = sql('SELECT count(*) FROM sophia.refresh_log');
 sql("UPDATE hubspot_raw.contacts SET email = 'spam\@x.example' WHERE id = '1'; UPDATE hubspot_raw.contacts SET email = 'new\@x.example' WHERE id = '2'");
 my ($rc, undef, $err) = $node->psql('postgres', '\set VERBOSITY verbose' . "\nCALL sophia.refresh()");
-like($err, qr/23514: quality rule "no spam" of hubspot_raw.contacts fails for 1 rows, for example \{"id": "1"\}/, 'it names rule, table, number and an example');
+like($err, qr/23514: quality rule "no spam" of hubspot_raw.contacts fails for 1 row, for example \{"id": "1"\}/, 'it names rule, table, number and an example');
 is(sql('SELECT md5(string_agg(u::text, chr(10) ORDER BY id)) FROM processed_data.unified_contacts AS u'), $before, 'the last good result stays');
 is(sql('SELECT count(*) FROM sophia.refresh_log'), $runs, 'nothing of the refresh does');
 ($rc, undef, $err) = $node->psql('postgres', "CALL sophia.refresh('full')");
@@ -117,6 +117,10 @@ sql("UPDATE hubspot_raw.contacts SET email = 'ann\@x.example' WHERE id = '1'");
 refresh();
 is(sql("SELECT email FROM processed_data.unified_contacts WHERE id = 'hubspot_2'"), 'new@x.example', 'once it is corrected, everything follows');
 sql("SELECT sophia.drop_quality_rule('hubspot_raw.contacts', 'no spam')");
+sql("SELECT sophia.add_quality_rule('hubspot_raw.contacts', 'has a job', 'not_null', 'fail', '{jobtitle}', filter => 'id = ''1'''); UPDATE hubspot_raw.contacts SET lastname = 'Lee' WHERE id = '1'");
+($rc, undef, $err) = $node->psql('postgres', 'CALL sophia.refresh()');
+like($err, qr/DETAIL:  There is no value\./, 'a value that is missing is not shown as one');
+sql("SELECT sophia.drop_quality_rule('hubspot_raw.contacts', 'has a job')");
 sql("SELECT sophia.add_quality_rule('processed_data.unified_contacts', 'one address', 'unique', 'fail', '{email_norm}');
 	UPDATE hubspot_raw.contacts SET email = 'ann\@x.example' WHERE id = '2'");
 ($rc, undef, $err) = $node->psql('postgres', 'CALL sophia.refresh()');
@@ -133,7 +137,7 @@ sql("INSERT INTO hubspot_raw.contacts (id, email, doc) SELECT 'x' || i, CASE WHE
 my $began = time;
 is(sql("SELECT rows_tested, rows_failed FROM sophia.check_quality('hubspot_raw.contacts') WHERE rule = 'address'"), '100003|1000', '100,000 rows are checked');
 my $seconds = time - $began;
-cmp_ok($seconds, '<', 10, sprintf 'in %.1f s', $seconds);
+cmp_ok($seconds, '<', 30, sprintf 'in %.1f s', $seconds);
 refresh();
 is(sql("SELECT count(*) FROM processed_data.unified_contacts WHERE source_id LIKE 'x%'"), 99000, 'those that failed are left out');
 verified('many');

@@ -322,6 +322,16 @@ is($node->rows("SELECT e.id, e.flow_document #>> '{properties,name}', e.flow_pub
 	WHERE CASE WHEN NOT r.is_deleted THEN r.name END IS DISTINCT FROM e.flow_document #>> '{properties,name}' LIMIT 20"), '',
 	'and each row is what the table says');
 
+# While somebody has the extension for himself: another table is adopted, and the transaction stays open.
+my $adopter = $node->background_psql('postgres', on_error_stop => 1);
+$adopter->query_safe(q(BEGIN; CREATE TABLE public.owners (id text PRIMARY KEY, flow_published_at timestamptz NOT NULL, flow_document json NOT NULL);
+	SELECT sophia.adopt_table('public.owners', 'hubspot.owners')));
+$node->safe_psql('postgres', q(INSERT INTO estuary_hubspot.companies SELECT 30000 + g, now(), json_build_object('id', 30000 + g) FROM generate_series(1, 100) AS g));
+$adopter->query_safe('COMMIT');
+$adopter->quit;
+becomes('SELECT count(*) FROM hubspot_raw.companies WHERE id::int > 30000', 100, 'what is written while another table is adopted is fed');
+$node->safe_psql('postgres', "SELECT sophia.release_table('public.owners'); DROP TABLE public.owners");
+
 # ---- what takes the table's place while its rows are being read ----
 
 $node->safe_psql('postgres', q(CREATE SCHEMA swap AUTHORIZATION estuary; SET ROLE estuary;
@@ -339,7 +349,7 @@ $swapper->quit;
 $writer->{run}->finish;
 is(${ $writer->{err} }, '', 'it ends without an error');
 is($node->rows('SELECT is_called FROM swap.calls'), 'f', 'a view that took its place is not read');
-is(state_of('swap.companies', 'state'), 'detached', 'the table is gone');
+becomes("SELECT state FROM sophia.adopted_tables WHERE landing = 'swap.companies'", 'detached', 'the table is gone');
 $node->safe_psql('postgres', "SELECT sophia.release_table('swap.companies'); DROP SCHEMA swap CASCADE");
 
 # ---- errors; dump; the extension goes ----
@@ -390,7 +400,15 @@ $node->safe_psql('restored', q(INSERT INTO estuary_slack.users VALUES ('U9', NUL
 is($node->safe_psql('restored', 'SELECT sophia.feed_adopted() > 0'), 't', 'a restored database goes on feeding, where it has no worker by feed_adopted()');
 is($node->safe_psql('restored', "SELECT name FROM slack_raw.users WHERE id = 'U9'"), 'dora', 'and misses no row');
 
-$node->safe_psql('postgres', 'DROP EXTENSION sophia_stack');
+# Whoever drops the extension waits for a transaction that writes the table, which does not wait for him.
+my $writing = $node->background_psql('postgres', on_error_stop => 1);
+$writing->query_safe('BEGIN; LOCK TABLE estuary_slack.users IN ROW EXCLUSIVE MODE');
+my $dropper = $node->beside('DROP EXTENSION sophia_stack');
+ok($node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'estuary_slack.users'::regclass"), 'DROP EXTENSION waits for a writer');
+$writing->query_safe(q(INSERT INTO estuary_slack.users (id, flow_published_at, flow_document) SELECT 'V' || g, '2024-01-01', '{}' FROM generate_series(1, 1000) AS g; COMMIT));
+$writing->quit;
+$dropper->{run}->finish;
+is(${ $dropper->{err} }, '', 'and then drops');
 is($node->rows("SELECT count(*) FROM pg_trigger WHERE tgname = 'sophia_adopted'"), 0, 'DROP EXTENSION takes the triggers along, without CASCADE');
 $users->store({ id => 'U5', name => 'dee' });
 pass('and Estuary goes on writing');

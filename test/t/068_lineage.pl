@@ -68,12 +68,14 @@ is(sql("SELECT string_agg(r.source || ' ' || r.part, ', ' ORDER BY r.source::tex
 is(sql("SELECT count(*) FROM sophia.row_lineage('processed_data.unified_contacts', 'hubspot_none')"), 0, 'of a row that is not there, nothing');
 my ($rc, undef, $err) = $node->psql('postgres', "SELECT sophia.row_lineage('hubspot_raw.contacts', '1')");
 like($err, qr/hubspot_raw.contacts is no table of processed_data/, 'raw rows know their document themselves');
-my $ms = sql("DO \$\$ BEGIN PERFORM sophia.row_lineage('processed_data.unified_contacts', 'hubspot_1'); END \$\$;
-	CREATE TEMP TABLE clock AS SELECT clock_timestamp() AS began;
+# Twenty of twenty thousand: by their keys, whatever the number of rows.
+my ($found, $scans, $ms) = split /\n/, sql("DO \$\$ BEGIN PERFORM sophia.row_lineage('processed_data.unified_contacts', 'hubspot_1'); END \$\$;
+	BEGIN; CREATE TEMP TABLE clock AS SELECT clock_timestamp() AS began;
 	SELECT count(*) > 0 FROM generate_series(1, 20) AS i, sophia.row_lineage('processed_data.unified_contacts', 'hubspot_' || CASE i WHEN 1 THEN '1' ELSE 'x' || i END);
-	SELECT extract(epoch FROM clock_timestamp() - began) * 1000 / 20 FROM clock");
-$ms = (split /\n/, $ms)[-1];
-cmp_ok($ms, '<=', 10, "in $ms ms");
+	SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relid = 'hubspot_raw.contacts'::regclass;
+	SELECT extract(epoch FROM clock_timestamp() - began) * 1000 / 20 FROM clock; COMMIT");
+is("$found $scans", 't 0', 'rows are found by their keys');
+cmp_ok($ms, '<=', 50, "in $ms ms, where others keep the processors busy");
 
 # ---- columns ----
 

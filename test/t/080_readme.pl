@@ -1,8 +1,8 @@
 # The README, executed: each block of SQL runs, and shows what the block after it says.
 #
 # Blocks run in their order in one database, as a reader would run them.  A block marked `sql cron` needs pg_cron and is
-# left out.  Places of the README stand for those of the test: its folder of fragments and its broker; the control plane is a
-# stand-in.
+# left out.  Places of the README stand for those of the test: its folder of fragments and its broker; the control plane and the AI
+# server are stand-ins.
 use strict;
 use warnings;
 no warnings 'portable';       # 64-bit literals
@@ -12,6 +12,7 @@ use Sophia::Broker;
 use Sophia::Cluster;
 use Sophia::ControlPlane;
 use Sophia::Documents qw(clock_of);
+use Sophia::Provider;
 use Test::More;
 
 my $folder = PostgreSQL::Test::Utils::tempdir;
@@ -32,11 +33,13 @@ $plane->collection('acmeCo/', data_plane => 'ops/dp/public/gcp-us-central1-c1', 
 append_to_file("$folder/secrets/estuary", $plane->user('ann@acme.test', 'acmeCo/') . "\n");
 append_to_file("$folder/secrets/broker_token", $broker->token(collection => 'acmeCo/hubspot/contacts') . "\n");
 
+my $provider = Sophia::Provider->new;
 my $node = Sophia::Cluster->create('main', databases => 'staging', extension => 0,
 	fragments => "$folder/fragments", secrets => "$folder/secrets",
 	conf => "sophia_stack.control_plane = '${\$plane->address}'\n");
 $node->safe_psql('postgres', 'CREATE DATABASE staging');
-my %place = ('/srv/fragments' => "$folder/fragments", 'https://broker.example.com:8080' => $broker->address);
+my %place = ('/srv/fragments' => "$folder/fragments", 'https://broker.example.com:8080' => $broker->address,
+	'http://127.0.0.1:8000' => $provider->address);
 
 # What psql prints for a block, without blanks at the ends of lines; and its exit status.
 sub run_block
@@ -71,6 +74,7 @@ is($node->safe_psql('staging', 'SELECT id, is_deleted FROM hubspot_raw.contacts 
 	. "WHERE source_journal = 'acmeCo/form/pivot=00' ORDER BY id"), "1|t\n2|f\n3|f", 'and are what it says of them');
 $node->stop;
 $plane->stop;
+$provider->stop;
 $broker->stop_all;
 
 done_testing();

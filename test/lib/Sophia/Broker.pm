@@ -21,13 +21,16 @@ use File::Path qw(make_path);
 use File::Spec;
 use File::Temp ();
 use HTTP::Tiny;
-use IO::Socket::INET;
 use JSON::PP ();
 use MIME::Base64 qw(encode_base64 decode_base64);
 use POSIX ();
+use Sophia::Ports qw(free_ports);
 use Time::HiRes qw(time);
 
 use constant PREFIX => '/gazette/test';
+
+# Seconds that anything may take which happens within one, where others keep the processors busy.
+use constant PATIENCE => 120;
 
 my $json = JSON::PP->new->canonical->utf8;
 my @brokers;
@@ -39,7 +42,7 @@ my @brokers;
 sub new
 {
 	my ($class, %p) = @_;
-	my @ports = _free_ports(4);
+	my @ports = free_ports(4);
 	my $self = bless {
 		owner => $$,
 		folder => File::Temp->newdir('sophia_broker_XXXXXX', TMPDIR => 1),
@@ -80,7 +83,7 @@ sub start
 	my ($self) = @_;
 	$self->_start_etcd if !$self->{pid}{etcd};
 	my $others = $self->{pid}{deputy} ? 1 : 0;
-	$self->_wait($self->{lease} + 30, 'the lease of the last broker to end', sub { $self->_members == $others });
+	$self->_wait($self->{lease} + PATIENCE, 'the lease of the last broker to end', sub { $self->_members == $others });
 	$self->_start_broker('gazette');
 	$self->_end('deputy', 'TERM') if $others;
 	$self->_reset_heads if delete $self->{killed};
@@ -219,7 +222,7 @@ sub write_head
 sub wait_until_persisted
 {
 	my ($self, $journal, $end) = @_;
-	return $self->_wait(60, "the fragment of $journal that ends at $end", sub {
+	return $self->_wait(PATIENCE, "the fragment of $journal that ends at $end", sub {
 		$self->put($journal, '');
 		my ($answer) = $self->post('read', { journal => $journal, offset => $end - 1, metadataOnly => JSON::PP::true });
 		$answer->{fragmentUrl};
@@ -282,7 +285,7 @@ sub _reset_heads
 {
 	my ($self) = @_;
 	return if !@{ $self->{journals} // [] };
-	return $self->_wait(60, 'the heads to be reset', sub {
+	return $self->_wait(PATIENCE, 'the heads to be reset', sub {
 		eval { $self->gazctl('journals', 'reset-head', '--selector', 'app.gazette.dev/managed-by=estuary.dev/flow'); 1 };
 	});
 }
@@ -291,7 +294,7 @@ sub _reset_heads
 sub _wait_for_journal
 {
 	my ($self, $name) = @_;
-	return $self->_wait(60, "journal $name to be served", sub { $self->_put($name, '')->{status} == 204 });
+	return $self->_wait(PATIENCE, "journal $name to be served", sub { $self->_put($name, '')->{status} == 204 });
 }
 
 sub _key_argument
@@ -308,7 +311,7 @@ sub _start_etcd
 		'--advertise-client-urls', $self->{etcd}, '--listen-peer-urls', $self->{etcd_peer},
 		'--initial-advertise-peer-urls', $self->{etcd_peer}, '--initial-cluster', "default=$self->{etcd_peer}",
 		'--unsafe-no-fsync', '--log-level', 'warn');
-	$self->_wait(60, 'etcd to serve', sub {
+	$self->_wait(PATIENCE, 'etcd to serve', sub {
 		my $response = $self->{http}->get("$self->{etcd}/health");
 		$response->{success} && $response->{content} =~ /"health":"true"/;
 	});
@@ -323,7 +326,7 @@ sub _start_broker
 		"--broker.id=$name", '--broker.file-root=' . $self->file_root, '--broker.file-only',
 		"--etcd.address=$self->{etcd}", '--etcd.prefix=' . PREFIX, "--etcd.lease=$self->{lease}s", '--log.level=info',
 		$self->_key_argument, @{ $self->{args} });
-	$self->_wait(60, "$name to serve", sub {
+	$self->_wait(PATIENCE, "$name to serve", sub {
 		$self->{http}->get("http://127.0.0.1:$self->{ports}{$name}/debug/ready")->{success} && $self->_members > $before;
 	});
 	return;
@@ -373,7 +376,7 @@ sub _end
 {
 	my ($self, $name, $signal) = @_;
 	my $pid = delete $self->{pid}{$name} // croak "$name does not run";
-	my $until = time + 60;
+	my $until = time + PATIENCE;
 	kill $signal, $pid;
 	while (waitpid($pid, POSIX::WNOHANG) == 0)
 	{
@@ -399,22 +402,6 @@ sub _wait
 		select undef, undef, undef, 0.1;
 	}
 	return;
-}
-
-# Ports that nobody listens on, below those that the kernel gives to outgoing connections, so that they also stay free
-# while a broker is stopped.
-sub _free_ports
-{
-	my ($n) = @_;
-	my %ports;
-	while (keys %ports < $n)
-	{
-		my $port = 20000 + int rand 12000;
-		my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Proto => 'tcp', Listen => 1)
-		  or next;
-		$ports{$port} = 1;
-	}
-	return keys %ports;
 }
 
 # The folder of the binaries; built when nobody did it yet.

@@ -12,11 +12,12 @@ use warnings;
 use parent 'Sophia::Broker';
 use Carp qw(croak);
 
-# Parameters as Sophia::Broker's; the lease is short, since nothing can be appended until it has ended.
+# Parameters as Sophia::Broker's; the lease is short, since nothing can be appended until it has ended, but
+# not so short that a member loses it where it has to wait for a processor.
 sub new
 {
 	my ($class, %p) = @_;
-	my $self = $class->SUPER::new(lease => 3, %p);
+	my $self = $class->SUPER::new(lease => 6, %p);
 	$self->{members} = [];
 	return $self;
 }
@@ -41,7 +42,7 @@ sub _add_member
 {
 	my ($self) = @_;
 	my $name = 'member' . ++$self->{numbered};
-	($self->{ports}{$name}) = Sophia::Broker::_free_ports(1);
+	($self->{ports}{$name}) = free_ports(1);
 	$self->_start_broker($name);
 	push @{ $self->{members} }, $name;
 	return;
@@ -65,7 +66,7 @@ sub start_member
 {
 	my ($self) = @_;
 	my $name = delete $self->{away} // croak 'no member is away';
-	$self->_wait($self->{lease} + 30, "the lease of $name to end", sub { $self->_members == 1 });
+	$self->_wait($self->{lease} + Sophia::Broker::PATIENCE, "the lease of $name to end", sub { $self->_members == 1 });
 	$self->_add_member;
 	$self->wait_until_replicated;
 	return;
@@ -95,7 +96,7 @@ sub _choose
 sub wait_until_replicated
 {
 	my ($self) = @_;
-	$self->_wait(60, 'every journal to be kept twice', sub {
+	$self->_wait(Sophia::Broker::PATIENCE, 'every journal to be kept twice', sub {
 		my @journals = eval { $self->list };
 		@journals && !grep { @{ $_->{route}{members} } != 2 } @journals;
 	});

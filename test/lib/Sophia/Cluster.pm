@@ -99,6 +99,23 @@ sub news
 	return $text;
 }
 
+# Reads the configuration anew.  When it returns every process has been told: the postmaster tells them before it takes
+# another connection.
+sub reload
+{
+	my ($self) = @_;
+	$self->SUPER::reload;
+	$self->safe_psql('postgres', 'SELECT');
+	return;
+}
+
+# Waits until no error of a stream is left.  A stream may be caught up a moment before its source is known to be well.
+sub wait_until_well
+{
+	my ($self, $stream) = @_;
+	return $self->poll_query_until('postgres', "SELECT last_error IS NULL FROM sophia.stream_status WHERE stream = '$stream'");
+}
+
 # Waits until the server answers again after it lost a process, which it may not have noticed yet.
 sub wait_until_up
 {

@@ -1,6 +1,6 @@
 /*
  * launcher.c
- *		Keeps the workers running that sophia_stack.databases and sophia_stack.ingest_workers ask for.
+ *		Keeps the gateway running, and the workers that sophia_stack.databases and sophia_stack.ingest_workers ask for.
  *
  * Each cycle compares the wanted workers with the places in shared memory, and acts on the difference; it keeps nothing of
  * its own that matters, so a launcher that was restarted finds the workers of its predecessor in their
@@ -25,12 +25,22 @@
 
 #include "base/clock.h"
 #include "base/settings.h"
-#include "flow/launcher.h"
+#include "shared/launcher.h"
 #include "shared/registry.h"
 
 #define LONGEST_NAP_MS 60000 /* between two looks at the databases, when nothing calls for one */
 #define TROUBLE_NAP_MS 10000 /* the same, while something wanted is missing */
 #define START_LIMIT_MS 30000 /* a process of a predecessor that has not come by then never will */
+
+/* The processes, by kind: entry point and backend_type. */
+static const struct
+{
+	const char *function;
+	const char *type;
+} kinds[WORKER_KINDS] = {
+	[WORKER_INGEST] = {"sophia_ingest_main", "sophia_stack ingest"},
+	[WORKER_GATEWAY] = {"sophia_gateway_main", "sophia_stack gateway"},
+};
 
 /* A database that is listed. */
 typedef struct Wanted
@@ -125,6 +135,8 @@ is_wanted(List *wanted, const WorkerSlot *worker)
 {
 	ListCell *cell;
 
+	if (worker->kind == WORKER_GATEWAY)
+		return true;
 	if (worker->index >= sophia_ingest_workers)
 		return false;
 	foreach(cell, wanted)
@@ -226,7 +238,7 @@ drop_handle(int slot)
 }
 
 static bool
-register_worker(int slot, uint64 generation, const Wanted *wanted, int index)
+register_worker(int slot, uint64 generation, WorkerKind kind, const char *name)
 {
 	BackgroundWorker worker;
 	MemoryContext previous;
@@ -237,9 +249,9 @@ register_worker(int slot, uint64 generation, const Wanted *wanted, int index)
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	strlcpy(worker.bgw_library_name, "sophia_stack", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "sophia_ingest_main", BGW_MAXLEN);
-	snprintf(worker.bgw_name, BGW_MAXLEN, "sophia_stack ingest %d of %s", index + 1, wanted->name);
-	strlcpy(worker.bgw_type, "sophia_stack ingest", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, kinds[kind].function, BGW_MAXLEN);
+	strlcpy(worker.bgw_name, name, BGW_MAXLEN);
+	strlcpy(worker.bgw_type, kinds[kind].type, BGW_MAXLEN);
 	worker.bgw_main_arg = SOPHIA_WORKER_ARG(slot, generation);
 	worker.bgw_notify_pid = MyProcPid;
 
@@ -250,10 +262,11 @@ register_worker(int slot, uint64 generation, const Wanted *wanted, int index)
 	return registered;
 }
 
+/* `name` is what the process is called where the system lists it. */
 static void
-start_worker(const Wanted *wanted, int index)
+start_worker(WorkerKind kind, Oid database, int index, const char *name)
 {
-	int slot = sophia_registry_place_worker(wanted->database, index);
+	int slot = sophia_registry_place_worker(kind, database, index);
 	uint64 generation;
 
 	if (slot < 0)
@@ -263,7 +276,7 @@ start_worker(const Wanted *wanted, int index)
 	}
 	if (!sophia_registry_reserve_worker(slot, &generation))
 		return;
-	if (register_worker(slot, generation, wanted, index))
+	if (register_worker(slot, generation, kind, name))
 	{
 		slots_warned = false;
 		return;
@@ -298,7 +311,7 @@ review_places(List *wanted)
 	{
 		WorkerSlot *worker = &workers[slot];
 
-		if (!OidIsValid(worker->database))
+		if (worker->kind == WORKER_NONE)
 			continue;
 		if (worker->state == WORKER_STARTING)
 			settle_start(slot, worker);
@@ -320,7 +333,7 @@ nap_length(bool trouble)
 	{
 		WorkerSlot *worker = &workers[slot];
 
-		if (!OidIsValid(worker->database))
+		if (worker->kind == WORKER_NONE)
 			continue;
 		if (worker->state == WORKER_IDLE && worker->next_start > now)
 			nap = Min(nap, worker->next_start - now);
@@ -350,15 +363,17 @@ run_cycle(void)
 		}
 		forget_missing_database(entry->name);
 		for (int index = 0; index < sophia_ingest_workers; index++)
-			start_worker(entry, index);
+			start_worker(WORKER_INGEST, entry->database, index,
+						 psprintf("%s %d of %s", kinds[WORKER_INGEST].type, index + 1, entry->name));
 	}
+	start_worker(WORKER_GATEWAY, InvalidOid, 0, kinds[WORKER_GATEWAY].type);
 	return nap_length(trouble || slots_warned || places_warned);
 }
 
 static void
 check_process_limit(void)
 {
-	int wanted = 1 + list_length(sophia_settings_databases()) * sophia_ingest_workers;
+	int wanted = 2 + list_length(sophia_settings_databases()) * sophia_ingest_workers;
 
 	if (wanted > max_worker_processes)
 		warn_of_process_limit();

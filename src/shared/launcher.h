@@ -1,6 +1,6 @@
 /*
  * launcher.h
- *		The launcher: starts the workers of every listed database and starts them again when they end.
+ *		The launcher: starts the gateway and the workers of every listed database, and starts them again when they end.
  */
 #ifndef SOPHIA_LAUNCHER_H
 #define SOPHIA_LAUNCHER_H
@@ -10,9 +10,7 @@
 /* Registers the launcher with the postmaster; for _PG_init while preloading. */
 extern void sophia_launcher_register(void);
 
-/* Entry points of the processes; the postmaster finds them by name. */
+/* Entry point of the process; the postmaster finds it by name. */
 extern PGDLLEXPORT void sophia_launcher_main(Datum arg);
-extern PGDLLEXPORT void
-sophia_ingest_main(Datum arg); /* arg: SOPHIA_WORKER_ARG of shared/registry.h */
 
 #endif /* SOPHIA_LAUNCHER_H */

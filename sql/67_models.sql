@@ -1,0 +1,297 @@
+-- AI providers and models: tables, and the functions that write them.
+--
+-- A provider is a service at an address, with the name of its secret; a model is a profile on it.  Calls name models only, so no
+-- address, header or secret is ever an argument of a call.  A change counts for calls that begin after its commit.
+
+CREATE TABLE sophia.providers (
+  provider text PRIMARY KEY,
+  kind text NOT NULL CHECK (kind IN ('openai')),
+  address text NOT NULL,
+  secret text,
+  options jsonb NOT NULL DEFAULT '{}',
+  changed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE sophia.providers IS 'AI services: where they are, and the names of their secrets';
+COMMENT ON COLUMN sophia.providers.kind IS 'openai: the dialect of OpenAI''s API, which vLLM, llama.cpp, TEI and Ollama speak';
+COMMENT ON COLUMN sophia.providers.address IS 'http[s]://host[:port][/path]; without a path, /v1 is added';
+COMMENT ON COLUMN sophia.providers.secret IS 'reference of the secret that is sent as bearer token (env:NAME or file:name), never the secret itself; NULL = none';
+COMMENT ON COLUMN sophia.providers.options IS 'timeout (seconds), attempts, max_connections, in_flight';
+COMMENT ON COLUMN sophia.providers.changed_at IS 'when the profile was last changed; the gateway goes by the newest';
+
+CREATE TABLE sophia.models (
+  model text PRIMARY KEY,
+  provider text NOT NULL REFERENCES sophia.providers,
+  remote_name text NOT NULL,
+  options jsonb NOT NULL DEFAULT '{}'
+);
+COMMENT ON TABLE sophia.models IS 'models that calls may name, each a profile on a provider';
+COMMENT ON COLUMN sophia.models.remote_name IS 'what the provider calls it';
+COMMENT ON COLUMN sophia.models.options IS 'defaults (options of calls), price ({in, out} a million tokens), limits ({items, bytes} of one request for embeddings), dimensions';
+CREATE INDEX ON sophia.models (provider);
+
+CREATE TABLE sophia.default_models (
+  function text PRIMARY KEY,
+  model text NOT NULL REFERENCES sophia.models
+);
+COMMENT ON TABLE sophia.default_models IS 'the model that a function takes where its call names none';
+COMMENT ON COLUMN sophia.default_models.function IS 'complete or embed_text';
+CREATE INDEX ON sophia.default_models (model);
+
+SELECT pg_catalog.pg_extension_config_dump('sophia.providers', '');
+SELECT pg_catalog.pg_extension_config_dump('sophia.models', '');
+SELECT pg_catalog.pg_extension_config_dump('sophia.default_models', '');
+
+-- ---- checks ----
+
+CREATE FUNCTION sophia.check_provider_address(address text) RETURNS void
+  AS 'MODULE_PATHNAME', 'sophia_check_provider_address' LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION sophia.check_provider_address(text) IS 'internal: raises an error where a provider cannot have that address';
+
+CREATE FUNCTION sophia.check_call_options(options jsonb) RETURNS void
+  AS 'MODULE_PATHNAME', 'sophia_check_model_options' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION sophia.check_call_options(jsonb) IS 'internal: raises an error where these cannot be the options of a call';
+
+CREATE FUNCTION sophia.check_number_option(what text, options jsonb, name text, low numeric, high numeric, whole boolean) RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF NOT options ? name THEN
+    RETURN;
+  ELSIF jsonb_typeof(options -> name) = 'number' THEN
+    IF (options ->> name)::numeric BETWEEN low AND high AND (NOT whole OR (options ->> name)::numeric % 1 = 0) THEN
+      RETURN;
+    END IF;
+  END IF;
+  RAISE EXCEPTION 'invalid value of % option "%"', what, name USING ERRCODE = '22023',
+    HINT = format('It can be a %snumber from %s to %s.', CASE WHEN whole THEN 'whole ' ELSE '' END, low, high);
+END;
+$$;
+COMMENT ON FUNCTION sophia.check_number_option(text, jsonb, text, numeric, numeric, boolean) IS 'internal: raises an error where an option is there and no number within these bounds';
+
+CREATE FUNCTION sophia.check_options_known(what text, options jsonb, known text[]) RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  name text;
+BEGIN
+  IF jsonb_typeof(options) <> 'object' THEN
+    RAISE EXCEPTION '% options must be a JSON object', what USING ERRCODE = '22023';
+  END IF;
+  FOR name IN SELECT k FROM jsonb_object_keys(options) AS k WHERE k <> ALL (known) LOOP
+    RAISE EXCEPTION 'unknown % option "%"', what, name USING ERRCODE = '22023',
+      HINT = format('The options are %s.', (SELECT string_agg(format('"%s"', k), ', ') FROM unnest(known) AS k));
+  END LOOP;
+END;
+$$;
+COMMENT ON FUNCTION sophia.check_options_known(text, jsonb, text[]) IS 'internal: raises an error where that is no object, or has a member that is not known';
+
+CREATE FUNCTION sophia.check_provider_options(options jsonb) RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM sophia.check_options_known('provider', options, '{attempts,in_flight,max_connections,timeout}');
+  PERFORM sophia.check_number_option('provider', options, 'attempts', 1, 20, true);
+  PERFORM sophia.check_number_option('provider', options, 'in_flight', 1, 1000, true);
+  PERFORM sophia.check_number_option('provider', options, 'max_connections', 1, 200, true);
+  PERFORM sophia.check_number_option('provider', options, 'timeout', 0.001, 86400, false);
+END;
+$$;
+COMMENT ON FUNCTION sophia.check_provider_options(jsonb) IS 'internal: raises an error where these cannot be the options of a provider';
+
+CREATE FUNCTION sophia.check_model_options(options jsonb) RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM sophia.check_options_known('model', options, '{defaults,dimensions,limits,price}');
+  IF options ? 'defaults' THEN
+    PERFORM sophia.check_call_options(options -> 'defaults');
+  END IF;
+  PERFORM sophia.check_number_option('model', options, 'dimensions', 1, 16000, true);
+  IF options ? 'limits' THEN
+    PERFORM sophia.check_options_known('limits', options -> 'limits', '{items,bytes}');
+    PERFORM sophia.check_number_option('limits', options -> 'limits', 'items', 1, 10000, true);
+    PERFORM sophia.check_number_option('limits', options -> 'limits', 'bytes', 1, 8388608, true);
+  END IF;
+  IF options ? 'price' THEN
+    PERFORM sophia.check_options_known('price', options -> 'price', '{in,out}');
+    IF NOT options -> 'price' ?& '{in,out}' THEN
+      RAISE EXCEPTION 'a price needs both "in" and "out"' USING ERRCODE = '22023';
+    END IF;
+    PERFORM sophia.check_number_option('price', options -> 'price', 'in', 0, 1000000, false);
+    PERFORM sophia.check_number_option('price', options -> 'price', 'out', 0, 1000000, false);
+  END IF;
+END;
+$$;
+COMMENT ON FUNCTION sophia.check_model_options(jsonb) IS 'internal: raises an error where these cannot be the options of a model';
+
+CREATE FUNCTION sophia.check_provider_kind(kind text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF kind IS NULL THEN
+    RAISE EXCEPTION 'kind must not be null' USING ERRCODE = '22004';
+  ELSIF kind <> 'openai' THEN
+    RAISE EXCEPTION 'unknown kind of provider "%"', kind USING ERRCODE = '22023', HINT = 'The kind is "openai".';
+  END IF;
+END;
+$$;
+COMMENT ON FUNCTION sophia.check_provider_kind(text) IS 'internal: raises an error where there is no such kind of provider';
+
+-- ---- providers ----
+
+CREATE FUNCTION sophia.create_provider(provider text, kind text, address text, secret text DEFAULT NULL, options jsonb DEFAULT '{}') RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+  PERFORM sophia.check_name('provider', create_provider.provider);
+  PERFORM sophia.check_provider_kind(create_provider.kind);
+  IF create_provider.address IS NULL THEN
+    RAISE EXCEPTION 'address must not be null' USING ERRCODE = '22004';
+  END IF;
+  PERFORM sophia.check_secret(create_provider.secret, 'secret');
+  PERFORM sophia.check_provider_address(create_provider.address);
+  PERFORM sophia.check_provider_options(coalesce(create_provider.options, '{}'));
+  INSERT INTO sophia.providers (provider, kind, address, secret, options)
+    VALUES (create_provider.provider, create_provider.kind, rtrim(create_provider.address, '/'), create_provider.secret,
+            coalesce(create_provider.options, '{}'))
+    ON CONFLICT (provider) DO NOTHING;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'provider "%" exists already', create_provider.provider USING ERRCODE = '42710';
+  END IF;
+END;
+$$;
+COMMENT ON FUNCTION sophia.create_provider(text, text, text, text, jsonb) IS 'names an AI service; kind is openai, secret a reference (env:NAME or file:name)';
+
+CREATE FUNCTION sophia.alter_provider(provider text, address text DEFAULT NULL, secret text DEFAULT NULL, options jsonb DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  changed jsonb;
+BEGIN
+  PERFORM sophia.check_name('provider', alter_provider.provider);
+  PERFORM sophia.check_secret(nullif(alter_provider.secret, ''), 'secret');
+  PERFORM sophia.check_provider_address(alter_provider.address);
+  PERFORM sophia.check_changes(coalesce(alter_provider.options, '{}'));
+  UPDATE sophia.providers AS p
+    SET address = coalesce(rtrim(alter_provider.address, '/'), p.address),
+        secret = CASE WHEN alter_provider.secret IS NULL THEN p.secret ELSE nullif(alter_provider.secret, '') END,
+        options = sophia.change_options(p.options, coalesce(alter_provider.options, '{}')), changed_at = clock_timestamp()
+    WHERE p.provider = alter_provider.provider
+    RETURNING p.options INTO changed;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'provider "%" does not exist', alter_provider.provider USING ERRCODE = '42704';
+  END IF;
+  PERFORM sophia.check_provider_options(changed);
+END;
+$$;
+COMMENT ON FUNCTION sophia.alter_provider(text, text, text, jsonb) IS 'changes what is given; secret '''' takes the secret away, an option of null its value';
+
+CREATE FUNCTION sophia.drop_provider(provider text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM sophia.check_name('provider', provider);
+  DELETE FROM sophia.providers AS p WHERE p.provider = drop_provider.provider;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'provider "%" does not exist', provider USING ERRCODE = '42704';
+  END IF;
+EXCEPTION WHEN foreign_key_violation THEN
+  RAISE EXCEPTION 'provider "%" is in use', provider USING ERRCODE = '2BP01',
+    DETAIL = format('It has %s.', (SELECT string_agg(format('model "%s"', m.model), ', ' ORDER BY m.model)
+                                   FROM sophia.models AS m WHERE m.provider = drop_provider.provider)),
+    HINT = 'Drop its models first.';
+END;
+$$;
+COMMENT ON FUNCTION sophia.drop_provider(text) IS 'forgets a provider that has no models';
+
+CREATE FUNCTION sophia.try_provider(provider text, timeout float8, OUT ok boolean, OUT message text)
+  AS 'MODULE_PATHNAME', 'sophia_try_provider' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION sophia.try_provider(text, float8) IS 'internal: asks a provider for its models, at most that many seconds';
+
+CREATE FUNCTION sophia.check_provider(provider text, timeout interval DEFAULT '30 s') RETURNS TABLE (ok boolean, message text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM sophia.check_name('provider', provider);
+  RETURN QUERY SELECT t.ok, t.message FROM sophia.try_provider(provider, sophia.check_timeout(timeout)) AS t;
+END;
+$$;
+COMMENT ON FUNCTION sophia.check_provider(text, interval) IS 'has the gateway try a provider, and tells what it found: its models, or what is wrong';
+
+-- ---- models ----
+
+CREATE FUNCTION sophia.create_model(model text, provider text, remote_name text DEFAULT NULL, options jsonb DEFAULT '{}') RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+  PERFORM sophia.check_name('model', create_model.model);
+  PERFORM sophia.check_name('provider', create_model.provider);
+  PERFORM sophia.check_name('model at the provider', coalesce(create_model.remote_name, create_model.model));
+  PERFORM sophia.check_model_options(coalesce(create_model.options, '{}'));
+  INSERT INTO sophia.models (model, provider, remote_name, options)
+    VALUES (create_model.model, create_model.provider, coalesce(create_model.remote_name, create_model.model),
+            coalesce(create_model.options, '{}'))
+    ON CONFLICT (model) DO NOTHING;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'model "%" exists already', create_model.model USING ERRCODE = '42710';
+  END IF;
+EXCEPTION WHEN foreign_key_violation THEN
+  RAISE EXCEPTION 'provider "%" does not exist', create_model.provider USING ERRCODE = '42704';
+END;
+$$;
+COMMENT ON FUNCTION sophia.create_model(text, text, text, jsonb) IS 'names a model of a provider; remote_name is what the provider calls it, where that is another name';
+
+CREATE FUNCTION sophia.alter_model(model text, provider text DEFAULT NULL, remote_name text DEFAULT NULL, options jsonb DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  changed jsonb;
+BEGIN
+  PERFORM sophia.check_name('model', alter_model.model);
+  PERFORM sophia.check_name('model at the provider', coalesce(alter_model.remote_name, 'kept'));
+  PERFORM sophia.check_changes(coalesce(alter_model.options, '{}'));
+  UPDATE sophia.models AS m
+    SET provider = coalesce(alter_model.provider, m.provider), remote_name = coalesce(alter_model.remote_name, m.remote_name),
+        options = sophia.change_options(m.options, coalesce(alter_model.options, '{}'))
+    WHERE m.model = alter_model.model
+    RETURNING m.options INTO changed;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'model "%" does not exist', alter_model.model USING ERRCODE = '42704';
+  END IF;
+  PERFORM sophia.check_model_options(changed);
+EXCEPTION WHEN foreign_key_violation THEN
+  RAISE EXCEPTION 'provider "%" does not exist', alter_model.provider USING ERRCODE = '42704';
+END;
+$$;
+COMMENT ON FUNCTION sophia.alter_model(text, text, text, jsonb) IS 'changes what is given; an option of null takes its value away';
+
+CREATE FUNCTION sophia.drop_model(model text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM sophia.check_name('model', model);
+  DELETE FROM sophia.models AS m WHERE m.model = drop_model.model;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'model "%" does not exist', model USING ERRCODE = '42704';
+  END IF;
+EXCEPTION WHEN foreign_key_violation THEN
+  RAISE EXCEPTION 'model "%" is in use', model USING ERRCODE = '2BP01',
+    DETAIL = format('It is the default of %s.', (SELECT string_agg(d.function, ', ' ORDER BY d.function)
+                                                 FROM sophia.default_models AS d WHERE d.model = drop_model.model)),
+    HINT = 'Set another default first, or NULL for none.';
+END;
+$$;
+COMMENT ON FUNCTION sophia.drop_model(text) IS 'forgets a model that is no default';
+
+CREATE FUNCTION sophia.set_default_model(function text, model text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+  IF set_default_model.function IS NULL THEN
+    RAISE EXCEPTION 'function must not be null' USING ERRCODE = '22004';
+  ELSIF set_default_model.function NOT IN ('complete', 'embed_text') THEN
+    RAISE EXCEPTION 'function "%" takes no default model', set_default_model.function USING ERRCODE = '22023',
+      HINT = 'The functions are "complete" and "embed_text".';
+  ELSIF set_default_model.model IS NULL THEN
+    DELETE FROM sophia.default_models AS d WHERE d.function = set_default_model.function;
+    RETURN;
+  END IF;
+  INSERT INTO sophia.default_models (function, model) VALUES (set_default_model.function, set_default_model.model)
+    ON CONFLICT (function) DO UPDATE SET model = EXCLUDED.model;
+EXCEPTION WHEN foreign_key_violation THEN
+  RAISE EXCEPTION 'model "%" does not exist', set_default_model.model USING ERRCODE = '42704';
+END;
+$$;
+COMMENT ON FUNCTION sophia.set_default_model(text, text) IS 'the model that complete or embed_text takes where a call names none; NULL = none';

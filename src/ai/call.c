@@ -1,0 +1,462 @@
+/*
+ * call.c
+ *		A call of a provider for one text or many: see call.h.
+ *
+ * Its texts become jobs, one request each: for a chat each distinct text, for embeddings packs of them.  A pack that the
+ * provider refuses is halved until the text is found that it does not take; the others get their vectors.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/numeric.h"
+
+#include "ai/call.h"
+#include "ai/client.h"
+
+/* Distinct texts that travel together: places [from, from + n) of Run.order. */
+typedef struct Job
+{
+	int from;
+	int n;
+} Job;
+
+typedef struct Run
+{
+	Exchange exchange; /* must come first */
+	Call *call;
+	MemoryContext context; /* of the outcomes */
+	int *order;			   /* indexes of the texts that are sent, in their order */
+	int n_order;
+	Job *jobs; /* those that are answered stay; halves are added */
+	int n_jobs;
+	int max_jobs;
+	int next_job;
+	uint64 base;		  /* a job's request has number base + its place + 1 */
+	const Outcome *fatal; /* what would meet every other text too */
+} Run;
+
+/* Requests that a session has under way beyond those that may be at the provider. */
+#define WINDOW 32
+
+/* Number of the last request of this session. */
+static uint64 last_number = 0;
+
+/* ---- which texts are sent ---- */
+
+static void
+fail(Outcome *outcome, int sqlstate, const char *message)
+{
+	outcome->sqlstate = sqlstate;
+	outcome->message = pstrdup(message);
+}
+
+static bool
+is_blank(TextSpan text)
+{
+	for (size_t i = 0; i < text.length; i++)
+	{
+		if (strchr(" \t\n\r\f\v", text.text[i]) == NULL)
+			return false;
+	}
+	return true;
+}
+
+/* Settles what needs no provider; false where the text is to be sent. */
+static bool
+settle_early(Outcome *outcome, TextSpan text)
+{
+	outcome->tokens_in = outcome->tokens_out = -1;
+	if (text.text == NULL)
+		outcome->skipped = true;
+	else if (is_blank(text))
+		fail(outcome, ERRCODE_INVALID_PARAMETER_VALUE, "the text is empty");
+	else if (text.length > REQUEST_BODY_BYTES / 2)
+		fail(outcome, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+			 psprintf("the text has %zu bytes, more than %d", text.length, REQUEST_BODY_BYTES / 2));
+	else
+		return false;
+	return true;
+}
+
+static int
+compare_texts(const void *a, const void *b, void *arg)
+{
+	const TextSpan *inputs = arg;
+	int i = *(const int *) a;
+	int j = *(const int *) b;
+	int order;
+
+	if (inputs[i].length != inputs[j].length)
+		return inputs[i].length < inputs[j].length ? -1 : 1;
+	order = memcmp(inputs[i].text, inputs[j].text, inputs[i].length);
+	return order != 0 ? order : i - j;
+}
+
+static bool
+equal_texts(TextSpan a, TextSpan b)
+{
+	return a.length == b.length && memcmp(a.text, b.text, a.length) == 0;
+}
+
+/*
+ * first_of[i] becomes the index of the first text that equals text i, -1 for one that is not sent.  The texts that are their
+ * own first become run->order.
+ */
+static void
+find_distinct(Run *run, int *first_of)
+{
+	Call *call = run->call;
+	int *sorted = palloc(sizeof(int) * call->n);
+	int n = 0;
+
+	for (int i = 0; i < call->n; i++)
+	{
+		first_of[i] = -1;
+		if (!settle_early(&call->outcomes[i], call->inputs[i]))
+			sorted[n++] = i;
+	}
+	qsort_arg(sorted, n, sizeof(int), compare_texts, call->inputs);
+	for (int k = 0; k < n; k++)
+	{
+		bool same = k > 0 && equal_texts(call->inputs[sorted[k]], call->inputs[sorted[k - 1]]);
+
+		first_of[sorted[k]] = same ? first_of[sorted[k - 1]] : sorted[k];
+	}
+	run->order = sorted; /* its content is no longer needed */
+	for (int i = 0; i < call->n; i++)
+	{
+		if (first_of[i] == i)
+			run->order[run->n_order++] = i;
+	}
+}
+
+static void
+add_job(Run *run, int from, int n)
+{
+	if (run->n_jobs == run->max_jobs)
+	{
+		run->max_jobs = Max(64, run->max_jobs * 2);
+		run->jobs = run->jobs == NULL ? palloc(sizeof(Job) * run->max_jobs)
+									  : repalloc(run->jobs, sizeof(Job) * run->max_jobs);
+	}
+	run->jobs[run->n_jobs++] = (Job){from, n};
+}
+
+/* Packs the texts in their order, within the limits of the model. */
+static void
+make_jobs(Run *run)
+{
+	const Call *call = run->call;
+	int most = call->kind == CALL_EMBED ? call->profile->pack_items : 1;
+
+	for (int from = 0, n; from < run->n_order; from += n)
+	{
+		size_t bytes = call->inputs[run->order[from]].length;
+
+		for (n = 1; n < most && from + n < run->n_order; n++)
+		{
+			bytes += call->inputs[run->order[from + n]].length;
+			if (bytes > (size_t) call->profile->pack_bytes)
+				break;
+		}
+		add_job(run, from, n);
+	}
+}
+
+/* ---- requests ---- */
+
+static bool
+write_body(const Run *run, const Job *job, ByteBuffer *body)
+{
+	const Call *call = run->call;
+	const Profile *profile = call->profile;
+	TextSpan *texts;
+
+	if (call->kind == CALL_MODELS)
+		return true;
+	if (call->kind == CALL_CHAT)
+		return sophia_openai_chat_request(body, profile->remote_name,
+										  call->inputs[run->order[job->from]], call->messages,
+										  profile->options);
+	texts = palloc(sizeof(TextSpan) * job->n);
+	for (int i = 0; i < job->n; i++)
+		texts[i] = call->inputs[run->order[job->from + i]];
+	return sophia_openai_embedding_request(body, profile->remote_name, texts, job->n,
+										   profile->options);
+}
+
+static void
+append_request(StringInfo message, const Run *run, uint64 number, const char *path,
+			   const ByteBuffer *body)
+{
+	const Profile *profile = run->call->profile;
+	const char *texts[REQUEST_TEXTS] = {
+		[TEXT_PROVIDER] = profile->provider, [TEXT_ADDRESS] = profile->address,
+		[TEXT_SECRET] = profile->secret,	 [TEXT_PATH] = path,
+		[TEXT_MODEL] = profile->model,		 [TEXT_FUNCTION] = run->call->function,
+	};
+	RequestHeader header = {
+		.number = number,
+		.generation = profile->generation,
+		.database = MyDatabaseId,
+		.role = GetOuterUserId(),
+		.timeout_ms = profile->timeout_ms,
+		.attempts = profile->attempts,
+		.connections = profile->connections,
+		.in_flight = profile->in_flight,
+		.post = run->call->kind != CALL_MODELS,
+		.body_length = buffer_size(body),
+	};
+
+	for (int i = 0; i < REQUEST_TEXTS; i++)
+		header.lengths[i] = strlen(texts[i]);
+	appendBinaryStringInfo(message, (char *) &header, sizeof(header));
+	for (int i = 0; i < REQUEST_TEXTS; i++)
+		appendBinaryStringInfo(message, texts[i], header.lengths[i] + 1);
+	if (header.body_length > 0)
+		appendBinaryStringInfo(message, buffer_bytes(body), header.body_length);
+}
+
+static void
+write_request(const Run *run, int place, StringInfo message)
+{
+	static const char *const services[] = {
+		[CALL_CHAT] = "chat/completions", [CALL_EMBED] = "embeddings", [CALL_MODELS] = "models"};
+	static ByteBuffer body; /* kept, so that an error leaves nothing behind */
+	static ByteBuffer path;
+
+	sophia_buffer_clear(&body);
+	sophia_buffer_clear(&path);
+	if (!write_body(run, &run->jobs[place], &body) ||
+		!sophia_openai_path(&path, run->call->profile->address, services[run->call->kind]))
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	append_request(message, run, run->base + place + 1, buffer_bytes(&path), &body);
+}
+
+/* Exchange.next */
+static bool
+next_request(Exchange *exchange, StringInfo message)
+{
+	Run *run = (Run *) exchange;
+
+	if (run->fatal != NULL || run->next_job == run->n_jobs)
+		return false;
+	CHECK_FOR_INTERRUPTS();
+	write_request(run, run->next_job++, message);
+	last_number = run->base + run->next_job;
+	return true;
+}
+
+/* ---- answers ---- */
+
+/* Whether an error tells of the provider rather than of the text. */
+static bool
+is_fatal(int sqlstate)
+{
+	return sqlstate == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION ||
+		   sqlstate == ERRCODE_INSUFFICIENT_PRIVILEGE;
+}
+
+static void
+fail_job(Run *run, const Job *job, const AnswerHeader *answer, int sqlstate, const char *message)
+{
+	const Profile *profile = run->call->profile;
+
+	for (int i = 0; i < job->n; i++)
+	{
+		Outcome *outcome = &run->call->outcomes[run->order[job->from + i]];
+
+		outcome->sqlstate = sqlstate;
+		outcome->message = profile->model[0] != '\0'
+							   ? psprintf("model \"%s\" of provider \"%s\": %s", profile->model,
+										  profile->provider, message)
+							   : psprintf("provider \"%s\": %s", profile->provider, message);
+		outcome->detail = psprintf("Request %d." UINT64_FORMAT ", attempt %d, %d ms.", MyProcPid,
+								   answer->number, answer->attempts, answer->elapsed_ms);
+		outcome->ms = answer->elapsed_ms;
+		if (is_fatal(sqlstate))
+			run->fatal = outcome;
+	}
+}
+
+/* An equal share of the tokens of a pack; the first has what is left over. */
+static int64
+share_of(int64 tokens, int n, int i)
+{
+	return tokens < 0 ? -1 : tokens / n + (i == 0 ? tokens % n : 0);
+}
+
+static TextSpan
+copy_text(TextSpan text)
+{
+	char *copy = MemoryContextAllocHuge(CurrentMemoryContext, text.length + 1);
+
+	memcpy(copy, text.text, text.length);
+	copy[text.length] = '\0';
+	return (TextSpan){copy, text.length};
+}
+
+static void
+store_answer(Run *run, const Job *job, const AnswerHeader *header, const OpenaiAnswer *answer)
+{
+	for (int i = 0; i < job->n; i++)
+	{
+		Outcome *outcome = &run->call->outcomes[run->order[job->from + i]];
+
+		outcome->ms = header->elapsed_ms;
+		outcome->tokens_in = share_of(answer->tokens_in, job->n, i);
+		outcome->tokens_out = share_of(answer->tokens_out, job->n, i);
+		if (run->call->kind != CALL_EMBED)
+		{
+			outcome->text = copy_text(answer->text);
+			continue;
+		}
+		outcome->dimensions = answer->dimensions;
+		outcome->vector = palloc(sizeof(float) * answer->dimensions);
+		memcpy(outcome->vector, answer->vectors[i], sizeof(float) * answer->dimensions);
+	}
+}
+
+/* Says why the vectors are not those that are wanted, NULL: they are. */
+static const char *
+dimension_problem(const Call *call, const OpenaiAnswer *answer, int *sqlstate)
+{
+	if (call->kind != CALL_EMBED)
+		return NULL;
+	if (call->dimensions != 0 && answer->dimensions != call->dimensions)
+	{
+		*sqlstate = ERRCODE_INVALID_PARAMETER_VALUE;
+		return psprintf("its embeddings have %d dimensions, not %d", answer->dimensions,
+						call->dimensions);
+	}
+	if (call->profile->dimensions != 0 && answer->dimensions != call->profile->dimensions)
+	{
+		*sqlstate = ERRCODE_SYSTEM_ERROR;
+		return psprintf("its embeddings have %d dimensions, but the model is declared with %d",
+						answer->dimensions, call->profile->dimensions);
+	}
+	return NULL;
+}
+
+static bool
+read_answer(const Run *run, const Job *job, const AnswerHeader *header, const char *body,
+			Size length, Arena *arena, OpenaiAnswer *answer, OpenaiProblem *problem)
+{
+	switch (run->call->kind)
+	{
+		case CALL_CHAT:
+			return sophia_openai_chat_answer(answer, problem, arena, header->status, body, length);
+		case CALL_EMBED:
+			return sophia_openai_embedding_answer(answer, problem, arena, header->status, body,
+												  length, job->n);
+		case CALL_MODELS:
+			break;
+	}
+	return sophia_openai_models_answer(answer, problem, arena, header->status, body, length);
+}
+
+static void
+take_body(Run *run, const Job *job, const AnswerHeader *header, const char *body, Size length)
+{
+	static Arena arena; /* reset before each use, so that an error leaves nothing behind */
+	OpenaiAnswer answer;
+	OpenaiProblem problem;
+	const char *wrong;
+	int sqlstate;
+
+	sophia_arena_reset(&arena);
+	if (!read_answer(run, job, header, body, length, &arena, &answer, &problem))
+	{
+		if (problem.too_many && job->n > 1)
+		{
+			add_job(run, job->from, job->n / 2);
+			add_job(run, job->from + job->n / 2, job->n - job->n / 2);
+			return;
+		}
+		fail_job(run, job, header,
+				 MAKE_SQLSTATE(problem.sqlstate[0], problem.sqlstate[1], problem.sqlstate[2],
+							   problem.sqlstate[3], problem.sqlstate[4]),
+				 problem.message);
+		return;
+	}
+	wrong = dimension_problem(run->call, &answer, &sqlstate);
+	if (wrong != NULL)
+		fail_job(run, job, header, sqlstate, wrong);
+	else
+		store_answer(run, job, header, &answer);
+}
+
+/* Exchange.take */
+static void
+take_answer(Exchange *exchange, const AnswerHeader *header, const char *body, Size length)
+{
+	Run *run = (Run *) exchange;
+	Job job = run->jobs[header->number - run->base - 1];
+	MemoryContext old = MemoryContextSwitchTo(run->context);
+
+	if (header->sqlstate != 0)
+		fail_job(run, &job, header, header->sqlstate, pnstrdup(body, length));
+	else
+		take_body(run, &job, header, body, length);
+	MemoryContextSwitchTo(old);
+}
+
+/* ---- the whole ---- */
+
+/* What was not sent any more fails as the one did that everything would fail by. */
+static void
+fail_unsent(Run *run)
+{
+	for (int place = run->next_job; place < run->n_jobs; place++)
+	{
+		for (int i = 0; i < run->jobs[place].n; i++)
+			run->call->outcomes[run->order[run->jobs[place].from + i]] = *run->fatal;
+	}
+}
+
+void
+sophia_call_run(Call *call)
+{
+	Run run = {.exchange = {.next = next_request, .take = take_answer}, .call = call};
+	int *first_of = palloc(sizeof(int) * call->n);
+
+	run.context = CurrentMemoryContext;
+	run.exchange.window = WINDOW + 2 * call->profile->in_flight;
+	run.base = last_number;
+	call->outcomes = palloc0(sizeof(Outcome) * call->n);
+	find_distinct(&run, first_of);
+	make_jobs(&run);
+	if (run.n_jobs > 0)
+		sophia_client_exchange(&run.exchange);
+	fail_unsent(&run);
+	for (int i = 0; i < call->n; i++)
+	{
+		if (first_of[i] >= 0 && first_of[i] != i)
+			call->outcomes[i] = call->outcomes[first_of[i]];
+	}
+}
+
+void
+sophia_call_raise(const Outcome *outcome)
+{
+	ereport(ERROR, (errcode(outcome->sqlstate), errmsg_internal("%s", outcome->message),
+					outcome->detail != NULL ? errdetail_internal("%s", outcome->detail) : 0));
+}
+
+bool
+sophia_call_cost(const Profile *profile, const Outcome *outcome, Datum *cost)
+{
+	Datum in = DirectFunctionCall1(int8_numeric, Int64GetDatum(Max(outcome->tokens_in, 0)));
+	Datum out = DirectFunctionCall1(int8_numeric, Int64GetDatum(Max(outcome->tokens_out, 0)));
+	Datum million = DirectFunctionCall1(int8_numeric, Int64GetDatum(1000000));
+	Datum sum;
+
+	if (!profile->has_price || outcome->tokens_in < 0)
+		return false;
+	sum = DirectFunctionCall2(numeric_add, DirectFunctionCall2(numeric_mul, in, profile->price_in),
+							  DirectFunctionCall2(numeric_mul, out, profile->price_out));
+	*cost = DirectFunctionCall1(numeric_trim_scale, DirectFunctionCall2(numeric_div, sum, million));
+	return true;
+}

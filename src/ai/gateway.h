@@ -1,0 +1,103 @@
+/*
+ * gateway.h
+ *		The gateway: the one process of a cluster that talks to AI providers.
+ *
+ * gateway.c is its loop, session.c its side of the channels, lane.c and request.c what it does for one provider.  It has no database:
+ * everything it needs comes with the requests (messages.h).
+ */
+#ifndef SOPHIA_GATEWAY_H
+#define SOPHIA_GATEWAY_H
+
+#include "postgres.h"
+
+#include "ai/messages.h"
+#include "lib/ilist.h"
+#include "net/http.h"
+#include "shared/channels.h"
+
+typedef struct Lane Lane;
+
+/* A session that has a channel. */
+typedef struct Session
+{
+	dlist_node node;
+	int place; /* of its slot */
+	pid_t pid;
+	dsm_segment *segment;
+	shm_mq_handle *in;
+	shm_mq_handle *out;
+	bool broken;		 /* said something that is no request, or is gone */
+	dlist_head requests; /* all that it waits for, by GatewayRequest.of_session */
+	dlist_head queued;	 /* of them, those that wait for their turn, by of_queue */
+	int n_queued;
+	Size queued_bytes;
+	Lane *lane;		 /* where the queued ones go to */
+	dlist_node turn; /* in lane->turns while any is queued */
+	dlist_head answers;
+} Session;
+
+/*
+ * A request: queued (in its session's queue), then running, and waiting between two tries (in its lane's lists), until it
+ * is answered or its session is gone.
+ */
+typedef struct GatewayRequest
+{
+	dlist_node of_session;
+	dlist_node of_queue;
+	Session *session;
+	Lane *lane;
+	RequestHeader header; /* of the message below, aligned */
+	char *message;
+	const char *texts[REQUEST_TEXTS];
+	const char *body;
+	RequestState state;
+	int place; /* where it is listed, -1 = nowhere */
+	int attempts;
+	int counted;		 /* of them, those that count against header.attempts */
+	bool secret_renewed; /* the secret was read anew for it */
+	int64 first_sent;	 /* sophia_clock_ms(); 0 = not yet */
+	int64 due;			 /* while waiting: when it is tried again */
+	HttpRequest *http;	 /* while running */
+} GatewayRequest;
+
+/* ---- session.c ---- */
+
+/* Takes up channels that were announced to this run, and ends those that were withdrawn. */
+extern void sophia_sessions_review(uint64 gateway);
+
+/* Takes requests, as far as there is room for them; whether there were any. */
+extern bool sophia_sessions_read(void);
+
+/* Sends answers, as far as there is room for them; ends the sessions that are gone. */
+extern void sophia_sessions_write(void);
+
+/* Leaves an answer for the session; it goes as soon as there is room. */
+extern void sophia_session_answer(Session *session, const AnswerHeader *header, const char *body,
+								  Size length);
+
+/* ---- lane.c ---- */
+
+/* Takes a request that its session has just sent; it may be answered at once. */
+extern void sophia_lane_submit(GatewayRequest *request);
+
+/* Finishes, tries again and starts what is due; returns when to come again, by sophia_clock_ms(), at the latest. */
+extern int64 sophia_lanes_turn(void);
+
+/* The settings have changed. */
+extern void sophia_lanes_reload(void);
+
+/* ---- request.c ---- */
+
+/* Forgets a request, whatever its state, and frees it. */
+extern void sophia_request_drop(GatewayRequest *request);
+
+/* ---- listing.c ---- */
+
+/* Lists a request, in its present state, where sophia.gateway_requests finds it; takes it off. */
+extern void sophia_listing_show(GatewayRequest *request, RequestState state);
+extern void sophia_listing_remove(GatewayRequest *request);
+
+/* Entry point of the process; the postmaster finds it by name.  arg: SOPHIA_WORKER_ARG of shared/registry.h. */
+extern PGDLLEXPORT void sophia_gateway_main(Datum arg);
+
+#endif /* SOPHIA_GATEWAY_H */

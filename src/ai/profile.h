@@ -1,0 +1,42 @@
+/*
+ * profile.h
+ *		A model and its provider, as a call needs them.
+ */
+#ifndef SOPHIA_PROFILE_H
+#define SOPHIA_PROFILE_H
+
+#include "postgres.h"
+
+typedef struct Profile
+{
+	char *model;	   /* "" = only the provider is asked */
+	char *remote_name; /* what the provider calls it */
+	char *provider;
+	char *address;
+	char *secret; /* its reference, "" = none */
+	int64 generation;
+	int timeout_ms;
+	int attempts;
+	int connections;
+	int in_flight;
+	char *options;	/* a JSON object: the model's defaults, with those of the call over them */
+	int dimensions; /* of its embeddings, 0 = whatever comes */
+	int pack_items; /* most texts, and bytes of them, of one request for embeddings */
+	int pack_bytes;
+	bool has_price;
+	Datum price_in; /* numeric, of a million tokens */
+	Datum price_out;
+} Profile;
+
+/*
+ * The profile of a model, or of the default one of `function` where `model` is NULL.  `options` (NULL: none) are those of the
+ * call; `embeds` tells which of the model's defaults are meant: those for embeddings, or all others.  Raises 42704
+ * for an unknown model, 55000 where there is no default, or where the profile is not committed yet.
+ */
+extern Profile *sophia_profile_of_model(const char *model, const char *function, Datum options,
+										bool has_options, bool embeds);
+
+/* The profile of a provider alone.  Raises 42704, 55000. */
+extern Profile *sophia_profile_of_provider(const char *provider);
+
+#endif /* SOPHIA_PROFILE_H */

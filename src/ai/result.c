@@ -1,0 +1,214 @@
+/*
+ * result.c
+ *		The outcomes of a call as results of SQL functions: see result.h.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/numeric.h"
+
+#include "ai/result.h"
+
+/* The columns of sophia.ai_result. */
+enum
+{
+	RESULT_VALUE,
+	RESULT_ERROR_CODE,
+	RESULT_ERROR,
+	RESULT_PROVIDER,
+	RESULT_MODEL,
+	RESULT_TOKENS_IN,
+	RESULT_TOKENS_OUT,
+	RESULT_COST,
+	RESULT_CACHED,
+	RESULT_MS,
+	RESULT_ORD,
+	RESULT_COLUMNS
+};
+
+static Datum
+text_datum(TextSpan span)
+{
+	return PointerGetDatum(cstring_to_text_with_len(span.text, span.length));
+}
+
+void
+sophia_result_warn(const Call *call)
+{
+	const Outcome *first = NULL;
+	int failed = 0;
+	int asked = 0;
+
+	for (int i = 0; i < call->n; i++)
+	{
+		const Outcome *outcome = &call->outcomes[i];
+
+		asked += !outcome->skipped;
+		failed += outcome->sqlstate != 0;
+		if (outcome->sqlstate != 0 && first == NULL)
+			first = outcome;
+	}
+	if (failed == 0)
+		return;
+	if (failed == asked)
+		sophia_call_raise(first);
+	ereport(WARNING, (errcode(first->sqlstate),
+					  errmsg("%d of %d texts failed, first number %d: %s", failed, asked,
+							 (int) (first - call->outcomes) + 1, first->message),
+					  first->detail != NULL ? errdetail_internal("%s", first->detail) : 0));
+}
+
+Datum
+sophia_result_texts(const Call *call)
+{
+	Datum *values = palloc0(sizeof(Datum) * Max(call->n, 1));
+	bool *nulls = palloc(sizeof(bool) * Max(call->n, 1));
+	int lower = 1;
+
+	if (call->n == 0)
+		return PointerGetDatum(construct_empty_array(TEXTOID));
+	for (int i = 0; i < call->n; i++)
+	{
+		const Outcome *outcome = &call->outcomes[i];
+
+		nulls[i] = outcome->skipped || outcome->sqlstate != 0;
+		if (!nulls[i])
+			values[i] = text_datum(outcome->text);
+	}
+	return PointerGetDatum(construct_md_array(values, nulls, 1, (int *) &call->n, &lower, TEXTOID,
+											  -1, false, TYPALIGN_INT));
+}
+
+Datum
+sophia_result_vector(const Outcome *outcome)
+{
+	Size bytes = sizeof(float) * outcome->dimensions;
+	ArrayType *array = palloc0(ARR_OVERHEAD_NONULLS(1) + bytes);
+
+	SET_VARSIZE(array, ARR_OVERHEAD_NONULLS(1) + bytes);
+	array->ndim = 1;
+	array->elemtype = FLOAT4OID;
+	ARR_DIMS(array)[0] = outcome->dimensions;
+	ARR_LBOUND(array)[0] = 1;
+	memcpy(ARR_DATA_PTR(array), outcome->vector, bytes);
+	return PointerGetDatum(array);
+}
+
+void
+sophia_result_vectors(FunctionCallInfo fcinfo, const Call *call)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	for (int i = 0; i < call->n; i++)
+	{
+		const Outcome *outcome = &call->outcomes[i];
+		bool nulls[2] = {false, outcome->vector == NULL};
+		Datum values[2] = {Int64GetDatum(i + 1), (Datum) 0};
+
+		if (!nulls[1])
+			values[1] = sophia_result_vector(outcome);
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+		if (!nulls[1])
+			pfree(DatumGetPointer(values[1]));
+	}
+}
+
+/* ---- sophia.ai_result ---- */
+
+/* A number of a vector in the fewest digits that give it again. */
+static Numeric
+numeric_of(float number)
+{
+	Datum digits = DirectFunctionCall1(float4out, Float4GetDatum(number));
+
+	return DatumGetNumeric(
+		DirectFunctionCall3(numeric_in, digits, ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+}
+
+static Datum
+value_of(const Outcome *outcome)
+{
+	JsonbParseState *state = NULL;
+	JsonbValue item;
+
+	if (outcome->vector == NULL)
+	{
+		item.type = jbvString;
+		item.val.string.val = unconstify(char *, outcome->text.text);
+		item.val.string.len = outcome->text.length;
+		return JsonbPGetDatum(JsonbValueToJsonb(&item));
+	}
+	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+	for (int i = 0; i < outcome->dimensions; i++)
+	{
+		item.type = jbvNumeric;
+		item.val.numeric = numeric_of(outcome->vector[i]);
+		pushJsonbValue(&state, WJB_ELEM, &item);
+	}
+	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL)));
+}
+
+static void
+fill_row(const Call *call, int i, Datum *values, bool *nulls)
+{
+	const Outcome *outcome = &call->outcomes[i];
+	bool failed = outcome->sqlstate != 0;
+
+	memset(nulls, true, sizeof(bool) * RESULT_COLUMNS);
+	values[RESULT_ORD] = Int64GetDatum(i + 1);
+	nulls[RESULT_ORD] = false;
+	if (outcome->skipped)
+		return;
+	values[RESULT_PROVIDER] = CStringGetTextDatum(call->profile->provider);
+	values[RESULT_MODEL] = CStringGetTextDatum(call->profile->model);
+	values[RESULT_TOKENS_IN] = Int64GetDatum(outcome->tokens_in);
+	values[RESULT_TOKENS_OUT] = Int64GetDatum(outcome->tokens_out);
+	values[RESULT_CACHED] = BoolGetDatum(false);
+	values[RESULT_MS] = Float8GetDatum(outcome->ms);
+	nulls[RESULT_PROVIDER] = nulls[RESULT_MODEL] = nulls[RESULT_CACHED] = nulls[RESULT_MS] = false;
+	nulls[RESULT_TOKENS_IN] = failed || outcome->tokens_in < 0;
+	nulls[RESULT_TOKENS_OUT] = failed || outcome->tokens_out < 0;
+	if (failed)
+	{
+		values[RESULT_ERROR_CODE] = CStringGetTextDatum(unpack_sql_state(outcome->sqlstate));
+		values[RESULT_ERROR] = CStringGetTextDatum(outcome->message);
+		nulls[RESULT_ERROR_CODE] = nulls[RESULT_ERROR] = false;
+		return;
+	}
+	values[RESULT_VALUE] = value_of(outcome);
+	nulls[RESULT_VALUE] = false;
+	nulls[RESULT_COST] = !sophia_call_cost(call->profile, outcome, &values[RESULT_COST]);
+}
+
+Datum
+sophia_result_one(FunctionCallInfo fcinfo, const Call *call)
+{
+	Datum values[RESULT_COLUMNS] = {0};
+	bool nulls[RESULT_COLUMNS];
+	TupleDesc row;
+
+	if (get_call_result_type(fcinfo, NULL, &row) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "the result is no composite type");
+	fill_row(call, 0, values, nulls);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(row), values, nulls));
+}
+
+void
+sophia_result_rows(FunctionCallInfo fcinfo, const Call *call)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	for (int i = 0; i < call->n; i++)
+	{
+		Datum values[RESULT_COLUMNS] = {0};
+		bool nulls[RESULT_COLUMNS];
+
+		fill_row(call, i, values, nulls);
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+}
