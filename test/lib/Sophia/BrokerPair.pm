@@ -11,6 +11,7 @@ use strict;
 use warnings;
 use parent 'Sophia::Broker';
 use Carp qw(croak);
+use Sophia::Ports qw(free_ports);
 
 # Parameters as Sophia::Broker's; the lease is short, since nothing can be appended until it has ended, but
 # not so short that a member loses it where it has to wait for a processor.
