@@ -153,6 +153,16 @@ $third->forget;
 comes_about('when it is back it is asked again', sub { sql("SELECT sophia.complete('pair', 'back')"); scalar $third->requests });
 is(status('address_in_use, breaker', 'pair'), $third->address . '/v1|closed', 'and is in use');
 
+$caller = begin("SELECT sophia.complete('pair', ARRAY(SELECT '#delay=400 ' || i FROM generate_series(1, 30) AS i)) = ARRAY(SELECT '#delay=400 ' || i FROM generate_series(1, 30) AS i) IS NOT NULL");
+status_becomes('in_flight > 0', 'pair', 'while calls run');
+sql("SELECT sophia.alter_provider('pair', '${\$second->address}/v1', options => '{\"replicas\": null, \"breaker_failures\": 5}')");
+$second->forget;
+is(sql("SELECT sophia.complete('pair', 'moved')"), 'echo: moved', 'a provider can be moved');
+ok(scalar(grep { $_->{text} eq 'moved' } $second->requests), 'to another address');
+is(result_of($caller), 't 0', 'and what runs is answered');
+status_becomes("in_flight = 0 AND queued = 0 AND address_in_use = '${\$second->address}/v1'", 'pair', 'by either');
+is(scalar $node->error_of("SELECT sophia.alter_provider('pair', 'http://169.254.1.1/v1')"), '22023: invalid address of a provider: link-local addresses and metadata services are not allowed', 'some addresses are refused');
+
 # ---- fallback ----
 
 sql("SELECT sophia.create_provider('away', 'openai', 'http://127.0.0.1:1', options => '{\"attempts\": 1}'); SELECT sophia.create_model('lost', 'away', 'tiny', '{\"fallback\": [\"frail\", \"chat\"]}')");
