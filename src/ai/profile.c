@@ -60,6 +60,7 @@ enum
 	COLUMN_BYTES,
 	COLUMN_PRICE_IN,
 	COLUMN_PRICE_OUT,
+	COLUMN_CONTEXT,
 	COLUMN_FALLBACK
 };
 
@@ -142,6 +143,7 @@ read_model(Profile *profile, MemoryContext context)
 	profile->pack_bytes = result_int(COLUMN_BYTES);
 	profile->price_in = result_numeric(COLUMN_PRICE_IN, context, &no_price_in);
 	profile->price_out = result_numeric(COLUMN_PRICE_OUT, context, &no_price_out);
+	profile->context_tokens = result_int(COLUMN_CONTEXT);
 	profile->fallback = text_or_empty(COLUMN_FALLBACK);
 	profile->has_price = !no_price_in && !no_price_out;
 }
@@ -161,9 +163,9 @@ raise_unknown_model(const char *model, const char *function)
 				 function)));
 }
 
-/* Runs a query of one row at most, by the snapshot of the statement that calls. */
-static bool
-query(SPIPlanPtr *plan, const char *sql, int n, Oid *types, Datum *values, const char *nulls)
+bool
+sophia_profile_query(SPIPlanPtr *plan, const char *sql, int n, Oid *types, Datum *values,
+					 const char *nulls)
 {
 	if (*plan == NULL)
 	{
@@ -221,23 +223,26 @@ find_remembered(const char *model, const char *function, bool embeds)
 
 /* The present versions; false where there is no such model. */
 static bool
-read_versions(const char *model, const char *function, RowVersions *versions)
+read_versions(const char *model, const char *function, bool embeds, RowVersions *versions)
 {
 	static SPIPlanPtr plan_of_model = NULL;
 	static SPIPlanPtr plan_of_default = NULL;
-	Datum value = CStringGetTextDatum(model[0] != '\0' ? model : function);
-	Oid type = TEXTOID;
+	bool named = model[0] != '\0';
+	Datum values[] = {CStringGetTextDatum(named ? model : function), BoolGetDatum(embeds)};
+	Oid types[] = {TEXTOID, BOOLOID};
 	bool null;
 
-	if (!query(model[0] != '\0' ? &plan_of_model : &plan_of_default,
-			   model[0] != '\0'
-				   ? "SELECT p.xmin, p.ctid, m.xmin, m.ctid"
-					 " FROM sophia.models AS m JOIN sophia.providers AS p USING (provider)"
-					 " WHERE m.model = $1"
-				   : "SELECT p.xmin, p.ctid, m.xmin, m.ctid"
-					 " FROM sophia.default_models AS d JOIN sophia.models AS m USING (model)"
-					 "  JOIN sophia.providers AS p USING (provider) WHERE d.function = $1",
-			   1, &type, &value, NULL))
+	if (!sophia_profile_query(
+			named ? &plan_of_model : &plan_of_default,
+			named ? "SELECT p.xmin, p.ctid, m.xmin, m.ctid"
+					" FROM sophia.models AS m JOIN sophia.providers AS p USING (provider)"
+					" WHERE m.model = $1"
+				  : "SELECT p.xmin, p.ctid, m.xmin, m.ctid"
+					" FROM sophia.default_models AS d JOIN sophia.models AS m USING (model)"
+					"  JOIN sophia.providers AS p USING (provider)"
+					" WHERE d.function IN ($1, CASE WHEN $2 THEN 'embed_text' ELSE 'complete' END)"
+					" ORDER BY d.function = $1 DESC LIMIT 1",
+			named ? 1 : 2, types, values, NULL))
 		return false;
 	versions->provider_xmin = DatumGetTransactionId(sophia_result(0, 1, &null));
 	versions->provider_place = *(ItemPointer) DatumGetPointer(sophia_result(0, 2, &null));
@@ -289,7 +294,7 @@ read_profile(Profile *profile, const char *model, const char *function, Datum op
 	Oid types[] = {TEXTOID, TEXTOID, JSONBOID, BOOLOID};
 	MemoryContext old;
 
-	if (!query(
+	if (!sophia_profile_query(
 			&plan,
 			"SELECT " PROVIDER_COLUMNS
 			" sophia.written_here(p.xmin) OR sophia.written_here(m.xmin), m.model, m.remote_name,"
@@ -302,11 +307,14 @@ read_profile(Profile *profile, const char *model, const char *function, Datum op
 			" coalesce((m.options -> 'limits' ->> 'items')::int, 32),"
 			" coalesce((m.options -> 'limits' ->> 'bytes')::int, 262144),"
 			" (m.options -> 'price' ->> 'in')::numeric, (m.options -> 'price' ->> 'out')::numeric,"
+			" (m.options -> 'limits' ->> 'context')::int,"
 			" CASE WHEN m.options ? 'fallback' THEN (SELECT string_agg(f, E'\\n' ORDER BY n)"
 			"  FROM jsonb_array_elements_text(m.options -> 'fallback') WITH ORDINALITY AS e (f, n)) END"
 			" FROM sophia.models AS m JOIN sophia.providers AS p USING (provider)"
 			" WHERE m.model = coalesce($1,"
-			"  (SELECT d.model FROM sophia.default_models AS d WHERE d.function = $2))",
+			"  (SELECT d.model FROM sophia.default_models AS d"
+			"   WHERE d.function IN ($2, CASE WHEN $4 THEN 'embed_text' ELSE 'complete' END)"
+			"   ORDER BY d.function = $2 DESC LIMIT 1))",
 			4, types, values, nulls))
 		raise_unknown_model(model, function);
 	old = MemoryContextSwitchTo(context);
@@ -328,7 +336,7 @@ sophia_profile_of_model(const char *model, const char *function, Datum options, 
 	SPI_connect();
 	if (has_options)
 		read_profile(profile, model, function, options, true, embeds, context);
-	else if (!read_versions(name, function, &versions))
+	else if (!read_versions(name, function, embeds, &versions))
 		raise_unknown_model(model, function);
 	else if ((entry = find_remembered(name, function, embeds)) != NULL &&
 			 same_versions(&entry->versions, &versions))
@@ -358,10 +366,10 @@ sophia_profile_of_provider(const char *provider)
 	Oid type = TEXTOID;
 
 	SPI_connect();
-	if (!query(&plan,
-			   "SELECT " PROVIDER_COLUMNS " sophia.written_here(p.xmin)"
-			   " FROM sophia.providers AS p WHERE p.provider = $1",
-			   1, &type, &value, NULL))
+	if (!sophia_profile_query(&plan,
+							  "SELECT " PROVIDER_COLUMNS " sophia.written_here(p.xmin)"
+							  " FROM sophia.providers AS p WHERE p.provider = $1",
+							  1, &type, &value, NULL))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("provider \"%s\" does not exist", provider)));
 	MemoryContextSwitchTo(context);
