@@ -71,9 +71,7 @@ sophia_loop_watch(LoopWatch *watch, int events)
 	if ((events & LOOP_CLOSED) != 0)
 		event.events |= EPOLLRDHUP;
 	event.data.ptr = watch;
-	/* A library may have closed a socket, and made another one of that number, without a word. */
-	if (epoll_ctl(epoll_fd, watch->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, watch->fd, &event) < 0 &&
-		epoll_ctl(epoll_fd, watch->watched ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, watch->fd, &event) < 0)
+	if (epoll_ctl(epoll_fd, watch->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, watch->fd, &event) < 0)
 		return false;
 	watch->watched = true;
 	return true;
