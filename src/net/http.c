@@ -589,13 +589,14 @@ add_headers(HttpTransfer *transfer, const char *const *headers)
 
 #define SET(option, value) (ok &= curl_easy_setopt(easy, option, value) == CURLE_OK)
 
-/* How every connection is made. */
+/* How every connection is made, and what a handle keeps: libcurl refuses another size of a buffer that it has. */
 static bool
-configure_connection(HttpTransfer *transfer, CURL *easy)
+configure_handle(HttpTransfer *transfer, CURL *easy, bool small)
 {
 	bool ok = true;
 
 	SET(CURLOPT_NOSIGNAL, 1L);
+	SET(CURLOPT_BUFFERSIZE, small ? SMALL_RECEIVE_BUFFER : RECEIVE_BUFFER);
 	SET(CURLOPT_PROTOCOLS_STR, "http,https");
 	SET(CURLOPT_FOLLOWLOCATION, 0L);
 	SET(CURLOPT_PROXY, "");
@@ -633,7 +634,6 @@ configure_request(HttpTransfer *transfer, CURL *easy, const HttpOptions *options
 	SET(CURLOPT_TIMEOUT_MS, options->timeout_ms);
 	if (options->ca_file != NULL)
 		SET(CURLOPT_CAINFO, options->ca_file);
-	SET(CURLOPT_BUFFERSIZE, options->small ? SMALL_RECEIVE_BUFFER : RECEIVE_BUFFER);
 	SET(CURLOPT_LOW_SPEED_LIMIT, options->low_speed_s > 0 ? 1L : 0L);
 	SET(CURLOPT_LOW_SPEED_TIME, options->low_speed_s);
 	if (strcmp(options->method, "POST") == 0)
@@ -657,7 +657,8 @@ launch(HttpTransfer *transfer, const HttpOptions *options)
 		return "a request header holds a control character";
 	if (fresh)
 		transfer->easy = curl_easy_init();
-	if (transfer->easy == NULL || (fresh && !configure_connection(transfer, transfer->easy)) ||
+	if (transfer->easy == NULL ||
+		(fresh && !configure_handle(transfer, transfer->easy, options->small)) ||
 		!configure_request(transfer, transfer->easy, options) ||
 		curl_multi_add_handle(transfer->pool->multi, transfer->easy) != CURLM_OK)
 		return "the HTTP library refused the request";
@@ -713,8 +714,10 @@ sophia_http_start(const HttpOptions *options, char *error, size_t error_size)
 		strlcpy(error, failure, error_size);
 		return NULL;
 	}
-	act(transfer->pool, CURL_SOCKET_TIMEOUT,
-		0); /* what can be sent now need not wait for the loop */
+	/* what can be sent now need not wait for the loop */
+	act(transfer->pool, CURL_SOCKET_TIMEOUT, 0);
+	if (transfer->request.finished) /* its owner looks at it after the next turn of the loop */
+		transfer->pool->timer.due = sophia_clock_ms();
 	return &transfer->request;
 }
 

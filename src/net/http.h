@@ -41,7 +41,7 @@ typedef struct HttpOptions
 	HttpPool *pool;	  /* NULL = the one that all others share */
 	long idle_s;	  /* a connection that was idle for longer is not used, but closed; 0 = any */
 	const char *ca_file; /* the authorities that are trusted, in PEM; NULL = the system's */
-	bool small;			 /* the answer is short: a small buffer will do */
+	bool small;			 /* answers are short: a small buffer will do; the same for all of a pool */
 	bool any_address;	 /* also one that is refused otherwise: an administrator listed it */
 } HttpOptions;
 
