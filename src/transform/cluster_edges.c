@@ -4,6 +4,7 @@
  */
 #include "transform/cluster_edges.h"
 
+#include "base/compat.h"
 #include "common/hashfn.h"
 #include "fmgr.h"
 #include "miscadmin.h"

@@ -70,8 +70,7 @@ read_answer(int kind, int choice, const char *body, size_t length)
 	if (kind == 0)
 		well = sophia_openai_chat_answer(&answer, &problem, &arena, status, body, length);
 	else if (kind == 1)
-		well =
-			sophia_openai_embedding_answer(&answer, &problem, &arena, status, body, length, n);
+		well = sophia_openai_embedding_answer(&answer, &problem, &arena, status, body, length, n);
 	else
 		well = sophia_openai_models_answer(&answer, &problem, &arena, status, body, length);
 	if (!well)
