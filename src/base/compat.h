@@ -75,6 +75,15 @@
 	DecodeDateTime(field, types, n, kind, tm, fsec, zone)
 #endif
 
+/* Runs all of a portal at the top level and drops its rows (tcop/pquery.h). */
+#if PG_VERSION_NUM >= 180000
+#define compat_portal_run(portal, completion)                                                      \
+	PortalRun(portal, FETCH_ALL, true, None_Receiver, None_Receiver, completion)
+#else
+#define compat_portal_run(portal, completion)                                                      \
+	PortalRun(portal, FETCH_ALL, true, true, None_Receiver, None_Receiver, completion)
+#endif
+
 /* Reads a float8 (utils/float.h); *error, false before, tells that the text is none. */
 #if PG_VERSION_NUM >= 160000
 #include "nodes/miscnodes.h"
