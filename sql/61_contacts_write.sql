@@ -10,6 +10,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   columns CONSTANT text := (SELECT string_agg(quote_ident(c), ', ') FROM unnest(sophia.result_columns('contacts_from_' || source)) AS c);
+  -- Where nobody has an identity yet, each record gets one of its own, which most of them keep.
+  first_identity CONSTANT bigint := CASE WHEN sophia.is_empty('{identities}') THEN sophia.new_identity_ids(0) END;
   written bigint;
 BEGIN
   EXECUTE format($statement$
@@ -17,9 +19,13 @@ BEGIN
       INSERT INTO sophia.refresh_links SELECT DISTINCT l.interaction_id, l.contact_id FROM sophia.unsettled_links($1, false) AS l
       ON CONFLICT DO NOTHING
     )
-    INSERT INTO processed_data.unified_contacts (%1$s) SELECT %1$s FROM sophia.%2$I(NULL)
-    $statement$, columns, 'contacts_from_' || source) USING source;
+    INSERT INTO processed_data.unified_contacts (%1$s, identity_id)
+    SELECT %1$s, CASE WHEN NOT is_bot THEN $2 - 1 + row_number() OVER () END FROM sophia.%2$I(NULL)
+    $statement$, columns, 'contacts_from_' || source) USING source, first_identity;
   GET DIAGNOSTICS written = ROW_COUNT;
+  IF first_identity IS NOT NULL THEN
+    PERFORM sophia.new_identity_ids(written);
+  END IF;
   RETURN written;
 END
 $$;

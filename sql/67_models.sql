@@ -26,7 +26,7 @@ CREATE TABLE sophia.models (
 );
 COMMENT ON TABLE sophia.models IS 'models that calls may name, each a profile on a provider';
 COMMENT ON COLUMN sophia.models.remote_name IS 'what the provider calls it';
-COMMENT ON COLUMN sophia.models.options IS 'defaults (options of calls), price ({in, out} a million tokens), limits ({items, bytes} of one request for embeddings), dimensions';
+COMMENT ON COLUMN sophia.models.options IS 'defaults (options of calls), price ({in, out} a million tokens), limits ({items, bytes} of one request for embeddings, {context} tokens of a request), dimensions';
 CREATE INDEX ON sophia.models (provider);
 
 CREATE TABLE sophia.default_models (
@@ -34,7 +34,7 @@ CREATE TABLE sophia.default_models (
   model text NOT NULL REFERENCES sophia.models
 );
 COMMENT ON TABLE sophia.default_models IS 'the model that a function takes where its call names none';
-COMMENT ON COLUMN sophia.default_models.function IS 'complete or embed_text';
+COMMENT ON COLUMN sophia.default_models.function IS 'an AI function; those without a row take the model of complete, or of embed_text where they compare';
 CREATE INDEX ON sophia.default_models (model);
 
 SELECT pg_catalog.pg_extension_config_dump('sophia.providers', '');
@@ -104,7 +104,8 @@ BEGIN
   END IF;
   PERFORM sophia.check_number_option('model', options, 'dimensions', 1, 16000, true);
   IF options ? 'limits' THEN
-    PERFORM sophia.check_options_known('limits', options -> 'limits', '{items,bytes}');
+    PERFORM sophia.check_options_known('limits', options -> 'limits', '{bytes,context,items}');
+    PERFORM sophia.check_number_option('limits', options -> 'limits', 'context', 16, 100000000, true);
     PERFORM sophia.check_number_option('limits', options -> 'limits', 'items', 1, 10000, true);
     PERFORM sophia.check_number_option('limits', options -> 'limits', 'bytes', 1, 8388608, true);
   END IF;
@@ -278,12 +279,14 @@ COMMENT ON FUNCTION sophia.drop_model(text) IS 'forgets a model that is no defau
 CREATE FUNCTION sophia.set_default_model(function text, model text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
+DECLARE
+  known CONSTANT text[] := '{ai_filter,classify_sentiment,classify_text,complete,complete_json,embed_text,extract_answer,sentiment,similarity,summarize,summarize_agg,translate}';
 BEGIN
   IF set_default_model.function IS NULL THEN
     RAISE EXCEPTION 'function must not be null' USING ERRCODE = '22004';
-  ELSIF set_default_model.function NOT IN ('complete', 'embed_text') THEN
+  ELSIF set_default_model.function <> ALL (known) THEN
     RAISE EXCEPTION 'function "%" takes no default model', set_default_model.function USING ERRCODE = '22023',
-      HINT = 'The functions are "complete" and "embed_text".';
+      HINT = format('The functions are %s.', (SELECT string_agg(format('"%s"', f), ', ') FROM unnest(known) AS f));
   ELSIF set_default_model.model IS NULL THEN
     DELETE FROM sophia.default_models AS d WHERE d.function = set_default_model.function;
     RETURN;
@@ -294,4 +297,4 @@ EXCEPTION WHEN foreign_key_violation THEN
   RAISE EXCEPTION 'model "%" does not exist', set_default_model.model USING ERRCODE = '42704';
 END;
 $$;
-COMMENT ON FUNCTION sophia.set_default_model(text, text) IS 'the model that complete or embed_text takes where a call names none; NULL = none';
+COMMENT ON FUNCTION sophia.set_default_model(text, text) IS 'the model that a function takes where a call names none, instead of that of complete or embed_text; NULL = none';

@@ -6,8 +6,8 @@
 
 CREATE TYPE sophia.ai_result AS (
   value jsonb, error_code text, error text, provider text, model text, tokens_in bigint, tokens_out bigint, cost numeric,
-  cached boolean, ms float8, ord bigint);
-COMMENT ON TYPE sophia.ai_result IS 'what became of one call: its value, or its error; cost by the price of the model, ord the place in the array of texts';
+  cached boolean, ms float8, ord bigint, prompt_version integer);
+COMMENT ON TYPE sophia.ai_result IS 'what became of one call: its value, or its error; cost by the price of the model, ord the place in the array of texts, prompt_version of sophia.prompts';
 
 -- ---- complete ----
 

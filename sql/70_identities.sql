@@ -206,13 +206,13 @@ DECLARE
   branches text := $query$
     SELECT c.id AS record, 'email' AS kind, e.value, '' AS qualifier,
       CASE WHEN e.value = c.email_norm THEN 'e-mail' WHEN c.source_system = 'gong' AND c.is_internal THEN 'staff alias'
-        ELSE 'e-mail set' END AS rule, -1 AS name
+        ELSE 'e-mail set' END AS rule, -1 AS name, c.identity_id
     FROM processed_data.unified_contacts AS c
     CROSS JOIN LATERAL unnest(c.all_emails) AS e (value)
     WHERE NOT c.is_bot
     UNION ALL
     SELECT c.id, 'phone', c.phone_e164, sophia.normalize_name(c.last_name), 'phone and last name',
-      coalesce(hashtext(nullif(sophia.normalize_name(c.first_name), '')) & 2147483647, -1)
+      coalesce(hashtext(nullif(sophia.normalize_name(c.first_name), '')) & 2147483647, -1), c.identity_id
     FROM processed_data.unified_contacts AS c
     WHERE c.phone_e164 IS NOT NULL AND length(sophia.normalize_name(c.last_name)) > 1 AND NOT c.is_bot
       -- Behind a switchboard an initial would be every namesake's.
@@ -222,37 +222,41 @@ BEGIN
     -- An id in a merged list tells nothing where the contact of that id was merged into another one, or into none.
     branches := branches || $query$
       UNION ALL
-      SELECT DISTINCT c.id, 'hubspot_id', m.id, '', 'HubSpot merge', -1
-      FROM processed_data.unified_contacts AS c
-      JOIN hubspot_raw.contacts AS h ON h.id = c.source_id
-      CROSS JOIN LATERAL (
-        SELECT substring(u.entry FROM '^\s*(\d+)') AS id
-        FROM unnest(h.merged_object_ids || h.calculated_merged_vids) AS u (entry)
+      SELECT DISTINCT m.record, 'hubspot_id', m.id, '', 'HubSpot merge', -1, m.identity_id
+      FROM (
+        SELECT c.id AS record, c.source_id, c.identity_id, substring(u.entry FROM '^\s*(\d+)') AS id
+        FROM processed_data.unified_contacts AS c
+        JOIN hubspot_raw.contacts AS h ON h.id = c.source_id
+        CROSS JOIN LATERAL unnest(h.merged_object_ids || h.calculated_merged_vids) AS u (entry)
+        WHERE c.source_system = 'hubspot' AND (h.merged_object_ids IS NOT NULL OR h.calculated_merged_vids IS NOT NULL)
         UNION ALL
-        SELECT l.id FROM hubspot_raw.contacts AS l WHERE l.merged_into = h.id) AS m
-      WHERE c.source_system = 'hubspot' AND m.id <> c.source_id
-        AND NOT EXISTS (SELECT FROM hubspot_raw.contacts AS l WHERE l.id = m.id AND l.merged_into IS DISTINCT FROM h.id)$query$;
+        SELECT c.id, c.source_id, c.identity_id, l.id
+        FROM processed_data.unified_contacts AS c
+        JOIN hubspot_raw.contacts AS l ON l.merged_into = c.source_id
+        WHERE c.source_system = 'hubspot') AS m
+      WHERE m.id <> m.source_id
+        AND NOT EXISTS (SELECT FROM hubspot_raw.contacts AS l WHERE l.id = m.id AND l.merged_into IS DISTINCT FROM m.source_id)$query$;
   END IF;
   IF sophia.has_source('gong') THEN
     branches := branches || $query$
       UNION ALL
-      SELECT c.id, 'hubspot_id', c.source_id, '', 'HubSpot record', -1
+      SELECT c.id, 'hubspot_id', c.source_id, '', 'HubSpot record', -1, c.identity_id
       FROM processed_data.unified_contacts AS c
       WHERE c.source_system = 'hubspot'
         AND EXISTS (SELECT FROM gong_raw.call_parties AS p WHERE p.hubspot_contact_id = c.source_id)
       UNION ALL
-      SELECT DISTINCT g.record, 'hubspot_id', g.value, '', 'Gong context', -1
+      SELECT DISTINCT g.record, 'hubspot_id', g.value, '', 'Gong context', -1, g.identity_id
       FROM (
-        SELECT c.id AS record, p.hubspot_contact_id AS value, c.email_norm, c.source_system, p.is_deleted
+        SELECT c.id AS record, p.hubspot_contact_id AS value, c.email_norm, c.source_system, c.identity_id, p.is_deleted
         FROM processed_data.unified_contacts AS c
         JOIN gong_raw.call_parties AS p ON p.email_norm = c.source_id
         UNION ALL
-        SELECT c.id, p.hubspot_contact_id, c.email_norm, c.source_system, p.is_deleted
+        SELECT c.id, p.hubspot_contact_id, c.email_norm, c.source_system, c.identity_id, p.is_deleted
         FROM processed_data.unified_contacts AS c
         JOIN gong_raw.call_parties AS p ON sophia.normalize_email(p.email) = c.source_id
         WHERE p.email_norm IS NULL AND p.email IS NOT NULL
         UNION ALL
-        SELECT c.id, p.hubspot_contact_id, c.email_norm, c.source_system, p.is_deleted
+        SELECT c.id, p.hubspot_contact_id, c.email_norm, c.source_system, c.identity_id, p.is_deleted
         FROM processed_data.unified_contacts AS c
         JOIN gong_raw.call_parties AS p
           ON p.call_id = split_part(c.source_id, '_', 1) AND c.source_id = p.call_id || '_' || p.party_id) AS g
@@ -286,91 +290,95 @@ $$;
 COMMENT ON FUNCTION sophia.allowed_query(text) IS
   'internal: query for those of the identifiers that no list blocks, within a statement whose CTE blocking is blocked_values_in_force, and pattern those of it with a pattern; said is false for an exception';
 
-CREATE FUNCTION sophia.cluster_edges(records text[], others text[], kinds integer[], names integer[], limits integer[],
-  compare_names boolean[], apart_records text[], apart_others text[], OUT components integer[], OUT accepted boolean[])
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'sophia_cluster_edges_sql';
-COMMENT ON FUNCTION sophia.cluster_edges(text[], text[], integer[], integer[], integer[], boolean[], text[], text[]) IS
-  'internal: clusters of edges, given as parallel arrays from the strongest to the weakest: the cluster of each, and whether it was accepted; kind 0 is an edge between two records, name -1 is none, else a hash of it';
-
-CREATE FUNCTION sophia.identity_edges(affected text[], hot_kinds text[], hot_values text[], OUT records text[],
-  OUT kinds text[], OUT evidence text[], OUT qualifiers text[], OUT rules text[], OUT confidences real[], OUT barriers text[],
-  OUT others text[], OUT numbers integer[], OUT names integer[])
-LANGUAGE plpgsql
+CREATE FUNCTION sophia.allowed_values_query() RETURNS text
+LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
-SET plan_cache_mode = force_custom_plan
-SET enable_mergejoin = off
 AS $$
-DECLARE
-  restriction text := CASE WHEN affected IS NULL THEN '' ELSE ' WHERE i.record = ANY ($1)' END;
-BEGIN
-  EXECUTE format($statement$
+  SELECT format($query$
     WITH blocking AS MATERIALIZED (
       SELECT * FROM sophia.blocking_rules()
     ), pattern AS MATERIALIZED (
       SELECT * FROM blocking AS b WHERE b.pattern IS NOT NULL
-    ), identifier AS MATERIALIZED (
-      SELECT i.*, k.number, k.max_records, k.confidence, k.priority
-      FROM (%1$s) AS i
-      JOIN sophia.identifier_kinds AS k ON k.kind = i.kind AND k.enabled
-    ), hot AS (
-      SELECT u.kind, u.value FROM unnest($2, $3) AS u (kind, value)
-    ), shared AS MATERIALIZED (
-      SELECT i.kind, i.value, h.kind IS NOT NULL OR count(*) > i.max_records AND i.said IS NULL AS blocked
-      FROM identifier AS i
-      LEFT JOIN hot AS h ON h.kind = i.kind AND h.value = i.value
-      GROUP BY i.kind, i.value, i.max_records, i.said, h.kind
-      HAVING count(*) > 1 OR h.kind IS NOT NULL
-    ), contested AS (
-      -- Who shares an alias with another colleague shares a mailbox, unless address or name tells one person who is a user twice.
+    )
+    SELECT a.kind, a.value, a.said IS NOT NULL FROM (%s) AS a$query$,
+    sophia.allowed_query('SELECT u.kind, u.value FROM unnest($1, $2) AS u (kind, value)'))
+$$;
+COMMENT ON FUNCTION sophia.allowed_values_query() IS
+  'internal: query for those of kinds $1 and values $2 that no list blocks, and whether a list says so';
+
+CREATE FUNCTION sophia.edge_query(everything boolean, everybody boolean) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  -- What only one record holds is kept where no column of unified_contacts finds it again; the id of a HubSpot record, which
+  -- any party may name, only where somebody shares it.  Who shares an alias with another colleague shares a mailbox, unless
+  -- address or name tells one person who is a user twice.
+  SELECT format($query$
+    WITH contested AS (
       SELECT e.value
       FROM processed_data.unified_contacts AS c
       CROSS JOIN LATERAL unnest(c.all_emails) AS e (value)
-      WHERE c.source_system = 'gong' AND c.is_internal %3$s
+      WHERE c.source_system = 'gong' AND c.is_internal %5$s
       GROUP BY e.value
       HAVING count(DISTINCT coalesce(c.email_norm, c.id)) > 1
         AND count(DISTINCT coalesce(nullif(sophia.normalize_name(c.full_name), ''), c.id)) > 1
-    ), member AS (
-      SELECT DISTINCT i.record FROM identifier AS i JOIN shared AS s ON s.kind = i.kind AND s.value = i.value
     ), pair AS MATERIALIZED (
-      SELECT p.* FROM sophia.pairs_in_force() AS p
+      SELECT p.*, rank() OVER (ORDER BY p.strength, p.event) AS place, a.identity_id AS identity_a, b.identity_id AS identity_b
+      FROM sophia.pairs_in_force() AS p
       JOIN processed_data.unified_contacts AS a ON a.id = p.record_a
       JOIN processed_data.unified_contacts AS b ON b.id = p.record_b
       WHERE p.together %2$s
-    ), edge AS (
-      -- What only one record holds is kept where no column of unified_contacts finds it again; the id of a HubSpot record, which
-      -- any party may name, only where somebody shares it.
-      SELECT i.record, i.kind, i.value, i.qualifier, i.rule, i.confidence,
-        CASE WHEN s.blocked THEN 'blocked' WHEN x.value IS NOT NULL THEN 'contested' END AS barrier, i.number, i.name,
-        i.priority, NULL::bigint AS event
-      FROM identifier AS i
-      LEFT JOIN shared AS s ON s.kind = i.kind AND s.value = i.value
-      LEFT JOIN contested AS x ON x.value = i.value AND i.rule = 'staff alias' AND i.said IS NULL
-      LEFT JOIN member AS m ON m.record = i.record
-      WHERE CASE WHEN i.rule = 'HubSpot record' THEN s.value IS NOT NULL
-        ELSE m.record IS NOT NULL OR i.rule NOT IN ('e-mail', 'phone and last name') END
-      UNION ALL
-      SELECT p.record_a, 'record', p.record_b, '', p.rule, p.confidence, NULL, 0, -1, p.strength, p.event FROM pair AS p
     )
-    SELECT array_agg(e.record), array_agg(e.kind), array_agg(e.value), array_agg(e.qualifier), array_agg(e.rule),
-      array_agg(e.confidence), array_agg(e.barrier),
-      array_agg(CASE WHEN e.barrier IS NOT NULL THEN e.record WHEN e.qualifier = '' THEN e.value ELSE e.value || E'\x01' || e.qualifier END),
-      array_agg(CASE WHEN e.barrier IS NOT NULL THEN 0 ELSE e.number END), array_agg(e.name)
-    FROM (
-      (SELECT * FROM edge AS o ORDER BY o.priority, o.event, o.confidence DESC, o.value COLLATE "C", o.record COLLATE "C")
-      UNION ALL
-      SELECT c.id, 'record', c.id, '', '', 1, NULL, 0, -1, 100, NULL
-      FROM processed_data.unified_contacts AS c
-      WHERE NOT c.is_bot %3$s) AS e
-    $statement$, sophia.allowed_query(format('SELECT * FROM (%s) AS i %s', sophia.identifier_query(), restriction)),
-    CASE WHEN affected IS NOT NULL THEN 'AND p.record_a = ANY ($1) AND p.record_b = ANY ($1)' END,
-    CASE WHEN affected IS NOT NULL THEN 'AND c.id = ANY ($1)' END)
-  INTO records, kinds, evidence, qualifiers, rules, confidences, barriers, others, numbers, names
-  USING affected, hot_kinds, hot_values;
-END
+    SELECT i.record, i.kind, i.value, i.qualifier, i.rule, i.name,
+      CASE WHEN i.rule IN ('e-mail', 'phone and last name') THEN 'of member' WHEN i.rule = 'HubSpot record' THEN 'shared' ELSE 'always' END AS kept,
+      i.rule = 'staff alias' AND EXISTS (SELECT FROM contested AS x WHERE x.value = i.value) AS contested, i.identity_id,
+      NULL::integer AS priority, NULL::bigint AS place, NULL::real AS confidence
+    FROM (%1$s) AS i %4$s
+    UNION ALL
+    SELECT p.record_a, 'record', p.record_b, '', p.rule, -1, 'always', false, p.identity_a, p.strength, p.place, p.confidence FROM pair AS p
+    UNION ALL
+    SELECT r.id, 'record', r.id, '', '', -1, 'always', false, r.identity_id, 100, 0, 1 FROM (%3$s) AS r$query$,
+    sophia.identifier_query(),
+    CASE WHEN NOT everything THEN 'AND p.record_a = ANY ($1) AND p.record_b = ANY ($1)' END,
+    CASE WHEN everybody THEN format('SELECT c.id, c.identity_id FROM processed_data.unified_contacts AS c WHERE NOT c.is_bot %s',
+        CASE WHEN NOT everything THEN 'AND c.id = ANY ($1)' END)
+      ELSE 'SELECT p.record_a AS id, p.identity_a AS identity_id FROM pair AS p UNION SELECT p.record_b, p.identity_b FROM pair AS p' END,
+    CASE WHEN NOT everything THEN 'WHERE i.record = ANY ($1)' END,
+    CASE WHEN NOT everything THEN 'AND c.id = ANY ($1)' END)
 $$;
-COMMENT ON FUNCTION sophia.identity_edges(text[], text[], text[]) IS
-  'internal: edges of the affected records (NULL = of all) from the strongest to the weakest, and one of each record with itself; hot values are those that too many records share, as far as others hold them; an edge with a barrier links nothing';
+COMMENT ON FUNCTION sophia.edge_query(boolean, boolean) IS
+  'internal: query for the edges of all records, or of those in $1, and for one of each record with itself (everybody), or of those in pairs only; columns are record, kind (record = value is one), value, qualifier, rule, hash of the first name (-1 = not known), when it is kept (always, where the value is shared, or where the record is a member: it shares any), whether only an exception in the lists lets it link, identity, and, of a link between records, priority, place among equals and confidence';
+
+CREATE FUNCTION sophia.cluster_identifiers(query text, records text[], allowed text, kinds text[], priorities integer[], confidences real[],
+  max_records integer[], max_values integer[], compare_names boolean[], hot_kinds text[], hot_values text[], apart_records text[],
+  apart_others text[])
+RETURNS TABLE (record text, kind text, value text, qualifier text, rule text, confidence real, status text, component integer,
+  identity_id bigint, least_identity_id bigint)
+LANGUAGE c STABLE STRICT ROWS 100000
+SET search_path = pg_catalog, pg_temp
+SET enable_mergejoin = off
+AS 'MODULE_PATHNAME', 'sophia_cluster_identifiers_sql';
+COMMENT ON FUNCTION sophia.cluster_identifiers(text, text[], text, text[], integer[], real[], integer[], integer[], boolean[], text[], text[], text[], text[]) IS
+  'internal: clusters the identifiers that edge_query gives (with records as $1), but for those that allowed (with kinds as $1 and values as $2) does not return, and returns those that are kept from the strongest to the weakest, with the cluster of each record and the smallest identity in it';
+
+CREATE FUNCTION sophia.identity_edges(affected text[], hot_kinds text[], hot_values text[], everybody boolean)
+RETURNS TABLE (record text, kind text, value text, qualifier text, rule text, confidence real, status text, component integer,
+  identity_id bigint, least_identity_id bigint)
+LANGUAGE sql STABLE ROWS 100000
+AS $$
+  SELECT e.*
+  FROM (SELECT pg_catalog.array_agg(k.kind) AS kinds, pg_catalog.array_agg(k.priority) AS priorities,
+      pg_catalog.array_agg(k.confidence) AS confidences, pg_catalog.array_agg(k.max_records) AS max_records,
+      pg_catalog.array_agg(k.max_values) AS max_values, pg_catalog.array_agg(k.compare_names) AS compare_names
+    FROM sophia.identifier_kinds AS k WHERE k.enabled) AS k
+  CROSS JOIN (SELECT coalesce(pg_catalog.array_agg(p.record_a), '{}') AS one, coalesce(pg_catalog.array_agg(p.record_b), '{}') AS other
+    FROM sophia.pairs_in_force() AS p WHERE NOT p.together) AS p
+  CROSS JOIN LATERAL sophia.cluster_identifiers(sophia.edge_query(affected IS NULL, everybody), coalesce(affected, '{}'),
+    sophia.allowed_values_query(), coalesce(k.kinds, '{}'), coalesce(k.priorities, '{}'), coalesce(k.confidences, '{}'),
+    coalesce(k.max_records, '{}'), coalesce(k.max_values, '{}'), coalesce(k.compare_names, '{}'), hot_kinds, hot_values, p.one, p.other) AS e
+$$;
+COMMENT ON FUNCTION sophia.identity_edges(text[], text[], text[], boolean) IS
+  'internal: clustered edges of the affected records (NULL = of all), with one of each record with itself where everybody is wanted; hot values are those that too many records share, as far as others hold them';
 
 CREATE FUNCTION sophia.holders_query(kind text, value text, exclusion text) RETURNS text
 LANGUAGE sql STABLE
@@ -737,9 +745,7 @@ DECLARE
   hot_kinds text[] := '{}';
   hot_values text[] := '{}';
   edges record;
-  clusters record;
   assigned record;
-  states text[];
   settled bigint[];
   touched bigint[];
 BEGIN
@@ -752,22 +758,20 @@ BEGIN
   IF records IS NOT NULL THEN
     PERFORM set_config('random_page_cost', '0.1', true);
     SELECT * INTO affected, hot_kinds, hot_values FROM sophia.affected_records(records);
+  ELSIF sophia.are_all_new() THEN
+    PERFORM sophia.fill_identities();
+    RETURN NULL;
   END IF;
-  edges := sophia.identity_edges(affected, hot_kinds, hot_values);
-  SELECT c.* INTO clusters
-  FROM (SELECT array_agg(k.max_values ORDER BY k.number) AS limits, array_agg(k.compare_names ORDER BY k.number) AS compare_names
-    FROM sophia.identifier_kinds AS k) AS k
-  CROSS JOIN (SELECT coalesce(array_agg(p.record_a), '{}') AS one, coalesce(array_agg(p.record_b), '{}') AS other
-    FROM sophia.pairs_in_force() AS p WHERE NOT p.together) AS p
-  CROSS JOIN LATERAL sophia.cluster_edges(edges.records, edges.others, edges.numbers, edges.names, k.limits, k.compare_names,
-    p.one, p.other) AS c;
+  SELECT array_agg(e.record) AS records, array_agg(e.kind) AS kinds, array_agg(e.value) AS evidence, array_agg(e.qualifier) AS qualifiers,
+    array_agg(e.rule) AS rules, array_agg(e.confidence) AS confidences, array_agg(e.status) AS states,
+    array_agg(e.component) AS components
+  INTO edges
+  FROM sophia.identity_edges(affected, hot_kinds, hot_values, true) AS e;
   settled := sophia.settle_heirs(affected, edges.records, edges.kinds, edges.evidence);
-  assigned := sophia.assign_identities(edges.records, clusters.components, edges.rules);
+  assigned := sophia.assign_identities(edges.records, edges.components, edges.rules);
   touched := sophia.write_identities(affected, assigned.records, assigned.identities, settled);
-  states := ARRAY(SELECT coalesce(e.barrier, CASE WHEN e.accepted THEN 'linked' ELSE 'refused' END)
-    FROM unnest(edges.barriers, clusters.accepted) WITH ORDINALITY AS e (barrier, accepted, place) ORDER BY e.place);
   PERFORM sophia.write_identity_links(affected, edges.records, edges.kinds, edges.evidence, edges.qualifiers, edges.rules,
-    edges.confidences, states);
+    edges.confidences, edges.states);
   RETURN touched;
 END
 $$;

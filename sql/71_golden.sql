@@ -22,19 +22,63 @@ COMMENT ON COLUMN sophia.survivorship.sources IS 'sources, the most trusted firs
 COMMENT ON COLUMN sophia.survivorship.builtin IS 'whether the order is the shipped one';
 GRANT SELECT ON sophia.survivorship TO PUBLIC;
 
+CREATE FUNCTION sophia.survivorship_terms(field text, OUT is_partial text, OUT size text)
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  -- Of a record that has first and last name both are taken, and its full name: not one's first and another's last name.
+  SELECT CASE WHEN field IN ('first_name', 'last_name', 'full_name') THEN '(c.first_name IS NULL OR c.last_name IS NULL)'
+      ELSE format('(c.%I IS NULL)', field) END,
+    format('length(c.%I)', CASE WHEN field IN ('first_name', 'last_name') THEN 'full_name' ELSE field END)
+$$;
+COMMENT ON FUNCTION sophia.survivorship_terms(text) IS
+  'internal: SQL for whether a record c lacks some of what is chosen along with a field, and for the size by which equal ones are told apart';
+
 CREATE FUNCTION sophia.survivorship_order(field text) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-  -- Of a record that has first and last name both are taken, and its full name: not one's first and another's last name.
-  SELECT format('c.is_deleted, %sarray_position(%L::text[], c.source_system) NULLS LAST, '
-    'coalesce(c.source_updated_at, c.updated_at) DESC NULLS LAST, length(c.%I) DESC, c.id COLLATE "C"',
-    CASE WHEN n.is_name THEN '(c.first_name IS NULL OR c.last_name IS NULL), ' END, s.sources, CASE WHEN n.is_name THEN 'full_name' ELSE s.field END)
+  SELECT format('c.is_deleted, %s, array_position(%L::text[], c.source_system) NULLS LAST, '
+    'coalesce(c.source_updated_at, c.updated_at) DESC NULLS LAST, %s DESC NULLS LAST, c.id COLLATE "C"', t.is_partial, s.sources, t.size)
   FROM sophia.survivorship AS s
-  CROSS JOIN LATERAL (SELECT s.field IN ('first_name', 'last_name', 'full_name') AS is_name) AS n
+  CROSS JOIN LATERAL sophia.survivorship_terms(s.field) AS t
   WHERE s.field = survivorship_order.field
 $$;
 COMMENT ON FUNCTION sophia.survivorship_order(text) IS 'internal: SQL order in which records c give a field: live ones, of a name complete ones, by source, the latest, the longest value, the id';
+
+CREATE FUNCTION sophia.survivor_step(state internal, value text, is_deleted boolean, is_partial boolean, place integer, changed_at timestamptz,
+  size integer, record text)
+RETURNS internal
+LANGUAGE c IMMUTABLE
+AS 'MODULE_PATHNAME', 'sophia_survivor_step_sql';
+COMMENT ON FUNCTION sophia.survivor_step(internal, text, boolean, boolean, integer, timestamptz, integer, text) IS 'internal: step of survivor';
+
+CREATE FUNCTION sophia.survivor_value(state internal) RETURNS text
+LANGUAGE c IMMUTABLE
+AS 'MODULE_PATHNAME', 'sophia_survivor_value_sql';
+COMMENT ON FUNCTION sophia.survivor_value(internal) IS 'internal: end of survivor';
+
+CREATE AGGREGATE sophia.survivor(value text, is_deleted boolean, is_partial boolean, place integer, changed_at timestamptz, size integer,
+  record text) (
+  SFUNC = sophia.survivor_step,
+  STYPE = internal,
+  FINALFUNC = sophia.survivor_value
+);
+COMMENT ON AGGREGATE sophia.survivor(text, boolean, boolean, integer, timestamptz, integer, text) IS
+  'internal: the value that comes first in survivorship_order, whose terms are the arguments';
+
+CREATE FUNCTION sophia.survivor_query(field text, value text) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT format('sophia.survivor(c.%1$I, c.is_deleted, %4$s, array_position(%2$L::text[], c.source_system), '
+    'coalesce(c.source_updated_at, c.updated_at), %5$s, c.id) FILTER (WHERE c.%3$I IS NOT NULL)',
+    value, s.sources, s.field, t.is_partial, t.size)
+  FROM sophia.survivorship AS s
+  CROSS JOIN LATERAL sophia.survivorship_terms(s.field) AS t
+  WHERE s.field = survivor_query.field
+$$;
+COMMENT ON FUNCTION sophia.survivor_query(text, text) IS 'internal: SQL for a value of that one of records c that gives a field';
 
 CREATE FUNCTION sophia.golden_query(people text) RETURNS text
 LANGUAGE sql STABLE
@@ -49,9 +93,7 @@ AS $$
     WHERE i.size = 1
     UNION ALL
     SELECT c.identity_id, %2$s, min(c.created_at), max(c.updated_at),
-      (array_agg(c.email_norm ORDER BY %4$s) FILTER (WHERE c.email IS NOT NULL))[1],
-      (array_agg(c.email_domain ORDER BY %4$s) FILTER (WHERE c.email IS NOT NULL))[1],
-      (array_agg(c.phone_e164 ORDER BY %5$s) FILTER (WHERE c.phone IS NOT NULL))[1],
+      %4$s, %5$s, %6$s,
       ARRAY(SELECT DISTINCT e.value FROM unnest(string_to_array(string_agg(array_to_string(c.all_emails, ' '), ' '), ' ')) AS e (value)
         WHERE e.value <> '' ORDER BY 1),
       bool_or(c.is_internal), bool_and(c.is_deleted), min(c.first_seen_at), max(c.last_seen_at),
@@ -61,9 +103,8 @@ AS $$
     WHERE i.size > 1
     GROUP BY c.identity_id$query$,
     string_agg(format('c.%I', s.field), ', ' ORDER BY s.field),
-    string_agg(format('(array_agg(c.%1$I ORDER BY %2$s) FILTER (WHERE c.%1$I IS NOT NULL))[1] AS %1$I', s.field,
-      sophia.survivorship_order(s.field)), ', ' ORDER BY s.field),
-    people, sophia.survivorship_order('email'), sophia.survivorship_order('phone'))
+    string_agg(sophia.survivor_query(s.field, s.field) || format(' AS %I', s.field), ', ' ORDER BY s.field), people,
+    sophia.survivor_query('email', 'email_norm'), sophia.survivor_query('email', 'email_domain'), sophia.survivor_query('phone', 'phone_e164'))
   FROM sophia.survivorship AS s
 $$;
 COMMENT ON FUNCTION sophia.golden_query(text) IS 'internal: query for the rows that processed_data.contacts should have for these people: a relation with identity_id and size';

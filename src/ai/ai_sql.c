@@ -49,12 +49,6 @@ typedef struct Places
 
 /* ---- arguments ---- */
 
-static TextSpan
-span_of(const text *value)
-{
-	return (TextSpan){VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value)};
-}
-
 static bool
 has_argument(FunctionCallInfo fcinfo, int place)
 {
@@ -101,32 +95,6 @@ take_messages(Call *call, Jsonb *messages)
 	call->n = 1;
 }
 
-static void
-take_text(Call *call, const text *input)
-{
-	call->inputs = palloc(sizeof(TextSpan));
-	call->inputs[0] = span_of(input);
-	call->n = 1;
-}
-
-static void
-take_array(Call *call, ArrayType *array)
-{
-	Datum *values;
-	bool *nulls;
-
-	if (ARR_NDIM(array) > 1)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("the array of texts must have one dimension")));
-	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &values, &nulls, &call->n);
-	call->inputs = palloc0(sizeof(TextSpan) * Max(call->n, 1));
-	for (int i = 0; i < call->n; i++)
-	{
-		if (!nulls[i])
-			call->inputs[i] = span_of(DatumGetTextPP(values[i]));
-	}
-}
-
 /* ---- completions ---- */
 
 /* The places of (prompt), or of (model, prompt [, options]). */
@@ -150,9 +118,9 @@ run_complete(FunctionCallInfo fcinfo, Call *call, Oid type)
 	if (type == JSONBOID)
 		take_messages(call, PG_GETARG_JSONB_P(places.input));
 	else if (type == TEXTOID)
-		take_text(call, PG_GETARG_TEXT_PP(places.input));
+		sophia_result_take_text(call, PG_GETARG_TEXT_PP(places.input));
 	else
-		take_array(call, PG_GETARG_ARRAYTYPE_P(places.input));
+		sophia_result_take_array(call, PG_GETARG_ARRAYTYPE_P(places.input));
 	take_profile(call, fcinfo, &places);
 	sophia_call_run(call);
 	return true;
@@ -242,9 +210,9 @@ run_embed(FunctionCallInfo fcinfo, Call *call, const Places *places, int dimensi
 	if (PG_ARGISNULL(places->input))
 		return false;
 	if (array)
-		take_array(call, PG_GETARG_ARRAYTYPE_P(places->input));
+		sophia_result_take_array(call, PG_GETARG_ARRAYTYPE_P(places->input));
 	else
-		take_text(call, PG_GETARG_TEXT_PP(places->input));
+		sophia_result_take_text(call, PG_GETARG_TEXT_PP(places->input));
 	take_profile(call, fcinfo, places);
 	sophia_call_run(call);
 	return true;

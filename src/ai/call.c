@@ -63,9 +63,26 @@ is_blank(TextSpan text)
 	return true;
 }
 
+/* Tokens of a text by the rule of thumb, 4 bytes each. */
+static size_t
+estimated_tokens(size_t bytes)
+{
+	return bytes / 4;
+}
+
+/* Whether a text is surely more than the model takes, by its limit. */
+static bool
+exceeds_context(const Call *call, TextSpan text)
+{
+	size_t before = call->prompt != NULL ? strlen(call->prompt->instructions) : 0;
+
+	return call->profile->context_tokens != 0 &&
+		   estimated_tokens(before + text.length) > (size_t) call->profile->context_tokens;
+}
+
 /* Settles what needs no provider; false where the text is to be sent. */
 static bool
-settle_early(Outcome *outcome, TextSpan text)
+settle_early(const Call *call, Outcome *outcome, TextSpan text)
 {
 	outcome->tokens_in = outcome->tokens_out = -1;
 	if (text.text == NULL)
@@ -75,6 +92,11 @@ settle_early(Outcome *outcome, TextSpan text)
 	else if (text.length > REQUEST_BODY_BYTES / 2)
 		fail(outcome, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
 			 psprintf("the text has %zu bytes, more than %d", text.length, REQUEST_BODY_BYTES / 2));
+	else if (exceeds_context(call, text))
+		fail(outcome, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+			 psprintf("the text has about %zu tokens, too many for the %d of model \"%s\"",
+					  estimated_tokens(text.length), call->profile->context_tokens,
+					  call->profile->model));
 	else
 		return false;
 	return true;
@@ -114,7 +136,7 @@ find_distinct(Run *run, int *first_of)
 	for (int i = 0; i < call->n; i++)
 	{
 		first_of[i] = -1;
-		if (!settle_early(&call->outcomes[i], call->inputs[i]))
+		if (!settle_early(call, &call->outcomes[i], call->inputs[i]))
 			sorted[n++] = i;
 	}
 	qsort_arg(sorted, n, sizeof(int), compare_texts, call->inputs);
@@ -177,9 +199,9 @@ write_body(const Run *run, const Job *job, ByteBuffer *body)
 	if (call->kind == CALL_MODELS)
 		return true;
 	if (call->kind == CALL_CHAT)
-		return sophia_openai_chat_request(body, profile->remote_name,
-										  call->inputs[run->order[job->from]], call->messages,
-										  profile->options);
+		return sophia_openai_chat_request(
+			body, profile->remote_name, call->prompt != NULL ? call->prompt->instructions : NULL,
+			call->inputs[run->order[job->from]], call->messages, profile->options);
 	texts = palloc(sizeof(TextSpan) * job->n);
 	for (int i = 0; i < job->n; i++)
 		texts[i] = call->inputs[run->order[job->from + i]];
@@ -298,6 +320,16 @@ copy_text(TextSpan text)
 	return (TextSpan){copy, text.length};
 }
 
+/* Lets the call make a value of a text. */
+static void
+read_text(Run *run, const Job *job, const AnswerHeader *header, Outcome *outcome)
+{
+	char *wrong = run->call->read != NULL ? run->call->read(run->call, outcome) : NULL;
+
+	if (wrong != NULL)
+		fail_job(run, job, header, ERRCODE_SYSTEM_ERROR, wrong);
+}
+
 static void
 store_answer(Run *run, const Job *job, const AnswerHeader *header, const OpenaiAnswer *answer)
 {
@@ -311,6 +343,8 @@ store_answer(Run *run, const Job *job, const AnswerHeader *header, const OpenaiA
 		if (run->call->kind != CALL_EMBED)
 		{
 			outcome->text = copy_text(answer->text);
+			outcome->cut = answer->cut;
+			read_text(run, job, header, outcome);
 			continue;
 		}
 		outcome->dimensions = answer->dimensions;

@@ -9,6 +9,7 @@
 
 #include "ai/openai.h"
 #include "ai/profile.h"
+#include "ai/prompt.h"
 
 typedef enum CallKind
 {
@@ -25,6 +26,8 @@ typedef struct Outcome
 	char *message; /* of the error */
 	char *detail;  /* of the error, NULL = none */
 	TextSpan text;
+	bool cut;	 /* the text may have gone on */
+	Datum value; /* jsonb, what Call.read made of the text; 0 = none */
 	float *vector;
 	int dimensions;
 	int64 tokens_in; /* -1 = not known */
@@ -35,13 +38,21 @@ typedef struct Outcome
 typedef struct Call
 {
 	CallKind kind;
-	const char *function; /* for people */
+	const char *function; /* for people, and the key of its default model */
 	Profile *profile;
+	const Prompt *prompt; /* of a chat: what is said before each text; NULL = nothing */
 	int n;
 	TextSpan *inputs;	  /* text NULL = SQL's NULL; in the server's encoding, which is UTF-8 */
 	const char *messages; /* of a chat, instead of its one input; a JSON array */
 	int dimensions;		  /* that the vectors must have; 0 = any */
-	Outcome *outcomes;	  /* n of them; in the memory context of the caller */
+
+	/*
+	 * What each text of the provider means: sets outcome->value, or returns what is wrong with the text.  NULL: it is the
+	 * result as it is.
+	 */
+	char *(*read)(const struct Call *call, Outcome *outcome);
+	const struct TaskCall *task; /* for read() */
+	Outcome *outcomes;			 /* n of them; in the memory context of the caller */
 } Call;
 
 /* Runs a call: equal texts are sent once, all at the same time as far as the provider's limits allow. */

@@ -47,8 +47,8 @@ finish_with_options(ByteBuffer *out, const char *options)
 }
 
 bool
-sophia_openai_chat_request(ByteBuffer *out, const char *model, TextSpan prompt,
-						   const char *messages, const char *options)
+sophia_openai_chat_request(ByteBuffer *out, const char *model, const char *instructions,
+						   TextSpan prompt, const char *messages, const char *options)
 {
 	bool ok = append(out, "{\"model\":") && sophia_json_write_string(out, model, strlen(model)) &&
 			  append(out, ",\"messages\":");
@@ -56,8 +56,15 @@ sophia_openai_chat_request(ByteBuffer *out, const char *model, TextSpan prompt,
 	if (messages != NULL)
 		ok = ok && append(out, messages);
 	else
-		ok = ok && append(out, "[{\"role\":\"user\",\"content\":") &&
+	{
+		ok = ok && append(out, "[");
+		if (instructions != NULL)
+			ok = ok && append(out, "{\"role\":\"system\",\"content\":") &&
+				 sophia_json_write_string(out, instructions, strlen(instructions)) &&
+				 append(out, "},");
+		ok = ok && append(out, "{\"role\":\"user\",\"content\":") &&
 			 sophia_json_write_string(out, prompt.text, prompt.length) && append(out, "}]");
+	}
 	return ok && finish_with_options(out, options);
 }
 
@@ -268,6 +275,7 @@ sophia_openai_chat_answer(OpenaiAnswer *answer, OpenaiProblem *problem, Arena *a
 	JsonNode root;
 	const JsonNode *choices;
 	const JsonNode *content;
+	const JsonNode *reason;
 
 	if (!parse_body(&root, problem, arena, status, body, length))
 		return false;
@@ -279,6 +287,9 @@ sophia_openai_chat_answer(OpenaiAnswer *answer, OpenaiProblem *problem, Arena *a
 	if (!is_string(content))
 		return set_problem(problem, "58000", "the answer has no text");
 	answer->text = (TextSpan){content->u.text, content->length};
+	reason = member(&choices->u.items[0], "finish_reason");
+	answer->cut =
+		is_string(reason) && reason->length == 6 && memcmp(reason->u.text, "length", 6) == 0;
 	return true;
 }
 

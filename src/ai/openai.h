@@ -34,6 +34,7 @@ typedef struct OpenaiAnswer
 	int64_t tokens_in; /* -1 = not told */
 	int64_t tokens_out;
 	TextSpan text;	 /* of a chat completion */
+	bool cut;		 /* the text ends because it may have no more tokens */
 	int dimensions;	 /* of embeddings */
 	float **vectors; /* one a text, in their order */
 } OpenaiAnswer;
@@ -42,11 +43,11 @@ typedef struct OpenaiAnswer
 extern bool sophia_openai_path(ByteBuffer *out, const char *address, const char *service);
 
 /*
- * The body of a chat completion.  `messages` is a JSON array, or NULL: then the prompt is the one message of a user.  `options`
- * is a JSON object whose members are added.  False: no memory.
+ * The body of a chat completion.  `messages` is a JSON array, or NULL: then the prompt is the one message of a user, after
+ * `instructions` (NULL: none) as the system's message.  `options` is a JSON object whose members are added.  False: no memory.
  */
-extern bool sophia_openai_chat_request(ByteBuffer *out, const char *model, TextSpan prompt,
-									   const char *messages, const char *options);
+extern bool sophia_openai_chat_request(ByteBuffer *out, const char *model, const char *instructions,
+									   TextSpan prompt, const char *messages, const char *options);
 
 /* The body of an embedding of n texts; `options` as above. */
 extern bool sophia_openai_embedding_request(ByteBuffer *out, const char *model,

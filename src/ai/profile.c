@@ -41,7 +41,8 @@ enum
 	COLUMN_ITEMS,
 	COLUMN_BYTES,
 	COLUMN_PRICE_IN,
-	COLUMN_PRICE_OUT
+	COLUMN_PRICE_OUT,
+	COLUMN_CONTEXT
 };
 
 static int
@@ -104,6 +105,7 @@ read_model(Profile *profile, MemoryContext context)
 	profile->pack_bytes = result_int(COLUMN_BYTES);
 	profile->price_in = result_numeric(COLUMN_PRICE_IN, context, &no_price_in);
 	profile->price_out = result_numeric(COLUMN_PRICE_OUT, context, &no_price_out);
+	profile->context_tokens = result_int(COLUMN_CONTEXT);
 	profile->has_price = !no_price_in && !no_price_out;
 }
 
@@ -122,9 +124,9 @@ raise_unknown_model(const char *model, const char *function)
 				 function)));
 }
 
-/* Runs a query of one row at most, by the snapshot of the statement that calls. */
-static bool
-query(SPIPlanPtr *plan, const char *sql, int n, Oid *types, Datum *values, const char *nulls)
+bool
+sophia_profile_query(SPIPlanPtr *plan, const char *sql, int n, Oid *types, Datum *values,
+					 const char *nulls)
 {
 	if (*plan == NULL)
 	{
@@ -152,7 +154,7 @@ sophia_profile_of_model(const char *model, const char *function, Datum options, 
 	Oid types[] = {TEXTOID, TEXTOID, JSONBOID, BOOLOID};
 
 	SPI_connect();
-	if (!query(
+	if (!sophia_profile_query(
 			&plan,
 			"SELECT " PROVIDER_COLUMNS
 			" sophia.written_here(p.xmin) OR sophia.written_here(m.xmin), m.model, m.remote_name,"
@@ -164,10 +166,13 @@ sophia_profile_of_model(const char *model, const char *function, Datum options, 
 			" (m.options ->> 'dimensions')::int,"
 			" coalesce((m.options -> 'limits' ->> 'items')::int, 32),"
 			" coalesce((m.options -> 'limits' ->> 'bytes')::int, 262144),"
-			" (m.options -> 'price' ->> 'in')::numeric, (m.options -> 'price' ->> 'out')::numeric"
+			" (m.options -> 'price' ->> 'in')::numeric, (m.options -> 'price' ->> 'out')::numeric,"
+			" (m.options -> 'limits' ->> 'context')::int"
 			" FROM sophia.models AS m JOIN sophia.providers AS p USING (provider)"
 			" WHERE m.model = coalesce($1,"
-			"  (SELECT d.model FROM sophia.default_models AS d WHERE d.function = $2))",
+			"  (SELECT d.model FROM sophia.default_models AS d"
+			"   WHERE d.function IN ($2, CASE WHEN $4 THEN 'embed_text' ELSE 'complete' END)"
+			"   ORDER BY d.function = $2 DESC LIMIT 1))",
 			4, types, values, nulls))
 		raise_unknown_model(model, function);
 	MemoryContextSwitchTo(context);
@@ -187,10 +192,10 @@ sophia_profile_of_provider(const char *provider)
 	Oid type = TEXTOID;
 
 	SPI_connect();
-	if (!query(&plan,
-			   "SELECT " PROVIDER_COLUMNS " sophia.written_here(p.xmin)"
-			   " FROM sophia.providers AS p WHERE p.provider = $1",
-			   1, &type, &value, NULL))
+	if (!sophia_profile_query(&plan,
+							  "SELECT " PROVIDER_COLUMNS " sophia.written_here(p.xmin)"
+							  " FROM sophia.providers AS p WHERE p.provider = $1",
+							  1, &type, &value, NULL))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("provider \"%s\" does not exist", provider)));
 	MemoryContextSwitchTo(context);

@@ -7,6 +7,8 @@
 
 #include "postgres.h"
 
+#include "executor/spi.h"
+
 typedef struct Profile
 {
 	char *model;	   /* "" = only the provider is asked */
@@ -23,13 +25,14 @@ typedef struct Profile
 	int dimensions; /* of its embeddings, 0 = whatever comes */
 	int pack_items; /* most texts, and bytes of them, of one request for embeddings */
 	int pack_bytes;
+	int context_tokens; /* that a text and its answer may have together, 0 = not known */
 	bool has_price;
 	Datum price_in; /* numeric, of a million tokens */
 	Datum price_out;
 } Profile;
 
 /*
- * The profile of a model, or of the default one of `function` where `model` is NULL.  `options` (NULL: none) are those of the
+ * The profile of a model, or of the default one of `function` where `model` is NULL, or else of complete or embed_text.  `options` (NULL: none) are those of the
  * call; `embeds` tells which of the model's defaults are meant: those for embeddings, or all others.  Raises 42704
  * for an unknown model, 55000 where there is no default, or where the profile is not committed yet.
  */
@@ -38,5 +41,12 @@ extern Profile *sophia_profile_of_model(const char *model, const char *function,
 
 /* The profile of a provider alone.  Raises 42704, 55000. */
 extern Profile *sophia_profile_of_provider(const char *provider);
+
+/*
+ * Runs a query of one row at most, by the snapshot of the statement that calls, within an SPI connection; whether there is
+ * one.  *plan is kept, NULL at first.
+ */
+extern bool sophia_profile_query(SPIPlanPtr *plan, const char *sql, int n, Oid *types,
+								 Datum *values, const char *nulls);
 
 #endif /* SOPHIA_PROFILE_H */

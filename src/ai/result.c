@@ -28,6 +28,7 @@ enum
 	RESULT_CACHED,
 	RESULT_MS,
 	RESULT_ORD,
+	RESULT_PROMPT_VERSION,
 	RESULT_COLUMNS
 };
 
@@ -36,6 +37,40 @@ text_datum(TextSpan span)
 {
 	return PointerGetDatum(cstring_to_text_with_len(span.text, span.length));
 }
+
+static TextSpan
+span_of(const text *value)
+{
+	return (TextSpan){VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value)};
+}
+
+void
+sophia_result_take_text(Call *call, const text *input)
+{
+	call->inputs = palloc(sizeof(TextSpan));
+	call->inputs[0] = span_of(input);
+	call->n = 1;
+}
+
+void
+sophia_result_take_array(Call *call, ArrayType *array)
+{
+	Datum *values;
+	bool *nulls;
+
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the array of texts must have one dimension")));
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &values, &nulls, &call->n);
+	call->inputs = palloc0(sizeof(TextSpan) * Max(call->n, 1));
+	for (int i = 0; i < call->n; i++)
+	{
+		if (!nulls[i])
+			call->inputs[i] = span_of(DatumGetTextPP(values[i]));
+	}
+}
+
+/* ---- results ---- */
 
 void
 sophia_result_warn(const Call *call)
@@ -136,6 +171,8 @@ value_of(const Outcome *outcome)
 	JsonbParseState *state = NULL;
 	JsonbValue item;
 
+	if (outcome->value != 0)
+		return outcome->value;
 	if (outcome->vector == NULL)
 	{
 		item.type = jbvString;
@@ -170,6 +207,11 @@ fill_row(const Call *call, int i, Datum *values, bool *nulls)
 	values[RESULT_TOKENS_OUT] = Int64GetDatum(outcome->tokens_out);
 	values[RESULT_CACHED] = BoolGetDatum(false);
 	values[RESULT_MS] = Float8GetDatum(outcome->ms);
+	if (call->prompt != NULL)
+	{
+		values[RESULT_PROMPT_VERSION] = Int32GetDatum(call->prompt->version);
+		nulls[RESULT_PROMPT_VERSION] = false;
+	}
 	nulls[RESULT_PROVIDER] = nulls[RESULT_MODEL] = nulls[RESULT_CACHED] = nulls[RESULT_MS] = false;
 	nulls[RESULT_TOKENS_IN] = failed || outcome->tokens_in < 0;
 	nulls[RESULT_TOKENS_OUT] = failed || outcome->tokens_out < 0;

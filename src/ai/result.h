@@ -9,6 +9,11 @@
 
 #include "ai/call.h"
 #include "fmgr.h"
+#include "utils/array.h"
+
+/* Takes a text, or an array of texts, as the inputs of a call.  Raises 22023 for an array of several dimensions. */
+extern void sophia_result_take_text(Call *call, const text *input);
+extern void sophia_result_take_array(Call *call, ArrayType *array);
 
 /* One WARNING where some texts failed, which names the first; raises its error where all did. */
 extern void sophia_result_warn(const Call *call);

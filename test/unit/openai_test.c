@@ -28,11 +28,15 @@ test_requests(void)
 	ByteBuffer out = {0};
 	TextSpan texts[] = {SPAN("a"), SPAN("b\"\n")};
 
-	sophia_openai_chat_request(&out, "tiny", SPAN("say \"hi\"\\\x01\t\xC3\xA9"), NULL, "{}");
+	sophia_openai_chat_request(&out, "tiny", NULL, SPAN("say \"hi\"\\\x01\t\xC3\xA9"), NULL, "{}");
 	ok(buffer_is(&out, "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":"
 					   "\"say \\\"hi\\\"\\\\\\u0001\\t\xC3\xA9\"}]}"),
 	   "a prompt becomes the message of a user");
-	sophia_openai_chat_request(&out, "tiny", SPAN(""), "[{\"role\": \"system\"}]",
+	sophia_openai_chat_request(&out, "tiny", "Be \"short\".", SPAN("hi"), NULL, "{}");
+	ok(buffer_is(&out, "{\"model\":\"tiny\",\"messages\":[{\"role\":\"system\",\"content\":\"Be "
+					   "\\\"short\\\".\"},{\"role\":\"user\",\"content\":\"hi\"}]}"),
+	   "instructions go before it");
+	sophia_openai_chat_request(&out, "tiny", NULL, SPAN(""), "[{\"role\": \"system\"}]",
 							   "{\"top_p\": 1, \"seed\": 2}");
 	ok(buffer_is(&out, "{\"model\":\"tiny\",\"messages\":[{\"role\": \"system\"}],\"top_p\": 1, "
 					   "\"seed\": 2}"),

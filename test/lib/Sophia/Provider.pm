@@ -14,6 +14,9 @@
 #                       the same text, then all is well
 #   #cut  #garbage  #bytes  #nul  #empty  #big=BYTES     half an answer; no JSON; no UTF-8; \u0000; no choices; so large
 #
+# A chat with a JSON schema is answered by the first value that fits the schema, with "echo: " and the text for strings; #answer=…
+# at the end of a text is the answer as it is.  A model "small-N" refuses texts of more than N bytes, as too long.
+#
 # An embedding of model NAME-N has N dimensions, made from the text; its elements come in reverse order.  A model "float-N"
 # answers in numbers whatever is asked for, the others in base64 where it is asked for.  A text that holds #refuse has the whole
 # request refused.
@@ -214,10 +217,28 @@ sub _result
 	return (200, qq({"choices":[{"message":{"content":"a\xff"}}]})) if $text =~ /#bytes/;
 	return (200, '{"choices":[{"message":{"content":"a\u0000b"}}]}') if $text =~ /#nul/;
 	return (200, '{"choices":[{"message":{"content":"' . 'x' x $1 . '"}}]}') if $text =~ /#big=(\d+)/;
+	return (400, $json->encode({ error => { message => "the maximum context length is $1", code => 400 } }))
+	  if $request->{model} =~ /^small-(\d+)/ && length $text > $1;
+	my $schema = ($request->{response_format} // {})->{json_schema};
+	my $content = $schema ? $json->encode(_instance($schema->{schema}, "echo: $text")) : "echo: $text";
+	utf8::decode($content) if $schema;
+	$content = $1 if $text =~ /#answer=(.*)/s;
 	return (200, $json->encode({
 		id => 'chat', object => 'chat.completion', model => $request->{model},
-		choices => [ { index => 0, finish_reason => 'stop', message => { role => 'assistant', content => "echo: $text" } } ],
+		choices => [ { index => 0, finish_reason => $text =~ /#length/ ? 'length' : 'stop', message => { role => 'assistant', content => $content } } ],
 		usage => { prompt_tokens => 7, completion_tokens => 3, total_tokens => 10 } }));
+}
+
+# A value that a schema accepts.
+sub _instance
+{
+	my ($schema, $text) = @_;
+	my $type = $schema->{type} // '';
+	return $schema->{enum}[0] if $schema->{enum};
+	return { map { $_ => _instance($schema->{properties}{$_}, $text) } keys %{ $schema->{properties} } } if $type eq 'object';
+	return [] if $type eq 'array';
+	return substr $text, 0, $schema->{maxLength} // length $text if $type eq 'string';
+	return $type eq 'boolean' ? JSON::PP::true : $type eq 'null' ? undef : 0;
 }
 
 sub _demanded_key
