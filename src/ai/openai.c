@@ -245,12 +245,17 @@ parse_body(JsonNode *root, OpenaiProblem *problem, Arena *arena, int status, con
 
 /* ---- answers ---- */
 
+/* -1 where there is none. */
 static int64_t
 count_of(const JsonNode *usage, const char *name)
 {
 	const JsonNode *count = member(usage, name);
+	int64_t n;
 
-	return count != NULL && count->kind == JSON_NUMBER ? strtoll(count->u.text, NULL, 10) : -1;
+	if (count == NULL || count->kind != JSON_NUMBER)
+		return -1;
+	n = strtoll(count->u.text, NULL, 10);
+	return n >= 0 ? n : -1;
 }
 
 static void
