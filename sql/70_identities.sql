@@ -310,16 +310,11 @@ CREATE FUNCTION sophia.edge_query(everything boolean, everybody boolean) RETURNS
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-  -- What only one record holds is remembered where no column of unified_contacts finds it again.
+  -- What only one record holds is kept where no column of unified_contacts finds it again; the id of a HubSpot record, which
+  -- any party may name, only where somebody shares it.  Who shares an alias with another colleague shares a mailbox, unless
+  -- address or name tells one person who is a user twice.
   SELECT format($query$
-    WITH pair AS MATERIALIZED (
-      SELECT p.*, rank() OVER (ORDER BY p.strength, p.event) AS place, a.identity_id AS identity_a, b.identity_id AS identity_b
-      FROM sophia.pairs_in_force() AS p
-      JOIN processed_data.unified_contacts AS a ON a.id = p.record_a
-      JOIN processed_data.unified_contacts AS b ON b.id = p.record_b
-      WHERE p.together %2$s
-    ), contested AS MATERIALIZED (
-      -- Who shares an alias with another colleague shares a mailbox, unless address or name tells one person who is a user twice.
+    WITH contested AS (
       SELECT e.value
       FROM processed_data.unified_contacts AS c
       CROSS JOIN LATERAL unnest(c.all_emails) AS e (value)
@@ -327,17 +322,22 @@ AS $$
       GROUP BY e.value
       HAVING count(DISTINCT coalesce(c.email_norm, c.id)) > 1
         AND count(DISTINCT coalesce(nullif(sophia.normalize_name(c.full_name), ''), c.id)) > 1
+    ), pair AS MATERIALIZED (
+      SELECT p.*, rank() OVER (ORDER BY p.strength, p.event) AS place, a.identity_id AS identity_a, b.identity_id AS identity_b
+      FROM sophia.pairs_in_force() AS p
+      JOIN processed_data.unified_contacts AS a ON a.id = p.record_a
+      JOIN processed_data.unified_contacts AS b ON b.id = p.record_b
+      WHERE p.together %2$s
     )
     SELECT i.record, i.kind, i.value, i.qualifier, i.rule, i.name,
-      i.rule NOT IN ('e-mail', 'phone and last name', 'HubSpot record') AS remembered, i.identity_id, NULL::integer AS priority,
-      NULL::bigint AS place, NULL::real AS confidence, i.rule = 'HubSpot record' AS claimed,
-      i.rule = 'staff alias' AND i.value IN (SELECT x.value FROM contested AS x) AS contested
+      CASE WHEN i.rule IN ('e-mail', 'phone and last name') THEN 'of member' WHEN i.rule = 'HubSpot record' THEN 'shared' ELSE 'always' END AS kept,
+      i.rule = 'staff alias' AND EXISTS (SELECT FROM contested AS x WHERE x.value = i.value) AS contested, i.identity_id,
+      NULL::integer AS priority, NULL::bigint AS place, NULL::real AS confidence
     FROM (%1$s) AS i %4$s
     UNION ALL
-    SELECT p.record_a, 'record', p.record_b, '', p.rule, -1, true, p.identity_a, p.strength, p.place, p.confidence, false, false
-    FROM pair AS p
+    SELECT p.record_a, 'record', p.record_b, '', p.rule, -1, 'always', false, p.identity_a, p.strength, p.place, p.confidence FROM pair AS p
     UNION ALL
-    SELECT r.id, 'record', r.id, '', '', -1, true, r.identity_id, 100, 0, 1, false, false FROM (%3$s) AS r$query$,
+    SELECT r.id, 'record', r.id, '', '', -1, 'always', false, r.identity_id, 100, 0, 1 FROM (%3$s) AS r$query$,
     sophia.identifier_query(),
     CASE WHEN NOT everything THEN 'AND p.record_a = ANY ($1) AND p.record_b = ANY ($1)' END,
     CASE WHEN everybody THEN format('SELECT c.id, c.identity_id FROM processed_data.unified_contacts AS c WHERE NOT c.is_bot %s',
@@ -347,7 +347,7 @@ AS $$
     CASE WHEN NOT everything THEN 'AND c.id = ANY ($1)' END)
 $$;
 COMMENT ON FUNCTION sophia.edge_query(boolean, boolean) IS
-  'internal: query for the edges of all records, or of those in $1, and for one of each record with itself (everybody), or of those in pairs only; columns are record, kind (record = value is one), value, qualifier, rule, hash of the first name (-1 = not known), whether it is remembered where nobody shares it, identity, of a link between records priority, place among equals and confidence, whether it is kept only where somebody shares it (anybody may claim the id of a HubSpot record), and whether it links nothing since colleagues contest it';
+  'internal: query for the edges of all records, or of those in $1, and for one of each record with itself (everybody), or of those in pairs only; columns are record, kind (record = value is one), value, qualifier, rule, hash of the first name (-1 = not known), when it is kept (always, where the value is shared, or where the record is a member: it shares any), whether only an exception in the lists lets it link, identity, and, of a link between records, priority, place among equals and confidence';
 
 CREATE FUNCTION sophia.cluster_identifiers(query text, records text[], allowed text, kinds text[], priorities integer[], confidences real[],
   max_records integer[], max_values integer[], compare_names boolean[], hot_kinds text[], hot_values text[], apart_records text[],
@@ -359,7 +359,7 @@ SET search_path = pg_catalog, pg_temp
 SET enable_mergejoin = off
 AS 'MODULE_PATHNAME', 'sophia_cluster_identifiers_sql';
 COMMENT ON FUNCTION sophia.cluster_identifiers(text, text[], text, text[], integer[], real[], integer[], integer[], boolean[], text[], text[], text[], text[]) IS
-  'internal: clusters the identifiers that edge_query gives (with records as $1), but for those that allowed (with kinds as $1 and values as $2) does not return, and returns those that were shared or are to be remembered from the strongest to the weakest, with the cluster of each record and the smallest identity in it';
+  'internal: clusters the identifiers that edge_query gives (with records as $1), but for those that allowed (with kinds as $1 and values as $2) does not return, and returns those that are kept from the strongest to the weakest, with the cluster of each record and the smallest identity in it';
 
 CREATE FUNCTION sophia.identity_edges(affected text[], hot_kinds text[], hot_values text[], everybody boolean)
 RETURNS TABLE (record text, kind text, value text, qualifier text, rule text, confidence real, status text, component integer,

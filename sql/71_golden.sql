@@ -22,22 +22,32 @@ COMMENT ON COLUMN sophia.survivorship.sources IS 'sources, the most trusted firs
 COMMENT ON COLUMN sophia.survivorship.builtin IS 'whether the order is the shipped one';
 GRANT SELECT ON sophia.survivorship TO PUBLIC;
 
+CREATE FUNCTION sophia.survivorship_terms(field text, OUT is_partial text, OUT size text)
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  -- Of a record that has first and last name both are taken, and its full name: not one's first and another's last name.
+  SELECT CASE WHEN field IN ('first_name', 'last_name', 'full_name') THEN '(c.first_name IS NULL OR c.last_name IS NULL)'
+      ELSE format('(c.%I IS NULL)', field) END,
+    format('length(c.%I)', CASE WHEN field IN ('first_name', 'last_name') THEN 'full_name' ELSE field END)
+$$;
+COMMENT ON FUNCTION sophia.survivorship_terms(text) IS
+  'internal: SQL for whether a record c lacks some of what is chosen along with a field, and for the size by which equal ones are told apart';
+
 CREATE FUNCTION sophia.survivorship_order(field text) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-  -- Of a record that has first and last name both are taken, and its full name: not one's first and another's last name.
-  SELECT format('c.is_deleted, %sarray_position(%L::text[], c.source_system) NULLS LAST, '
-    'coalesce(c.source_updated_at, c.updated_at) DESC NULLS LAST, length(c.%I) DESC, c.id COLLATE "C"',
-    CASE WHEN n.is_name THEN '(c.first_name IS NULL OR c.last_name IS NULL), ' END, s.sources, CASE WHEN n.is_name THEN 'full_name' ELSE s.field END)
+  SELECT format('c.is_deleted, %s, array_position(%L::text[], c.source_system) NULLS LAST, '
+    'coalesce(c.source_updated_at, c.updated_at) DESC NULLS LAST, %s DESC NULLS LAST, c.id COLLATE "C"', t.is_partial, s.sources, t.size)
   FROM sophia.survivorship AS s
-  CROSS JOIN LATERAL (SELECT s.field IN ('first_name', 'last_name', 'full_name') AS is_name) AS n
+  CROSS JOIN LATERAL sophia.survivorship_terms(s.field) AS t
   WHERE s.field = survivorship_order.field
 $$;
 COMMENT ON FUNCTION sophia.survivorship_order(text) IS 'internal: SQL order in which records c give a field: live ones, of a name complete ones, by source, the latest, the longest value, the id';
 
-CREATE FUNCTION sophia.survivor_step(state internal, value text, is_deleted boolean, is_incomplete boolean, place integer,
-  changed_at timestamptz, size integer, record text)
+CREATE FUNCTION sophia.survivor_step(state internal, value text, is_deleted boolean, is_partial boolean, place integer, changed_at timestamptz,
+  size integer, record text)
 RETURNS internal
 LANGUAGE c IMMUTABLE
 AS 'MODULE_PATHNAME', 'sophia_survivor_step_sql';
@@ -48,8 +58,8 @@ LANGUAGE c IMMUTABLE
 AS 'MODULE_PATHNAME', 'sophia_survivor_value_sql';
 COMMENT ON FUNCTION sophia.survivor_value(internal) IS 'internal: end of survivor';
 
-CREATE AGGREGATE sophia.survivor(value text, is_deleted boolean, is_incomplete boolean, place integer, changed_at timestamptz,
-  size integer, record text) (
+CREATE AGGREGATE sophia.survivor(value text, is_deleted boolean, is_partial boolean, place integer, changed_at timestamptz, size integer,
+  record text) (
   SFUNC = sophia.survivor_step,
   STYPE = internal,
   FINALFUNC = sophia.survivor_value
@@ -62,11 +72,10 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT format('sophia.survivor(c.%1$I, c.is_deleted, %4$s, array_position(%2$L::text[], c.source_system), '
-    'coalesce(c.source_updated_at, c.updated_at), length(c.%5$I), c.id) FILTER (WHERE c.%3$I IS NOT NULL)', value, s.sources, s.field,
-    CASE WHEN n.is_name THEN 'c.first_name IS NULL OR c.last_name IS NULL' ELSE 'false' END,
-    CASE WHEN n.is_name THEN 'full_name' ELSE s.field END)
+    'coalesce(c.source_updated_at, c.updated_at), %5$s, c.id) FILTER (WHERE c.%3$I IS NOT NULL)',
+    value, s.sources, s.field, t.is_partial, t.size)
   FROM sophia.survivorship AS s
-  CROSS JOIN LATERAL (SELECT s.field IN ('first_name', 'last_name', 'full_name') AS is_name) AS n
+  CROSS JOIN LATERAL sophia.survivorship_terms(s.field) AS t
   WHERE s.field = survivor_query.field
 $$;
 COMMENT ON FUNCTION sophia.survivor_query(text, text) IS 'internal: SQL for a value of that one of records c that gives a field';

@@ -147,8 +147,7 @@ sophia_identity_graph_add(IdentityGraph *graph, const IdentityRow *row)
 						 .place = row->place,
 						 .confidence = row->confidence,
 						 .number = (int8) row->number,
-						 .remembered = row->remembered,
-						 .claimed = row->claimed,
+						 .keep = (int8) row->keep,
 						 .contested = row->contested,
 						 .qualifier = -1};
 
@@ -159,7 +158,7 @@ sophia_identity_graph_add(IdentityGraph *graph, const IdentityRow *row)
 	edge.rule = number_rule(graph, row->rule);
 	graph->nodes[edge.record].identity = row->identity;
 	graph->nodes[edge.value].holders++;
-	graph->nodes[edge.value].is_remembered |= row->remembered;
+	graph->nodes[edge.value].is_kept |= row->keep == KEEP_ALWAYS;
 	graph->edges =
 		grow(graph, graph->edges, graph->edge_count, &graph->edge_room, sizeof(IdentityEdge));
 	graph->edges[graph->edge_count++] = edge;
@@ -182,7 +181,7 @@ is_shared(const IdentityNode *value)
 static bool
 is_of_use(const IdentityNode *value)
 {
-	return is_shared(value) || value->is_remembered;
+	return is_shared(value) || value->is_kept;
 }
 
 void
@@ -209,7 +208,7 @@ sophia_identity_graph_want_others(IdentityGraph *graph)
 		edge->blocked =
 			value->is_hot ||
 			(!value->is_exempt && value->holders > graph->kinds[edge->number - 1].max_records);
-		edge->contested = edge->contested && !value->is_exempt;
+		edge->contested &= !value->is_exempt;
 		if (is_shared(value))
 			graph->nodes[edge->record].is_member = true;
 	}
@@ -218,12 +217,25 @@ sophia_identity_graph_want_others(IdentityGraph *graph)
 		const IdentityEdge *edge = &graph->edges[i];
 		IdentityNode *value = &graph->nodes[edge->value];
 
-		if (edge->number > 0 && graph->nodes[edge->record].is_member && !is_of_use(value))
+		if (edge->number > 0 && edge->keep == KEEP_OF_MEMBER &&
+			graph->nodes[edge->record].is_member && !is_of_use(value))
 			value->is_wanted = true;
 	}
 }
 
-/* Keeps the edges that can join something or have to be remembered. */
+static bool
+is_kept(const IdentityGraph *graph, const IdentityEdge *edge)
+{
+	const IdentityNode *value = &graph->nodes[edge->value];
+
+	if (value->is_listed)
+		return false;
+	if (edge->keep == KEEP_SHARED)
+		return is_shared(value);
+	return edge->keep == KEEP_ALWAYS || graph->nodes[edge->record].is_member;
+}
+
+/* Keeps the edges that can join something, or that are asked for. */
 static void
 select_edges(IdentityGraph *graph)
 {
@@ -232,11 +244,8 @@ select_edges(IdentityGraph *graph)
 	for (int32 i = 0; i < graph->edge_count; i++)
 	{
 		const IdentityEdge *edge = &graph->edges[i];
-		const IdentityNode *value = &graph->nodes[edge->value];
-		bool is_kept = edge->claimed ? is_shared(value)
-									 : edge->remembered || graph->nodes[edge->record].is_member;
 
-		if (is_kept && !value->is_listed)
+		if (is_kept(graph, edge))
 			graph->edges[kept++] = *edge;
 	}
 	graph->edge_count = kept;
@@ -269,7 +278,7 @@ compare_edges(const void *left, const void *right, void *arg)
 }
 
 static bool
-joins_nothing(const IdentityEdge *edge)
+is_barred(const IdentityEdge *edge)
 {
 	return edge->blocked || edge->contested;
 }
@@ -280,7 +289,7 @@ joining_node(IdentityGraph *graph, const IdentityEdge *edge)
 {
 	int32 pair[2] = {edge->value, edge->qualifier};
 
-	if (joins_nothing(edge))
+	if (is_barred(edge))
 		return edge->record;
 	if (edge->qualifier < 0)
 		return edge->value;
@@ -330,7 +339,7 @@ join_edges(IdentityGraph *graph, const int32 *joining)
 
 		if (edge->name >= 0)
 			sophia_clusters_add_name(clusters, edge->record, (uint32) edge->name);
-		if (edge->number > 0 && !joins_nothing(edge))
+		if (edge->number > 0 && !is_barred(edge))
 			clusters->counts[(int64) joining[i] * clusters->kinds + edge->number - 1] = 1;
 	}
 	for (int32 i = 0; i < graph->edge_count; i++)
@@ -339,7 +348,7 @@ join_edges(IdentityGraph *graph, const int32 *joining)
 
 		CHECK_FOR_INTERRUPTS();
 		edge->accepted = sophia_clusters_join(clusters, edge->record, joining[i],
-											  edge->number > 0 && !joins_nothing(edge) &&
+											  edge->number > 0 && !is_barred(edge) &&
 												  graph->kinds[edge->number - 1].compare_names);
 	}
 }

@@ -30,6 +30,14 @@ typedef struct IdentityKind
 	bool compare_names;
 } IdentityKind;
 
+/* When an edge is kept. */
+typedef enum IdentityKeep
+{
+	KEEP_OF_MEMBER, /* where its record shares a value with another, this one or not */
+	KEEP_SHARED,	/* where another record has its value, too */
+	KEEP_ALWAYS
+} IdentityKeep;
+
 /* A record and an identifier that it holds, or another record that it is linked with. */
 typedef struct IdentityRow
 {
@@ -42,10 +50,9 @@ typedef struct IdentityRow
 	int32 priority;	   /* edges are taken in the order of priority, */
 	int32 place;	   /* of place, */
 	float4 confidence; /* of confidence, the largest first, of value and of record */
-	bool remembered;   /* kept, even where nobody shares the value */
-	bool claimed;	   /* kept only where somebody shares the value */
-	bool contested;	   /* joins nothing, unless the value is exempt */
-	int64 identity;	   /* of the record; 0 = none */
+	IdentityKeep keep;
+	bool contested; /* joins nothing, unless a list exempts the value */
+	int64 identity; /* of the record; 0 = none */
 } IdentityRow;
 
 typedef struct IdentityEdge
@@ -59,11 +66,10 @@ typedef struct IdentityEdge
 	int32 place;
 	float4 confidence;
 	int8 number;
-	bool remembered;
-	bool claimed;
-	bool contested;
-	bool blocked;  /* too many records share the value */
-	bool accepted; /* its ends are in one cluster */
+	int8 keep;		/* IdentityKeep */
+	bool contested; /* several colleagues have the alias */
+	bool blocked;	/* too many records share the value */
+	bool accepted;	/* its ends are in one cluster */
 } IdentityEdge;
 
 typedef struct IdentityNode
@@ -73,12 +79,12 @@ typedef struct IdentityNode
 	int64 owner;	/* of the root of a cluster: the smallest identity in it */
 	int32 holders;	/* of a value: identifiers that have it */
 	int8 number;
-	bool is_remembered; /* of a value: one of its edges is */
-	bool is_wanted;		/* of a value: lists are to be asked about it */
-	bool is_listed;		/* of a value: it tells nothing, as a list says */
-	bool is_hot;		/* of a value: blocked, whatever its number of holders */
-	bool is_exempt;		/* of a value: not blocked, however many records share it */
-	bool is_member;		/* of a record: it shares a value with another */
+	bool is_kept;	/* of a value: one of its edges always is */
+	bool is_wanted; /* of a value: lists are to be asked about it */
+	bool is_listed; /* of a value: it tells nothing, as a list says */
+	bool is_hot;	/* of a value: blocked, whatever its number of holders */
+	bool is_exempt; /* of a value: not blocked, however many records share it */
+	bool is_member; /* of a record: it shares a value with another */
 } IdentityNode;
 
 typedef struct IdentityGraph
@@ -112,7 +118,7 @@ extern IdentityNode *sophia_identity_graph_find(IdentityGraph *graph, int32 numb
 
 /*
  * Make those values wanted about which lists are to be asked (is_listed, is_exempt): first all that records share or that
- * are to be remembered, then, when these are known, all others of records that share one.
+ * are kept anyway, then, when these are known, all others of records that share one.
  */
 extern void sophia_identity_graph_want_shared(IdentityGraph *graph);
 extern void sophia_identity_graph_want_others(IdentityGraph *graph);

@@ -19,7 +19,7 @@
 
 #define ROWS_A_FETCH	  1000
 #define VALUES_A_QUESTION 50000
-#define QUERY_COLUMNS	  13
+#define QUERY_COLUMNS	  12
 #define RESULT_COLUMNS	  10
 
 PG_FUNCTION_INFO_V1(sophia_cluster_identifiers_sql);
@@ -127,6 +127,31 @@ bool_column(HeapTuple tuple, TupleDesc row, int column)
 	return !is_null && DatumGetBool(value);
 }
 
+/* When an edge is kept: 'always', 'shared' or 'of member'. */
+static IdentityKeep
+keep_column(HeapTuple tuple, TupleDesc row, int column)
+{
+	switch (*text_column(tuple, row, column).bytes)
+	{
+		case 'a':
+			return KEEP_ALWAYS;
+		case 's':
+			return KEEP_SHARED;
+		default:
+			return KEEP_OF_MEMBER;
+	}
+}
+
+static const char *
+edge_status(const IdentityEdge *edge)
+{
+	if (edge->blocked)
+		return "blocked";
+	if (edge->contested)
+		return "contested";
+	return edge->accepted ? "linked" : "refused";
+}
+
 static void
 add_row(IdentityGraph *graph, HeapTuple tuple, TupleDesc row)
 {
@@ -138,13 +163,12 @@ add_row(IdentityGraph *graph, HeapTuple tuple, TupleDesc row)
 		.qualifier = text_column(tuple, row, 4),
 		.rule = text_column(tuple, row, 5),
 		.name = (int32) number_column(tuple, row, 6),
-		.remembered = bool_column(tuple, row, 7),
-		.identity = number_column(tuple, row, 8),
-		.priority = (int32) number_column(tuple, row, 9),
-		.place = (int32) number_column(tuple, row, 10),
-		.confidence = DatumGetFloat4(SPI_getbinval(tuple, row, 11, &is_null)),
-		.claimed = bool_column(tuple, row, 12),
-		.contested = bool_column(tuple, row, 13),
+		.keep = keep_column(tuple, row, 7),
+		.contested = bool_column(tuple, row, 8),
+		.identity = number_column(tuple, row, 9),
+		.priority = (int32) number_column(tuple, row, 10),
+		.place = (int32) number_column(tuple, row, 11),
+		.confidence = DatumGetFloat4(SPI_getbinval(tuple, row, 12, &is_null)),
 	};
 
 	if (identifier.number < 0)
@@ -262,16 +286,6 @@ check_values(FunctionCallInfo fcinfo, IdentityGraph *graph)
 		MemoryContextDelete(question);
 	}
 	SPI_finish();
-}
-
-static const char *
-edge_status(const IdentityEdge *edge)
-{
-	if (edge->blocked)
-		return "blocked";
-	if (edge->contested)
-		return "contested";
-	return edge->accepted ? "linked" : "refused";
 }
 
 static void

@@ -22,10 +22,13 @@ typedef struct Survivor
 	int32 size;
 	TimestampTz changed_at;
 	bool is_deleted;
-	bool is_incomplete; /* the record lacks a part of the value's group */
+	bool is_partial; /* the record lacks some of what is chosen along with the value */
 } Survivor;
 
-/* As "is_deleted, is_incomplete, place NULLS LAST, changed_at DESC NULLS LAST, size DESC, record COLLATE "C"" orders them. */
+/*
+ * As "is_deleted, is_partial, place NULLS LAST, changed_at DESC NULLS LAST, size DESC NULLS LAST, record COLLATE "C""
+ * orders them.
+ */
 static bool
 is_preferred(const Survivor *a, const Survivor *b)
 {
@@ -35,8 +38,8 @@ is_preferred(const Survivor *a, const Survivor *b)
 
 	if (a->is_deleted != b->is_deleted)
 		return b->is_deleted;
-	if (a->is_incomplete != b->is_incomplete)
-		return b->is_incomplete;
+	if (a->is_partial != b->is_partial)
+		return b->is_partial;
 	if (a->place != b->place)
 		return a->place < b->place;
 	if (a->changed_at != b->changed_at)
@@ -61,7 +64,7 @@ copy_text(const text *value)
 	return value == NULL ? NULL : memcpy(palloc(size), value, size);
 }
 
-/* survivor_step(state, value, is_deleted, is_incomplete, place, changed_at, size, record) */
+/* survivor_step(state, value, is_deleted, is_partial, place, changed_at, size, record) */
 Datum
 sophia_survivor_step_sql(PG_FUNCTION_ARGS)
 {
@@ -69,10 +72,10 @@ sophia_survivor_step_sql(PG_FUNCTION_ARGS)
 	Survivor offered = {
 		.value = text_argument(fcinfo, 1),
 		.is_deleted = !PG_ARGISNULL(2) && PG_GETARG_BOOL(2),
-		.is_incomplete = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3),
+		.is_partial = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3),
 		.place = PG_ARGISNULL(4) ? PG_INT32_MAX : PG_GETARG_INT32(4),
 		.changed_at = PG_ARGISNULL(5) ? PG_INT64_MIN : PG_GETARG_TIMESTAMPTZ(5),
-		.size = PG_ARGISNULL(6) ? 0 : PG_GETARG_INT32(6),
+		.size = PG_ARGISNULL(6) ? -1 : PG_GETARG_INT32(6),
 		.record = text_argument(fcinfo, 7),
 	};
 	MemoryContext context;

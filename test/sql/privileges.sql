@@ -25,10 +25,11 @@ SELECT m.identity, a.privilege_type
 -- A function that runs with the owner's rights pins the search_path, and so does every other that is no C.  Queries under a
 -- name, which the planner puts into their caller's statement, cannot (sql/60_refresh.sql); they write and change nothing.
 SELECT f.oid::regprocedure FROM functions f JOIN pg_language l ON l.oid = f.prolang
-  WHERE prokind <> 'a' AND prosqlbody IS NULL AND (prosecdef OR l.lanname NOT IN ('c', 'sql') OR l.lanname = 'sql' AND provolatile = 'v')
+  WHERE prosqlbody IS NULL AND prokind <> 'a' AND (prosecdef OR l.lanname NOT IN ('c', 'sql') OR l.lanname = 'sql' AND provolatile = 'v')
     AND NOT coalesce(proconfig @> '{"search_path=pg_catalog, pg_temp"}', false) ORDER BY f.oid::regprocedure::text COLLATE "C";
 
--- Functions in C that are called with NULL say so by not being strict; these have an argument that may be left out, and add_field says which one is NULL.
+-- Functions in C that are called with NULL say so by not being strict; these have an argument that may be left out,
+-- add_field says which one is NULL, and an aggregate begins with nothing.
 SELECT f.oid::regprocedure FROM functions f JOIN pg_language l ON l.oid = f.prolang
   WHERE l.lanname = 'c' AND NOT proisstrict AND pronargs > 0 AND prorettype <> 'trigger'::regtype ORDER BY f.oid::regprocedure::text COLLATE "C";
 
