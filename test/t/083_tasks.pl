@@ -200,6 +200,28 @@ is(sql("SELECT error_code FROM sophia.try_sentiment(ARRAY[['a'], ['b']])"), '220
 is(sql("SELECT count(*) FROM generate_series(1, 1000) AS i, sophia.try_sentiment(i::text, 'none') AS t WHERE t.error_code = '42704'"), 1000, 'as often as there is need');
 like(scalar $node->error_of("SET statement_timeout = 300; SELECT sophia.try_sentiment('#delay=5000')"), qr/^57014: /, 'but a cancel is a cancel');
 
+# ---- queries written for Snowflake Cortex ----
+
+sql(<<"SQL");
+SELECT sophia.create_model('mistral-7b', 'llm', 'tiny'); SELECT sophia.create_model('snowflake-arctic-embed-m', 'llm', 'embed-768');
+SELECT sophia.create_model('snowflake-arctic-embed-l-v2.0', 'llm', 'embed-1024');
+CREATE TABLE notes (id int, body text, labels text[], a real[], b real[]);
+INSERT INTO notes VALUES (1, 'one', '{bug,wish}', '{1,0}', '{0,1}'), (2, NULL, '{bug,wish}', NULL, '{1}');
+SQL
+my $page = slurp_file('docs/functions/cortex.md');
+my ($unchanged) = $page =~ /^```sql\n(.*?)^```/ms;
+for my $query (split /\n/, $unchanged)
+{
+	my ($status, undef, $error) = $node->psql('postgres', $query =~ s/SNOWFLAKE\.CORTEX\./sophia./gr);
+	is($status, 0, "runs but for the prefix: $query") or diag($error);
+}
+for my $rewrite ($page =~ /^\| .*? \| `(sophia\..*?|\(sophia\..*?)` \|/mg)
+{
+	my ($status, undef, $error) = $node->psql('postgres', "SELECT $rewrite FROM notes WHERE id = 1");
+	is($status, 0, "runs as it is rewritten: $rewrite") or diag($error);
+}
+is(scalar(() = $page =~ /^\| .*? \| `\(?sophia\./mg), scalar(() = $page =~ /^\| (?!Cortex)/mg), 'every rewrite is tried');
+
 # ---- long texts ----
 
 $provider->forget;
