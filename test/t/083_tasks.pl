@@ -273,7 +273,16 @@ for my $case (
 {
 	is(scalar $node->error_of("SELECT sophia.set_prompt($case->[0])"), $case->[1], "fails: set_prompt($case->[0])");
 }
-sql("BEGIN; DELETE FROM sophia.prompts WHERE function = 'ai_filter'; COMMIT");
+$version = sql("SELECT sophia.set_prompt('translate', 'From {from_lang} into {to_lang}, please.')");
+my $dump = $node->basedir . '/dump';
+$node->command_ok([ 'pg_dump', '-Fc', '-f', $dump, $node->connstr('postgres') ], 'the database is dumped');
+sql('CREATE DATABASE restored');
+$node->command_ok([ 'pg_restore', '-d', $node->connstr('restored'), $dump ], 'and restored');
+my $mine = "SELECT version, instructions FROM sophia.prompts WHERE function = 'translate' AND version >= 1000";
+is($node->safe_psql('restored', $mine), "$version|From {from_lang} into {to_lang}, please.", 'with its prompts');
+is($node->safe_psql('restored', "SELECT count(*) FROM sophia.prompts WHERE version < 1000"), sql("SELECT count(*) FROM sophia.prompts WHERE version < 1000"), 'beside the shipped ones');
+cmp_ok($node->safe_psql('restored', "SELECT sophia.set_prompt('translate', 'x')"), '>', $version, 'and versions go on');
+sql("DELETE FROM sophia.prompts WHERE function = 'ai_filter'");
 is(scalar $node->error_of("SELECT sophia.ai_filter('a', 'q')"), '0A000: function "ai_filter" cannot be had from providers of kind "openai"', 'what a kind of provider lacks is told');
 
 # ---- plans and rights ----
