@@ -59,6 +59,8 @@ is(sql("SELECT summary, ratio, tokens_in, tokens_out FROM sophia.summarize_detai
 is(sql("SELECT sophia.ai_filter('fine', 'Is it?')"), 't', 'a text is asked about');
 is(sql(q(SELECT sophia.complete_json('fine', '{"type": "object", "properties": {"a": {"type": "string"}, "n": {"type": "integer"}}}'))), '{"a": "echo: fine", "n": 0}',
 	'JSON is had by a schema');
+is((asked())[0], 'Answer with nothing but a JSON value that fits this JSON schema: {"type": "object", "properties": {"a": {"type": "string"}, "n": {"type": "integer"}}}',
+	'which the model is told');
 is(sql(q(SELECT sophia.complete_json('fine', '{"type": "boolean"}', 'other', '{"temperature": 0.5, "max_tokens": 9}'))), 'true', 'of a model, with options');
 (undef, undef, $body) = asked();
 is_deeply([ @{$body}{qw(model temperature max_tokens)} ], [ 'tiny-2', 0.5, 9 ], 'which were sent');
