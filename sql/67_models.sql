@@ -22,11 +22,13 @@ CREATE TABLE sophia.models (
   model text PRIMARY KEY,
   provider text NOT NULL REFERENCES sophia.providers,
   remote_name text NOT NULL,
-  options jsonb NOT NULL DEFAULT '{}'
+  options jsonb NOT NULL DEFAULT '{}',
+  token_count text NOT NULL DEFAULT 'not tried' CHECK (token_count IN ('counted', 'estimated', 'not tried'))
 );
 COMMENT ON TABLE sophia.models IS 'models that calls may name, each a profile on a provider';
 COMMENT ON COLUMN sophia.models.remote_name IS 'what the provider calls it';
 COMMENT ON COLUMN sophia.models.options IS 'defaults (options of calls), price ({in, out} a million tokens), limits ({items, bytes} of one request for embeddings, {context} tokens of a request), dimensions';
+COMMENT ON COLUMN sophia.models.token_count IS 'what count_tokens goes by, as check_provider found: the provider''s own tokenizer, or an estimate of 4 bytes a token';
 CREATE INDEX ON sophia.models (provider);
 
 CREATE TABLE sophia.default_models (
@@ -178,6 +180,8 @@ BEGIN
     RAISE EXCEPTION 'provider "%" does not exist', alter_provider.provider USING ERRCODE = '42704';
   END IF;
   PERFORM sophia.check_provider_options(changed);
+  UPDATE sophia.models AS m SET token_count = 'not tried'
+    WHERE m.provider = alter_provider.provider AND alter_provider.address IS NOT NULL AND m.token_count <> 'not tried';
 END;
 $$;
 COMMENT ON FUNCTION sophia.alter_provider(text, text, text, jsonb) IS 'changes what is given; secret '''' takes the secret away, an option of null its value';
@@ -203,14 +207,27 @@ CREATE FUNCTION sophia.try_provider(provider text, timeout float8, OUT ok boolea
   AS 'MODULE_PATHNAME', 'sophia_try_provider' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION sophia.try_provider(text, float8) IS 'internal: asks a provider for its models, at most that many seconds';
 
+CREATE FUNCTION sophia.try_tokenizer(model text) RETURNS boolean
+  AS 'MODULE_PATHNAME', 'sophia_try_tokenizer' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION sophia.try_tokenizer(text) IS 'internal: whether the provider of a model counts tokens; NULL where that is not known';
+
 CREATE FUNCTION sophia.check_provider(provider text, timeout interval DEFAULT '30 s') RETURNS TABLE (ok boolean, message text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
 BEGIN
   PERFORM sophia.check_name('provider', provider);
-  RETURN QUERY SELECT t.ok, t.message FROM sophia.try_provider(provider, sophia.check_timeout(timeout)) AS t;
+  SELECT t.ok, t.message INTO ok, message FROM sophia.try_provider(provider, sophia.check_timeout(timeout)) AS t;
+  RETURN NEXT;
+  -- what this transaction has written cannot be asked yet
+  IF ok THEN
+    WITH tried AS MATERIALIZED (
+      SELECT m.model, CASE sophia.try_tokenizer(m.model) WHEN true THEN 'counted' WHEN false THEN 'estimated' ELSE m.token_count END AS found
+      FROM sophia.models AS m WHERE m.provider = check_provider.provider AND NOT sophia.written_here(m.xmin))
+    UPDATE sophia.models AS m SET token_count = t.found FROM tried AS t WHERE m.model = t.model AND m.token_count <> t.found;
+  END IF;
 END;
 $$;
-COMMENT ON FUNCTION sophia.check_provider(text, interval) IS 'has the gateway try a provider, and tells what it found: its models, or what is wrong';
+COMMENT ON FUNCTION sophia.check_provider(text, interval) IS 'has the gateway try a provider, and tells what it found: its models, or what is wrong; notes in models who counts tokens';
 
 -- ---- models ----
 
@@ -246,7 +263,8 @@ BEGIN
   PERFORM sophia.check_changes(coalesce(alter_model.options, '{}'));
   UPDATE sophia.models AS m
     SET provider = coalesce(alter_model.provider, m.provider), remote_name = coalesce(alter_model.remote_name, m.remote_name),
-        options = sophia.change_options(m.options, coalesce(alter_model.options, '{}'))
+        options = sophia.change_options(m.options, coalesce(alter_model.options, '{}')),
+        token_count = CASE WHEN alter_model.provider IS NULL AND alter_model.remote_name IS NULL THEN m.token_count ELSE 'not tried' END
     WHERE m.model = alter_model.model
     RETURNING m.options INTO changed;
   IF NOT FOUND THEN

@@ -76,8 +76,15 @@ exceeds_context(const Call *call, TextSpan text)
 {
 	size_t before = call->prompt != NULL ? strlen(call->prompt->instructions) : 0;
 
-	return call->profile->context_tokens != 0 &&
+	return call->kind != CALL_TOKENS && call->profile->context_tokens != 0 &&
 		   estimated_tokens(before + text.length) > (size_t) call->profile->context_tokens;
+}
+
+static void
+estimate(Outcome *outcome, TextSpan text)
+{
+	outcome->count = estimated_tokens(text.length + 3);
+	outcome->estimated = true;
 }
 
 /* Settles what needs no provider; false where the text is to be sent. */
@@ -97,6 +104,8 @@ settle_early(const Call *call, Outcome *outcome, TextSpan text)
 			 psprintf("the text has about %zu tokens, too many for the %d of model \"%s\"",
 					  estimated_tokens(text.length), call->profile->context_tokens,
 					  call->profile->model));
+	else if (call->kind == CALL_TOKENS && call->profile->estimates_tokens)
+		estimate(outcome, text);
 	else
 		return false;
 	return true;
@@ -202,6 +211,9 @@ write_body(const Run *run, const Job *job, ByteBuffer *body)
 		return sophia_openai_chat_request(
 			body, profile->remote_name, call->prompt != NULL ? call->prompt->instructions : NULL,
 			call->inputs[run->order[job->from]], call->messages, profile->options);
+	if (call->kind == CALL_TOKENS)
+		return sophia_openai_tokens_request(body, profile->remote_name,
+											call->inputs[run->order[job->from]]);
 	texts = palloc(sizeof(TextSpan) * job->n);
 	for (int i = 0; i < job->n; i++)
 		texts[i] = call->inputs[run->order[job->from + i]];
@@ -248,11 +260,14 @@ write_request(const Run *run, int place, StringInfo message)
 		[CALL_CHAT] = "chat/completions", [CALL_EMBED] = "embeddings", [CALL_MODELS] = "models"};
 	static ByteBuffer body; /* kept, so that an error leaves nothing behind */
 	static ByteBuffer path;
+	const char *service = run->call->kind == CALL_TOKENS
+							  ? sophia_openai_tokens_service(run->call->profile->address)
+							  : services[run->call->kind];
 
 	sophia_buffer_clear(&body);
 	sophia_buffer_clear(&path);
 	if (!write_body(run, &run->jobs[place], &body) ||
-		!sophia_openai_path(&path, run->call->profile->address, services[run->call->kind]))
+		!sophia_openai_path(&path, run->call->profile->address, service))
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	append_request(message, run, run->base + place + 1, buffer_bytes(&path), &body);
 }
@@ -340,6 +355,7 @@ store_answer(Run *run, const Job *job, const AnswerHeader *header, const OpenaiA
 		outcome->ms = header->elapsed_ms;
 		outcome->tokens_in = share_of(answer->tokens_in, job->n, i);
 		outcome->tokens_out = share_of(answer->tokens_out, job->n, i);
+		outcome->count = answer->count;
 		if (run->call->kind != CALL_EMBED)
 		{
 			outcome->text = copy_text(answer->text);
@@ -385,10 +401,19 @@ read_answer(const Run *run, const Job *job, const AnswerHeader *header, const ch
 		case CALL_EMBED:
 			return sophia_openai_embedding_answer(answer, problem, arena, header->status, body,
 												  length, job->n);
+		case CALL_TOKENS:
+			return sophia_openai_tokens_answer(answer, problem, arena, header->status, body, length);
 		case CALL_MODELS:
 			break;
 	}
 	return sophia_openai_models_answer(answer, problem, arena, header->status, body, length);
+}
+
+/* Whether a status says that there is no such service. */
+static bool
+lacks_service(int status)
+{
+	return status == 404 || status == 405 || status == 501;
 }
 
 static void
@@ -401,6 +426,12 @@ take_body(Run *run, const Job *job, const AnswerHeader *header, const char *body
 	int sqlstate;
 
 	sophia_arena_reset(&arena);
+	if (run->call->kind == CALL_TOKENS && lacks_service(header->status))
+	{
+		estimate(&run->call->outcomes[run->order[job->from]],
+				 run->call->inputs[run->order[job->from]]);
+		return;
+	}
 	if (!read_answer(run, job, header, body, length, &arena, &answer, &problem))
 	{
 		if (problem.too_many && job->n > 1)

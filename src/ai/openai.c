@@ -81,6 +81,31 @@ sophia_openai_embedding_request(ByteBuffer *out, const char *model, const TextSp
 	return ok && append(out, "]") && finish_with_options(out, options);
 }
 
+bool
+sophia_openai_tokens_request(ByteBuffer *out, const char *model, TextSpan text)
+{
+	static const char *const names[] = {"content", "prompt", "inputs"};
+	bool ok = append(out, "{\"model\":") && sophia_json_write_string(out, model, strlen(model)) &&
+			  append(out, ",\"add_special_tokens\":false");
+
+	for (size_t i = 0; ok && i < sizeof(names) / sizeof(names[0]); i++)
+		ok = append(out, ",\"") && append(out, names[i]) && append(out, "\":") &&
+			 sophia_json_write_string(out, text.text, text.length);
+	return ok && append(out, "}");
+}
+
+const char *
+sophia_openai_tokens_service(const char *address)
+{
+	size_t length = strlen(address);
+	const char *host = strstr(address, "://");
+	bool bare = host == NULL || strchr(host + 3, '/') == NULL;
+
+	if (bare || (length > 3 && strcmp(address + length - 3, "/v1") == 0))
+		return "../tokenize";
+	return "tokenize";
+}
+
 /* ---- problems ---- */
 
 /* Clips a text to what fits, at the boundary of a character, and blots out what is not printable. */
@@ -435,5 +460,28 @@ sophia_openai_models_answer(OpenaiAnswer *answer, OpenaiProblem *problem, Arena 
 		used += id->length;
 	}
 	answer->text = (TextSpan){names, used};
+	return true;
+}
+
+bool
+sophia_openai_tokens_answer(OpenaiAnswer *answer, OpenaiProblem *problem, Arena *arena, int status,
+							const char *body, size_t length)
+{
+	JsonNode root;
+	const JsonNode *tokens;
+
+	if (!parse_body(&root, problem, arena, status, body, length))
+		return false;
+	read_usage(answer, &root);
+	answer->count = count_of(&root, "count");
+	if (answer->count >= 0)
+		return true;
+	/* llama.cpp: {"tokens": [...]}; TEI: a list for each text */
+	tokens = member(&root, "tokens");
+	if (root.kind == JSON_ARRAY && root.length == 1)
+		tokens = &root.u.items[0];
+	if (tokens == NULL || tokens->kind != JSON_ARRAY)
+		return set_problem(problem, "58000", "the answer tells no tokens");
+	answer->count = tokens->length;
 	return true;
 }

@@ -42,7 +42,8 @@ enum
 	COLUMN_BYTES,
 	COLUMN_PRICE_IN,
 	COLUMN_PRICE_OUT,
-	COLUMN_CONTEXT
+	COLUMN_CONTEXT,
+	COLUMN_ESTIMATES
 };
 
 static int
@@ -81,7 +82,13 @@ read_provider(Profile *profile)
 	profile->attempts = result_int(COLUMN_ATTEMPTS);
 	profile->connections = result_int(COLUMN_CONNECTIONS);
 	profile->in_flight = result_int(COLUMN_IN_FLIGHT);
-	if (DatumGetBool(sophia_result(0, COLUMN_UNCOMMITTED, &null)))
+	profile->uncommitted = DatumGetBool(sophia_result(0, COLUMN_UNCOMMITTED, &null));
+}
+
+static void
+check_committed(const Profile *profile)
+{
+	if (profile->uncommitted)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -94,6 +101,7 @@ read_provider(Profile *profile)
 static void
 read_model(Profile *profile, MemoryContext context)
 {
+	bool null;
 	bool no_price_in;
 	bool no_price_out;
 
@@ -106,6 +114,7 @@ read_model(Profile *profile, MemoryContext context)
 	profile->price_in = result_numeric(COLUMN_PRICE_IN, context, &no_price_in);
 	profile->price_out = result_numeric(COLUMN_PRICE_OUT, context, &no_price_out);
 	profile->context_tokens = result_int(COLUMN_CONTEXT);
+	profile->estimates_tokens = DatumGetBool(sophia_result(0, COLUMN_ESTIMATES, &null));
 	profile->has_price = !no_price_in && !no_price_out;
 }
 
@@ -152,33 +161,40 @@ sophia_profile_of_model(const char *model, const char *function, Datum options, 
 					  CStringGetTextDatum(function), options, BoolGetDatum(embeds)};
 	char nulls[] = {model != NULL ? ' ' : 'n', ' ', has_options ? ' ' : 'n', ' '};
 	Oid types[] = {TEXTOID, TEXTOID, JSONBOID, BOOLOID};
+	bool found;
 
 	SPI_connect();
-	if (!sophia_profile_query(
-			&plan,
-			"SELECT " PROVIDER_COLUMNS
-			" sophia.written_here(p.xmin) OR sophia.written_here(m.xmin), m.model, m.remote_name,"
-			" CASE WHEN $4"
-			"  THEN jsonb_build_object('encoding_format',"
-			"   coalesce(m.options -> 'defaults' -> 'encoding_format', '\"base64\"'))"
-			"  ELSE coalesce(m.options -> 'defaults', '{}') - 'encoding_format'::text END"
-			"  || coalesce($3, '{}'),"
-			" (m.options ->> 'dimensions')::int,"
-			" coalesce((m.options -> 'limits' ->> 'items')::int, 32),"
-			" coalesce((m.options -> 'limits' ->> 'bytes')::int, 262144),"
-			" (m.options -> 'price' ->> 'in')::numeric, (m.options -> 'price' ->> 'out')::numeric,"
-			" (m.options -> 'limits' ->> 'context')::int"
-			" FROM sophia.models AS m JOIN sophia.providers AS p USING (provider)"
-			" WHERE m.model = coalesce($1,"
-			"  (SELECT d.model FROM sophia.default_models AS d"
-			"   WHERE d.function IN ($2, CASE WHEN $4 THEN 'embed_text' ELSE 'complete' END)"
-			"   ORDER BY d.function = $2 DESC LIMIT 1))",
-			4, types, values, nulls))
-		raise_unknown_model(model, function);
+	found = sophia_profile_query(
+		&plan,
+		"SELECT " PROVIDER_COLUMNS
+		" sophia.written_here(p.xmin) OR sophia.written_here(m.xmin), m.model, m.remote_name,"
+		" CASE WHEN $4"
+		"  THEN jsonb_build_object('encoding_format',"
+		"   coalesce(m.options -> 'defaults' -> 'encoding_format', '\"base64\"'))"
+		"  ELSE coalesce(m.options -> 'defaults', '{}') - 'encoding_format'::text END"
+		"  || coalesce($3, '{}'),"
+		" (m.options ->> 'dimensions')::int,"
+		" coalesce((m.options -> 'limits' ->> 'items')::int, 32),"
+		" coalesce((m.options -> 'limits' ->> 'bytes')::int, 262144),"
+		" (m.options -> 'price' ->> 'in')::numeric, (m.options -> 'price' ->> 'out')::numeric,"
+		" (m.options -> 'limits' ->> 'context')::int, m.token_count = 'estimated'"
+		" FROM sophia.models AS m JOIN sophia.providers AS p USING (provider)"
+		" WHERE m.model = coalesce($1,"
+		"  (SELECT d.model FROM sophia.default_models AS d"
+		"   WHERE d.function IN ($2, CASE WHEN $4 THEN 'embed_text' ELSE 'complete' END)"
+		"   ORDER BY d.function = $2 DESC LIMIT 1))",
+		4, types, values, nulls);
 	MemoryContextSwitchTo(context);
-	read_provider(profile);
-	read_model(profile, context);
+	if (found)
+	{
+		read_provider(profile);
+		read_model(profile, context);
+	}
 	SPI_finish();
+	/* errors that callers may keep as values are raised when nothing is held any more */
+	if (!found)
+		raise_unknown_model(model, function);
+	check_committed(profile);
 	return profile;
 }
 
@@ -201,6 +217,7 @@ sophia_profile_of_provider(const char *provider)
 	MemoryContextSwitchTo(context);
 	read_provider(profile);
 	SPI_finish();
+	check_committed(profile);
 	profile->model = "";
 	return profile;
 }

@@ -25,7 +25,9 @@ typedef struct Profile
 	int dimensions; /* of its embeddings, 0 = whatever comes */
 	int pack_items; /* most texts, and bytes of them, of one request for embeddings */
 	int pack_bytes;
-	int context_tokens; /* that a text and its answer may have together, 0 = not known */
+	int context_tokens;	   /* that a text and its answer may have together, 0 = not known */
+	bool estimates_tokens; /* the provider cannot count tokens, as check_provider found */
+	bool uncommitted;	   /* written by this very transaction */
 	bool has_price;
 	Datum price_in; /* numeric, of a million tokens */
 	Datum price_out;

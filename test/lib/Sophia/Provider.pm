@@ -15,7 +15,7 @@
 #   #cut  #garbage  #bytes  #nul  #empty  #big=BYTES     half an answer; no JSON; no UTF-8; \u0000; no choices; so large
 #
 # A chat with a JSON schema is answered by the first value that fits the schema, with "echo: " and the text for strings; #answer=…
-# at the end of a text is the answer as it is.  A model "small-N" refuses texts of more than N bytes, as too long.
+# at the end of a text is the answer as it is.  The tokens of a text are its words, but for models "small-…", where nothing counts them.  A model "small-N" refuses texts of more than N bytes, as too long.
 #
 # An embedding of model NAME-N has N dimensions, made from the text; its elements come in reverse order.  A model "float-N"
 # answers in numbers whatever is asked for, the others in base64 where it is asked for.  A text that holds #refuse has the whole
@@ -182,7 +182,7 @@ sub _answer
 	my ($path) = $head =~ m{^\w+ (\S+)};
 	my ($key) = $head =~ /^Authorization: *Bearer (.*?)\r?$/mi;
 	my $request = $body ne '' ? $json->decode($body) : {};
-	my $text = $request->{messages} ? $request->{messages}[-1]{content} : join ' ', @{ $request->{input} // [] };
+	my $text = $request->{messages} ? $request->{messages}[-1]{content} : defined $request->{content} ? $request->{content} : join ' ', @{ $request->{input} // [] };
 	my $running = 1 + grep { defined $_->{due} } values %{ $self->{clients} };
 	$client->{request} = ++$self->{number};
 	$self->_note({ number => $client->{request}, path => $path, body => $request, text => $text, key => $key, time => time,
@@ -210,6 +210,8 @@ sub _result
 	}
 	return (200, $json->encode({ object => 'list', data => [ map { { id => $_, object => 'model' } } qw(tiny embed-8) ] }))
 	  if $path =~ m{/models$};
+	return (200, $json->encode({ tokens => [ map { ord } split ' ', $request->{content} ] }))
+	  if $path eq '/tokenize' && $request->{model} !~ /^small/;
 	return $self->_embeddings($request) if $path =~ m{/embeddings$};
 	return (404, '{"detail":"Not Found"}') if $path !~ m{/chat/completions$};
 	return (200, "<html>not \x{7b}") if $text =~ /#garbage/;
