@@ -9,9 +9,11 @@
 
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/float.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 
+#include "ai/budget.h"
 #include "ai/call.h"
 #include "ai/client.h"
 
@@ -35,6 +37,8 @@ typedef struct Run
 	int next_job;
 	uint64 base;		  /* a job's request has number base + its place + 1 */
 	const Outcome *fatal; /* what would meet every other text too */
+	double left;		  /* of the budget, before the call */
+	UsageCounts used;
 } Run;
 
 /* Requests that a session has under way beyond those that may be at the provider. */
@@ -257,13 +261,31 @@ write_request(const Run *run, int place, StringInfo message)
 	append_request(message, run, run->base + place + 1, buffer_bytes(&path), &body);
 }
 
+/* Ends a call whose own answers have used up the budget; those that are under way are still awaited. */
+static bool
+spends_too_much(Run *run)
+{
+	MemoryContext old;
+	Outcome *outcome;
+
+	if (run->used.cost / 1e12 < run->left)
+		return false;
+	old = MemoryContextSwitchTo(run->context);
+	outcome = palloc0(sizeof(Outcome));
+	fail(outcome, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, sophia_budget_problem());
+	outcome->detail = pstrdup("See sophia.budget_status.");
+	MemoryContextSwitchTo(old);
+	run->fatal = outcome;
+	return true;
+}
+
 /* Exchange.next */
 static bool
 next_request(Exchange *exchange, StringInfo message)
 {
 	Run *run = (Run *) exchange;
 
-	if (run->fatal != NULL || run->next_job == run->n_jobs)
+	if (run->fatal != NULL || run->next_job == run->n_jobs || spends_too_much(run))
 		return false;
 	CHECK_FOR_INTERRUPTS();
 	write_request(run, run->next_job++, message);
@@ -300,6 +322,7 @@ fail_job(Run *run, const Job *job, const AnswerHeader *answer, int sqlstate, con
 		outcome->ms = answer->elapsed_ms;
 		if (is_fatal(sqlstate))
 			run->fatal = outcome;
+		sophia_budget_count(&run->used, profile, outcome);
 	}
 }
 
@@ -340,6 +363,7 @@ store_answer(Run *run, const Job *job, const AnswerHeader *header, const OpenaiA
 		outcome->ms = header->elapsed_ms;
 		outcome->tokens_in = share_of(answer->tokens_in, job->n, i);
 		outcome->tokens_out = share_of(answer->tokens_out, job->n, i);
+		sophia_budget_count(&run->used, run->call->profile, outcome);
 		if (run->call->kind != CALL_EMBED)
 		{
 			outcome->text = copy_text(answer->text);
@@ -459,11 +483,22 @@ sophia_call_run(Call *call)
 	run.context = CurrentMemoryContext;
 	run.exchange.window = WINDOW + 2 * call->profile->in_flight;
 	run.base = last_number;
+	run.left = call->kind == CALL_MODELS ? get_float8_infinity() : sophia_budget_left();
 	call->outcomes = palloc0(sizeof(Outcome) * call->n);
 	find_distinct(&run, first_of);
 	make_jobs(&run);
-	if (run.n_jobs > 0)
-		sophia_client_exchange(&run.exchange);
+	PG_TRY();
+	{
+		if (run.n_jobs > 0 && !spends_too_much(&run))
+			sophia_client_exchange(&run.exchange);
+	}
+	PG_FINALLY();
+	{
+		/* what was answered is billed, also where the call is cancelled meanwhile */
+		if (call->kind != CALL_MODELS)
+			sophia_budget_keep(call, &run.used);
+	}
+	PG_END_TRY();
 	fail_unsent(&run);
 	for (int i = 0; i < call->n; i++)
 	{
