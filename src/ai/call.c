@@ -9,9 +9,11 @@
 
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/float.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 
+#include "ai/budget.h"
 #include "ai/call.h"
 #include "ai/client.h"
 
@@ -35,6 +37,8 @@ typedef struct Run
 	int next_job;
 	uint64 base;		  /* a job's request has number base + its place + 1 */
 	const Outcome *fatal; /* what would meet every other text too */
+	double left;		  /* of the budget, before the call */
+	UsageCounts used;
 } Run;
 
 /* Requests that a session has under way beyond those that may be at the provider. */
@@ -272,13 +276,31 @@ write_request(const Run *run, int place, StringInfo message)
 	append_request(message, run, run->base + place + 1, buffer_bytes(&path), &body);
 }
 
+/* Ends a call whose own answers have used up the budget; those that are under way are still awaited. */
+static bool
+spends_too_much(Run *run)
+{
+	MemoryContext old;
+	Outcome *outcome;
+
+	if (run->used.cost / 1e12 < run->left)
+		return false;
+	old = MemoryContextSwitchTo(run->context);
+	outcome = palloc0(sizeof(Outcome));
+	fail(outcome, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, sophia_budget_problem());
+	outcome->detail = pstrdup("See sophia.budget_status.");
+	MemoryContextSwitchTo(old);
+	run->fatal = outcome;
+	return true;
+}
+
 /* Exchange.next */
 static bool
 next_request(Exchange *exchange, StringInfo message)
 {
 	Run *run = (Run *) exchange;
 
-	if (run->fatal != NULL || run->next_job == run->n_jobs)
+	if (run->fatal != NULL || run->next_job == run->n_jobs || spends_too_much(run))
 		return false;
 	CHECK_FOR_INTERRUPTS();
 	write_request(run, run->next_job++, message);
@@ -416,7 +438,8 @@ lacks_service(int status)
 	return status == 404 || status == 405 || status == 501;
 }
 
-static void
+/* False where the texts of the job are sent again, in halves. */
+static bool
 take_body(Run *run, const Job *job, const AnswerHeader *header, const char *body, Size length)
 {
 	static Arena arena; /* reset before each use, so that an error leaves nothing behind */
@@ -430,7 +453,7 @@ take_body(Run *run, const Job *job, const AnswerHeader *header, const char *body
 	{
 		estimate(&run->call->outcomes[run->order[job->from]],
 				 run->call->inputs[run->order[job->from]]);
-		return;
+		return true;
 	}
 	if (!read_answer(run, job, header, body, length, &arena, &answer, &problem))
 	{
@@ -438,19 +461,28 @@ take_body(Run *run, const Job *job, const AnswerHeader *header, const char *body
 		{
 			add_job(run, job->from, job->n / 2);
 			add_job(run, job->from + job->n / 2, job->n - job->n / 2);
-			return;
+			return false;
 		}
 		fail_job(run, job, header,
 				 MAKE_SQLSTATE(problem.sqlstate[0], problem.sqlstate[1], problem.sqlstate[2],
 							   problem.sqlstate[3], problem.sqlstate[4]),
 				 problem.message);
-		return;
+		return true;
 	}
 	wrong = dimension_problem(run->call, &answer, &sqlstate);
 	if (wrong != NULL)
 		fail_job(run, job, header, sqlstate, wrong);
 	else
 		store_answer(run, job, header, &answer);
+	return true;
+}
+
+static void
+count_job(Run *run, const Job *job)
+{
+	for (int i = 0; i < job->n; i++)
+		sophia_budget_count(&run->used, run->call->profile,
+							&run->call->outcomes[run->order[job->from + i]]);
 }
 
 /* Exchange.take */
@@ -460,11 +492,14 @@ take_answer(Exchange *exchange, const AnswerHeader *header, const char *body, Si
 	Run *run = (Run *) exchange;
 	Job job = run->jobs[header->number - run->base - 1];
 	MemoryContext old = MemoryContextSwitchTo(run->context);
+	bool done = true;
 
 	if (header->sqlstate != 0)
 		fail_job(run, &job, header, header->sqlstate, pnstrdup(body, length));
 	else
-		take_body(run, &job, header, body, length);
+		done = take_body(run, &job, header, body, length);
+	if (done)
+		count_job(run, &job);
 	MemoryContextSwitchTo(old);
 }
 
@@ -481,6 +516,13 @@ fail_unsent(Run *run)
 	}
 }
 
+/* Whether a provider bills such a call. */
+static bool
+is_billed(const Call *call)
+{
+	return call->kind == CALL_CHAT || call->kind == CALL_EMBED;
+}
+
 void
 sophia_call_run(Call *call)
 {
@@ -490,11 +532,22 @@ sophia_call_run(Call *call)
 	run.context = CurrentMemoryContext;
 	run.exchange.window = WINDOW + 2 * call->profile->in_flight;
 	run.base = last_number;
+	run.left = is_billed(call) ? sophia_budget_left() : get_float8_infinity();
 	call->outcomes = palloc0(sizeof(Outcome) * call->n);
 	find_distinct(&run, first_of);
 	make_jobs(&run);
-	if (run.n_jobs > 0)
-		sophia_client_exchange(&run.exchange);
+	PG_TRY();
+	{
+		if (run.n_jobs > 0 && !spends_too_much(&run))
+			sophia_client_exchange(&run.exchange);
+	}
+	PG_FINALLY();
+	{
+		/* what was answered is billed, also where the call is cancelled meanwhile */
+		if (is_billed(call))
+			sophia_budget_keep(call, &run.used);
+	}
+	PG_END_TRY();
 	fail_unsent(&run);
 	for (int i = 0; i < call->n; i++)
 	{
