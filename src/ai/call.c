@@ -14,6 +14,7 @@
 
 #include "ai/call.h"
 #include "ai/client.h"
+#include "ai/snowflake.h"
 
 /* Distinct texts that travel together: places [from, from + n) of Run.order. */
 typedef struct Job
@@ -190,6 +191,12 @@ make_jobs(Run *run)
 /* ---- requests ---- */
 
 static bool
+is_snowflake(const Profile *profile)
+{
+	return strcmp(profile->kind, "snowflake") == 0;
+}
+
+static bool
 write_body(const Run *run, const Job *job, ByteBuffer *body)
 {
 	const Call *call = run->call;
@@ -205,6 +212,8 @@ write_body(const Run *run, const Job *job, ByteBuffer *body)
 	texts = palloc(sizeof(TextSpan) * job->n);
 	for (int i = 0; i < job->n; i++)
 		texts[i] = call->inputs[run->order[job->from + i]];
+	if (is_snowflake(profile))
+		return sophia_snowflake_embedding_request(body, profile->remote_name, texts, job->n);
 	return sophia_openai_embedding_request(body, profile->remote_name, texts, job->n,
 										   profile->options);
 }
@@ -215,9 +224,13 @@ append_request(StringInfo message, const Run *run, uint64 number, const char *pa
 {
 	const Profile *profile = run->call->profile;
 	const char *texts[REQUEST_TEXTS] = {
-		[TEXT_PROVIDER] = profile->provider, [TEXT_ADDRESS] = profile->address,
-		[TEXT_SECRET] = profile->secret,	 [TEXT_PATH] = path,
-		[TEXT_MODEL] = profile->model,		 [TEXT_FUNCTION] = run->call->function,
+		[TEXT_PROVIDER] = profile->provider,
+		[TEXT_ADDRESS] = profile->address,
+		[TEXT_SECRET] = profile->secret,
+		[TEXT_AUTH] = profile->auth,
+		[TEXT_PATH] = path,
+		[TEXT_MODEL] = profile->model,
+		[TEXT_FUNCTION] = run->call->function,
 	};
 	RequestHeader header = {
 		.number = number,
@@ -246,13 +259,19 @@ write_request(const Run *run, int place, StringInfo message)
 {
 	static const char *const services[] = {
 		[CALL_CHAT] = "chat/completions", [CALL_EMBED] = "embeddings", [CALL_MODELS] = "models"};
+	static const char *const cortex[] = {[CALL_CHAT] = "/api/v2/cortex/v1/chat/completions",
+										 [CALL_EMBED] = "/api/v2/cortex/inference:embed",
+										 [CALL_MODELS] = "/api/v2/cortex/models"};
+	CallKind kind = run->call->kind;
 	static ByteBuffer body; /* kept, so that an error leaves nothing behind */
 	static ByteBuffer path;
 
 	sophia_buffer_clear(&body);
 	sophia_buffer_clear(&path);
 	if (!write_body(run, &run->jobs[place], &body) ||
-		!sophia_openai_path(&path, run->call->profile->address, services[run->call->kind]))
+		!(is_snowflake(run->call->profile)
+			  ? sophia_buffer_append(&path, cortex[kind], strlen(cortex[kind]) + 1)
+			  : sophia_openai_path(&path, run->call->profile->address, services[kind])))
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	append_request(message, run, run->base + place + 1, buffer_bytes(&path), &body);
 }
