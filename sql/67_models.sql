@@ -5,17 +5,17 @@
 
 CREATE TABLE sophia.providers (
   provider text PRIMARY KEY,
-  kind text NOT NULL CHECK (kind IN ('openai')),
+  kind text NOT NULL CHECK (kind IN ('openai', 'snowflake')),
   address text NOT NULL,
   secret text,
   options jsonb NOT NULL DEFAULT '{}',
   changed_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE sophia.providers IS 'AI services: where they are, and the names of their secrets';
-COMMENT ON COLUMN sophia.providers.kind IS 'openai: the dialect of OpenAI''s API, which vLLM, llama.cpp, TEI and Ollama speak';
+COMMENT ON COLUMN sophia.providers.kind IS 'openai: the dialect of OpenAI''s API, which vLLM, llama.cpp, TEI and Ollama speak; snowflake: a Snowflake account';
 COMMENT ON COLUMN sophia.providers.address IS 'http[s]://host[:port][/path]; without a path, /v1 is added';
 COMMENT ON COLUMN sophia.providers.secret IS 'reference of the secret that is sent as bearer token (env:NAME or file:name), never the secret itself; NULL = none';
-COMMENT ON COLUMN sophia.providers.options IS 'timeout (seconds), attempts, max_connections, in_flight';
+COMMENT ON COLUMN sophia.providers.options IS 'timeout (seconds), attempts, max_connections, in_flight; of kind snowflake also auth, account, user';
 COMMENT ON COLUMN sophia.providers.changed_at IS 'when the profile was last changed; the gateway goes by the newest';
 
 CREATE TABLE sophia.models (
@@ -85,17 +85,49 @@ END;
 $$;
 COMMENT ON FUNCTION sophia.check_options_known(text, jsonb, text[]) IS 'internal: raises an error where that is no object, or has a member that is not known';
 
-CREATE FUNCTION sophia.check_provider_options(options jsonb) RETURNS void
+CREATE FUNCTION sophia.provider_auth(kind text, address text, options jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT CASE WHEN kind = 'openai' THEN ''
+              WHEN options ->> 'auth' = 'oauth' THEN 'OAUTH'
+              WHEN options ->> 'auth' = 'token' THEN 'PROGRAMMATIC_ACCESS_TOKEN'
+              ELSE format('KEYPAIR_JWT %s %s', coalesce(options ->> 'account', substring(address FROM '://([^/:]+)')), options ->> 'user') END
+$$;
+COMMENT ON FUNCTION sophia.provider_auth(text, text, jsonb) IS 'internal: how the secret of a provider is used: as it is, or Snowflake''s word for its type, with account and user where a key signs tokens';
+
+CREATE FUNCTION sophia.check_snowflake_options(options jsonb, secret text) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  PERFORM sophia.check_options_known('provider', options, '{attempts,in_flight,max_connections,timeout}');
+  IF coalesce(options ->> 'auth', 'key_pair') <> ALL ('{key_pair,oauth,token}') THEN
+    RAISE EXCEPTION 'invalid value of provider option "auth"' USING ERRCODE = '22023',
+      HINT = 'It can be "key_pair", "oauth" or "token".';
+  ELSIF secret IS NULL THEN
+    RAISE EXCEPTION 'a provider of kind "snowflake" needs a secret' USING ERRCODE = '22023';
+  ELSIF coalesce(options ->> 'auth', 'key_pair') = 'key_pair' AND coalesce(options ->> 'user', '') = '' THEN
+    RAISE EXCEPTION 'provider option "user" is missing' USING ERRCODE = '22023',
+      HINT = 'A key pair signs tokens for a user; with "auth" of "token" or "oauth" none is named.';
+  ELSIF options ->> 'account' !~ '^[A-Za-z0-9_.-]+$' THEN
+    RAISE EXCEPTION 'invalid value of provider option "account"' USING ERRCODE = '22023',
+      HINT = 'It can be letters, digits, underscores, hyphens and dots.';
+  END IF;
+END;
+$$;
+COMMENT ON FUNCTION sophia.check_snowflake_options(jsonb, text) IS 'internal: raises an error where a Snowflake account cannot be asked with these options';
+
+CREATE FUNCTION sophia.check_provider_options(kind text, options jsonb, secret text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM sophia.check_options_known('provider', options, CASE WHEN kind = 'snowflake' THEN '{account,attempts,auth,in_flight,max_connections,timeout,user}'::text[]
+    ELSE '{attempts,in_flight,max_connections,timeout}' END);
+  IF kind = 'snowflake' THEN
+    PERFORM sophia.check_snowflake_options(options, secret);
+  END IF;
   PERFORM sophia.check_number_option('provider', options, 'attempts', 1, 20, true);
   PERFORM sophia.check_number_option('provider', options, 'in_flight', 1, 1000, true);
   PERFORM sophia.check_number_option('provider', options, 'max_connections', 1, 200, true);
   PERFORM sophia.check_number_option('provider', options, 'timeout', 0.001, 86400, false);
 END;
 $$;
-COMMENT ON FUNCTION sophia.check_provider_options(jsonb) IS 'internal: raises an error where these cannot be the options of a provider';
+COMMENT ON FUNCTION sophia.check_provider_options(text, jsonb, text) IS 'internal: raises an error where these cannot be the options of a provider';
 
 CREATE FUNCTION sophia.check_model_options(options jsonb) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -128,8 +160,8 @@ LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   IF kind IS NULL THEN
     RAISE EXCEPTION 'kind must not be null' USING ERRCODE = '22004';
-  ELSIF kind <> 'openai' THEN
-    RAISE EXCEPTION 'unknown kind of provider "%"', kind USING ERRCODE = '22023', HINT = 'The kind is "openai".';
+  ELSIF kind <> ALL ('{openai,snowflake}') THEN
+    RAISE EXCEPTION 'unknown kind of provider "%"', kind USING ERRCODE = '22023', HINT = 'The kinds are "openai" and "snowflake".';
   END IF;
 END;
 $$;
@@ -148,7 +180,7 @@ BEGIN
   END IF;
   PERFORM sophia.check_secret(create_provider.secret, 'secret');
   PERFORM sophia.check_provider_address(create_provider.address);
-  PERFORM sophia.check_provider_options(coalesce(create_provider.options, '{}'));
+  PERFORM sophia.check_provider_options(create_provider.kind, coalesce(create_provider.options, '{}'), create_provider.secret);
   INSERT INTO sophia.providers (provider, kind, address, secret, options)
     VALUES (create_provider.provider, create_provider.kind, rtrim(create_provider.address, '/'), create_provider.secret,
             coalesce(create_provider.options, '{}'))
@@ -158,13 +190,13 @@ BEGIN
   END IF;
 END;
 $$;
-COMMENT ON FUNCTION sophia.create_provider(text, text, text, text, jsonb) IS 'names an AI service; kind is openai, secret a reference (env:NAME or file:name)';
+COMMENT ON FUNCTION sophia.create_provider(text, text, text, text, jsonb) IS 'names an AI service; kind is openai or snowflake, secret a reference (env:NAME or file:name)';
 
 CREATE FUNCTION sophia.alter_provider(provider text, address text DEFAULT NULL, secret text DEFAULT NULL, options jsonb DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-  changed jsonb;
+  changed sophia.providers;
 BEGIN
   PERFORM sophia.check_name('provider', alter_provider.provider);
   PERFORM sophia.check_secret(nullif(alter_provider.secret, ''), 'secret');
@@ -175,11 +207,11 @@ BEGIN
         secret = CASE WHEN alter_provider.secret IS NULL THEN p.secret ELSE nullif(alter_provider.secret, '') END,
         options = sophia.change_options(p.options, coalesce(alter_provider.options, '{}')), changed_at = clock_timestamp()
     WHERE p.provider = alter_provider.provider
-    RETURNING p.options INTO changed;
+    RETURNING p.* INTO changed;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'provider "%" does not exist', alter_provider.provider USING ERRCODE = '42704';
   END IF;
-  PERFORM sophia.check_provider_options(changed);
+  PERFORM sophia.check_provider_options(changed.kind, changed.options, changed.secret);
   UPDATE sophia.models AS m SET token_count = 'not tried'
     WHERE m.provider = alter_provider.provider AND alter_provider.address IS NOT NULL AND m.token_count <> 'not tried';
 END;

@@ -16,6 +16,7 @@
 #include "ai/budget.h"
 #include "ai/call.h"
 #include "ai/client.h"
+#include "ai/snowflake.h"
 
 /* Distinct texts that travel together: places [from, from + n) of Run.order. */
 typedef struct Job
@@ -91,6 +92,12 @@ estimate(Outcome *outcome, TextSpan text)
 	outcome->estimated = true;
 }
 
+static bool
+is_snowflake(const Profile *profile)
+{
+	return strcmp(profile->kind, "snowflake") == 0;
+}
+
 /* Settles what needs no provider; false where the text is to be sent. */
 static bool
 settle_early(const Call *call, Outcome *outcome, TextSpan text)
@@ -109,6 +116,8 @@ settle_early(const Call *call, Outcome *outcome, TextSpan text)
 					  estimated_tokens(text.length), call->profile->context_tokens,
 					  call->profile->model));
 	else if (call->kind == CALL_TOKENS && call->profile->estimates_tokens)
+		estimate(outcome, text);
+	else if (call->kind == CALL_TOKENS && is_snowflake(call->profile))
 		estimate(outcome, text);
 	else
 		return false;
@@ -221,6 +230,8 @@ write_body(const Run *run, const Job *job, ByteBuffer *body)
 	texts = palloc(sizeof(TextSpan) * job->n);
 	for (int i = 0; i < job->n; i++)
 		texts[i] = call->inputs[run->order[job->from + i]];
+	if (is_snowflake(profile))
+		return sophia_snowflake_embedding_request(body, profile->remote_name, texts, job->n);
 	return sophia_openai_embedding_request(body, profile->remote_name, texts, job->n,
 										   profile->options);
 }
@@ -231,9 +242,13 @@ append_request(StringInfo message, const Run *run, uint64 number, const char *pa
 {
 	const Profile *profile = run->call->profile;
 	const char *texts[REQUEST_TEXTS] = {
-		[TEXT_PROVIDER] = profile->provider, [TEXT_ADDRESS] = profile->address,
-		[TEXT_SECRET] = profile->secret,	 [TEXT_PATH] = path,
-		[TEXT_MODEL] = profile->model,		 [TEXT_FUNCTION] = run->call->function,
+		[TEXT_PROVIDER] = profile->provider,
+		[TEXT_ADDRESS] = profile->address,
+		[TEXT_SECRET] = profile->secret,
+		[TEXT_AUTH] = profile->auth,
+		[TEXT_PATH] = path,
+		[TEXT_MODEL] = profile->model,
+		[TEXT_FUNCTION] = run->call->function,
 	};
 	RequestHeader header = {
 		.number = number,
@@ -257,21 +272,32 @@ append_request(StringInfo message, const Run *run, uint64 number, const char *pa
 		appendBinaryStringInfo(message, buffer_bytes(body), header.body_length);
 }
 
-static void
-write_request(const Run *run, int place, StringInfo message)
+static bool
+write_path(const Call *call, ByteBuffer *path)
 {
 	static const char *const services[] = {
 		[CALL_CHAT] = "chat/completions", [CALL_EMBED] = "embeddings", [CALL_MODELS] = "models"};
+	static const char *const cortex[] = {[CALL_CHAT] = "/api/v2/cortex/v1/chat/completions",
+										 [CALL_EMBED] = "/api/v2/cortex/inference:embed",
+										 [CALL_MODELS] = "/api/v2/cortex/models"};
+	const char *address = call->profile->address;
+
+	if (is_snowflake(call->profile))
+		return sophia_buffer_append(path, cortex[call->kind], strlen(cortex[call->kind]) + 1);
+	return sophia_openai_path(path, address,
+							  call->kind == CALL_TOKENS ? sophia_openai_tokens_service(address)
+														: services[call->kind]);
+}
+
+static void
+write_request(const Run *run, int place, StringInfo message)
+{
 	static ByteBuffer body; /* kept, so that an error leaves nothing behind */
 	static ByteBuffer path;
-	const char *service = run->call->kind == CALL_TOKENS
-							  ? sophia_openai_tokens_service(run->call->profile->address)
-							  : services[run->call->kind];
 
 	sophia_buffer_clear(&body);
 	sophia_buffer_clear(&path);
-	if (!write_body(run, &run->jobs[place], &body) ||
-		!sophia_openai_path(&path, run->call->profile->address, service))
+	if (!write_body(run, &run->jobs[place], &body) || !write_path(run->call, &path))
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	append_request(message, run, run->base + place + 1, buffer_bytes(&path), &body);
 }

@@ -34,10 +34,12 @@ take_profile(Lane *lane, const GatewayRequest *request)
 	{
 		pfree(lane->address);
 		pfree(lane->secret_name);
+		pfree(lane->auth);
 	}
 	lane->generation = request->header.generation;
 	lane->address = pstrdup(request->texts[TEXT_ADDRESS]);
 	lane->secret_name = pstrdup(request->texts[TEXT_SECRET]);
+	lane->auth = pstrdup(request->texts[TEXT_AUTH]);
 	lane->connections = request->header.connections;
 	lane->max_in_flight = request->header.in_flight;
 	lane->multiplexed = false;
@@ -59,6 +61,7 @@ free_lane(int place)
 	sophia_secret_clear(&lane->secret);
 	pfree(lane->address);
 	pfree(lane->secret_name);
+	pfree(lane->auth);
 	pfree(lane->provider);
 	if (lane->pool->open == 0)
 		pfree(lane->pool);

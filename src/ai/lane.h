@@ -16,13 +16,14 @@ struct Lane
 	char *provider;
 	int64 generation;
 	char *address;
+	char *auth;
 	char *secret_name; /* "" = none */
 	int connections;
 	int max_in_flight;
 	const char *problem; /* why it is not talked to, NULL = nothing */
 	bool listed;		 /* see sophia_provider_address_problem */
 	bool multiplexed;	 /* its connections carry many requests at a time */
-	Secret secret;
+	Secret secret;		 /* the bearer token: for a key pair one that was signed by it */
 	int64 secret_read_at;
 	dlist_head turns; /* sessions that have requests queued for it */
 	dlist_head running;

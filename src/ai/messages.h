@@ -24,6 +24,7 @@ typedef enum RequestText
 	TEXT_PROVIDER,
 	TEXT_ADDRESS,  /* URL that paths are appended to */
 	TEXT_SECRET,   /* its reference, '' = none */
+	TEXT_AUTH,	   /* how the secret is used: '' = as it is, else see sophia.provider_auth() */
 	TEXT_PATH,	   /* begins with a slash */
 	TEXT_MODEL,	   /* for people; '' = none */
 	TEXT_FUNCTION, /* for people */

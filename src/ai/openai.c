@@ -369,6 +369,10 @@ decode_vector(float **vector, int *dimensions, Arena *arena, const JsonNode *nod
 {
 	bool ok = false;
 
+	/* Cortex puts each into an array of its own */
+	if (node != NULL && node->kind == JSON_ARRAY && node->length == 1 &&
+		node->u.items[0].kind == JSON_ARRAY)
+		node = &node->u.items[0];
 	if (is_string(node))
 		ok = decode_base64(vector, dimensions, arena, node);
 	else if (node != NULL && node->kind == JSON_ARRAY)
@@ -402,6 +406,8 @@ sophia_openai_embedding_answer(OpenaiAnswer *answer, OpenaiProblem *problem, Are
 	if (!parse_body(&root, problem, arena, status, body, length))
 		return false;
 	read_usage(answer, &root);
+	if (answer->tokens_in < 0) /* as of Cortex */
+		answer->tokens_in = count_of(member(&root, "usage"), "total_tokens");
 	data = member(&root, "data");
 	if (data == NULL || data->kind != JSON_ARRAY || data->length != n)
 		return set_problem(problem, "58000", "the answer has not one embedding for each text");
@@ -440,6 +446,8 @@ sophia_openai_models_answer(OpenaiAnswer *answer, OpenaiProblem *problem, Arena 
 		return false;
 	read_usage(answer, &root);
 	data = member(&root, "data");
+	if (data == NULL)
+		data = member(&root, "models");
 	if (data == NULL || data->kind != JSON_ARRAY)
 		return set_problem(problem, "58000", "the answer lists no models");
 	names = sophia_arena_alloc(arena, length + 2 * data->length + 1);
@@ -449,6 +457,8 @@ sophia_openai_models_answer(OpenaiAnswer *answer, OpenaiProblem *problem, Arena 
 	{
 		const JsonNode *id = member(&data->u.items[i], "id");
 
+		if (id == NULL)
+			id = member(&data->u.items[i], "name");
 		if (!is_string(id))
 			continue;
 		if (used > 0)

@@ -21,7 +21,8 @@
 	" (coalesce((p.options ->> 'timeout')::numeric, 120) * 1000)::int,"                            \
 	" coalesce((p.options ->> 'attempts')::int, 4),"                                               \
 	" coalesce((p.options ->> 'max_connections')::int, 20),"                                       \
-	" coalesce((p.options ->> 'in_flight')::int, 20),"
+	" coalesce((p.options ->> 'in_flight')::int, 20),"                                             \
+	" p.kind, sophia.provider_auth(p.kind, p.address, p.options),"
 
 enum
 {
@@ -33,6 +34,8 @@ enum
 	COLUMN_ATTEMPTS,
 	COLUMN_CONNECTIONS,
 	COLUMN_IN_FLIGHT,
+	COLUMN_KIND,
+	COLUMN_AUTH,
 	COLUMN_UNCOMMITTED,
 	COLUMN_MODEL,
 	COLUMN_REMOTE,
@@ -77,6 +80,8 @@ read_provider(Profile *profile)
 	profile->provider = sophia_result_text(0, COLUMN_PROVIDER);
 	profile->address = sophia_result_text(0, COLUMN_ADDRESS);
 	profile->secret = sophia_result_text(0, COLUMN_SECRET);
+	profile->kind = sophia_result_text(0, COLUMN_KIND);
+	profile->auth = sophia_result_text(0, COLUMN_AUTH);
 	profile->generation = DatumGetTimestampTz(sophia_result(0, COLUMN_CHANGED, &null));
 	profile->timeout_ms = result_int(COLUMN_TIMEOUT);
 	profile->attempts = result_int(COLUMN_ATTEMPTS);

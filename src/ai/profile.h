@@ -16,6 +16,8 @@ typedef struct Profile
 	char *provider;
 	char *address;
 	char *secret; /* its reference, "" = none */
+	char *kind;
+	char *auth; /* see sophia.provider_auth() */
 	int64 generation;
 	int timeout_ms;
 	int attempts;
