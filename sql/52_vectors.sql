@@ -30,3 +30,8 @@ CREATE FUNCTION sophia.vector_l2_distance(a real[], b real[]) RETURNS float8
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'sophia_l2_distance_sql';
 COMMENT ON FUNCTION sophia.vector_l2_distance(real[], real[]) IS 'the same as l2_distance, by the name that Snowflake Cortex has for it';
+
+CREATE FUNCTION sophia.vector_l1_distance(a real[], b real[]) RETURNS float8
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'sophia_l1_distance_sql';
+COMMENT ON FUNCTION sophia.vector_l1_distance(real[], real[]) IS 'sum of the distances of the elements of two vectors, by the name that Snowflake Cortex has for it';

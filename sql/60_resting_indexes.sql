@@ -56,7 +56,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   EXECUTE format('ANALYZE processed_data.%I (%s)', target, CASE target
-    WHEN 'unified_contacts' THEN 'id, source_system, source_id, email_norm, phone_e164, is_internal, is_bot'
+    WHEN 'unified_contacts' THEN 'id, source_system, source_id, email_norm, phone_e164, identity_id, is_internal, is_bot'
     WHEN 'interaction_timeline' THEN 'id, source_system, occurred_at, owner_contact_id, thread_key'
     ELSE 'interaction_id, ordinal, contact_id, email_norm' END);
 END

@@ -1,8 +1,9 @@
 -- unified_contacts written: made equal to what the queries of the sources say, for all contacts of a source or for some.
 --
 -- Where there is nothing of the source yet, its rows are inserted as they come.  Otherwise wanted and present rows are
--- joined in full and only differences are kept and written.  The statements differ between sources in the name of the
--- query only, and are planned each time: the planner must know whether there are keys.
+-- joined in full and only differences are kept and written, to the places where the rows were found.  The statements
+-- differ between sources in the name of the query only, and are planned each time: the planner must know whether there
+-- are keys.
 
 CREATE FUNCTION sophia.fill_contacts(source text) RETURNS bigint
 LANGUAGE plpgsql
@@ -54,7 +55,7 @@ BEGIN
   END IF;
   EXECUTE format($statement$
     WITH changed AS MATERIALIZED (
-      SELECT w.*, t.id AS old_id, t.identity_id,
+      SELECT w.*, t.id AS old_id, t.place, t.identity_id,
         t.id IS NULL OR w.id IS NULL OR (t.email_norm, t.all_emails, t.first_name, t.last_name, t.full_name, t.is_internal, t.is_deleted,
           t.created_at)
           IS DISTINCT FROM (w.email_norm, w.all_emails, w.first_name, w.last_name, w.full_name, w.is_internal, w.is_deleted,
@@ -64,17 +65,17 @@ BEGIN
           IS DISTINCT FROM (w.email_norm, w.all_emails, w.phone_e164, w.first_name, w.last_name, w.full_name, w.is_internal,
           w.is_bot) AS is_identified
       FROM sophia.%1$I($2) AS w
-      FULL JOIN (SELECT o.* FROM processed_data.unified_contacts AS o
+      FULL JOIN (SELECT o.*, o.ctid AS place FROM processed_data.unified_contacts AS o
         WHERE %5$s) AS t ON t.id = w.id
       WHERE t.id IS NULL OR w.id IS NULL OR (%2$s) IS DISTINCT FROM (%3$s)
     ), noted AS (
       INSERT INTO sophia.refresh_links SELECT DISTINCT l.interaction_id, l.contact_id FROM sophia.unsettled_links($1, $4) AS l
       ON CONFLICT DO NOTHING
     ), removed AS (
-      DELETE FROM processed_data.unified_contacts AS t USING changed AS c WHERE c.id IS NULL AND t.id = c.old_id
+      DELETE FROM processed_data.unified_contacts AS t USING changed AS c WHERE c.id IS NULL AND t.id = c.old_id AND t.ctid = c.place
     ), updated AS (
       UPDATE processed_data.unified_contacts AS t SET (%4$s) = ROW (%3$s)
-      FROM changed AS w WHERE w.id IS NOT NULL AND w.old_id = t.id
+      FROM changed AS w WHERE w.id IS NOT NULL AND t.id = w.old_id AND t.ctid = w.place
     ), inserted AS (
       INSERT INTO processed_data.unified_contacts (id, %4$s) SELECT w.id, %3$s FROM changed AS w WHERE w.old_id IS NULL
     )

@@ -221,7 +221,6 @@ SET search_path = pg_catalog, pg_temp
 SET enable_nestloop = off
 AS $$
 BEGIN
-  PERFORM sophia.analyze_filled('unified_contacts');
   PERFORM sophia.resolve_changed(true);
   PERFORM sophia.rebuild_indexes(resting);
 END

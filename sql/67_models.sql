@@ -5,28 +5,30 @@
 
 CREATE TABLE sophia.providers (
   provider text PRIMARY KEY,
-  kind text NOT NULL CHECK (kind IN ('openai')),
+  kind text NOT NULL CHECK (kind IN ('openai', 'snowflake')),
   address text NOT NULL,
   secret text,
   options jsonb NOT NULL DEFAULT '{}',
   changed_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE sophia.providers IS 'AI services: where they are, and the names of their secrets';
-COMMENT ON COLUMN sophia.providers.kind IS 'openai: the dialect of OpenAI''s API, which vLLM, llama.cpp, TEI and Ollama speak';
+COMMENT ON COLUMN sophia.providers.kind IS 'openai: the dialect of OpenAI''s API, which vLLM, llama.cpp, TEI and Ollama speak; snowflake: a Snowflake account';
 COMMENT ON COLUMN sophia.providers.address IS 'http[s]://host[:port][/path]; without a path, /v1 is added';
 COMMENT ON COLUMN sophia.providers.secret IS 'reference of the secret that is sent as bearer token (env:NAME or file:name), never the secret itself; NULL = none';
-COMMENT ON COLUMN sophia.providers.options IS 'replicas, ca_file, limits of connections and requests, when its breaker opens: see the README';
+COMMENT ON COLUMN sophia.providers.options IS 'replicas, ca_file, limits of connections and requests, when its breaker opens, of kind snowflake how the secret is used: see the README';
 COMMENT ON COLUMN sophia.providers.changed_at IS 'when the profile was last changed; the gateway goes by the newest';
 
 CREATE TABLE sophia.models (
   model text PRIMARY KEY,
   provider text NOT NULL REFERENCES sophia.providers,
   remote_name text NOT NULL,
-  options jsonb NOT NULL DEFAULT '{}'
+  options jsonb NOT NULL DEFAULT '{}',
+  token_count text NOT NULL DEFAULT 'not tried' CHECK (token_count IN ('counted', 'estimated', 'not tried'))
 );
 COMMENT ON TABLE sophia.models IS 'models that calls may name, each a profile on a provider';
 COMMENT ON COLUMN sophia.models.remote_name IS 'what the provider calls it';
 COMMENT ON COLUMN sophia.models.options IS 'defaults (options of calls), price ({in, out} a million tokens), limits ({items, bytes} of one request for embeddings, {context} tokens of a request), dimensions, fallback (models)';
+COMMENT ON COLUMN sophia.models.token_count IS 'what count_tokens goes by, as check_provider found: the provider''s own tokenizer, or an estimate of 4 bytes a token';
 CREATE INDEX ON sophia.models (provider);
 
 CREATE TABLE sophia.default_models (
@@ -100,12 +102,44 @@ END;
 $$;
 COMMENT ON FUNCTION sophia.check_texts_option(text, jsonb, text, integer) IS 'internal: raises an error where an option is there and no array of so many texts';
 
-CREATE FUNCTION sophia.check_provider_options(address text, options jsonb) RETURNS void
+CREATE FUNCTION sophia.provider_auth(kind text, address text, options jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT CASE WHEN kind = 'openai' THEN ''
+              WHEN options ->> 'auth' = 'oauth' THEN 'OAUTH'
+              WHEN options ->> 'auth' = 'token' THEN 'PROGRAMMATIC_ACCESS_TOKEN'
+              ELSE format('KEYPAIR_JWT %s %s', coalesce(options ->> 'account', substring(address FROM '://([^/:]+)')), options ->> 'user') END
+$$;
+COMMENT ON FUNCTION sophia.provider_auth(text, text, jsonb) IS 'internal: how the secret of a provider is used: as it is, or Snowflake''s word for its type, with account and user where a key signs tokens';
+
+CREATE FUNCTION sophia.check_snowflake_options(options jsonb, secret text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF coalesce(options ->> 'auth', 'key_pair') <> ALL ('{key_pair,oauth,token}') THEN
+    RAISE EXCEPTION 'invalid value of provider option "auth"' USING ERRCODE = '22023',
+      HINT = 'It can be "key_pair", "oauth" or "token".';
+  ELSIF secret IS NULL THEN
+    RAISE EXCEPTION 'a provider of kind "snowflake" needs a secret' USING ERRCODE = '22023';
+  ELSIF coalesce(options ->> 'auth', 'key_pair') = 'key_pair' AND coalesce(options ->> 'user', '') = '' THEN
+    RAISE EXCEPTION 'provider option "user" is missing' USING ERRCODE = '22023',
+      HINT = 'A key pair signs tokens for a user; with "auth" of "token" or "oauth" none is named.';
+  ELSIF options ->> 'account' !~ '^[A-Za-z0-9_.-]+$' THEN
+    RAISE EXCEPTION 'invalid value of provider option "account"' USING ERRCODE = '22023',
+      HINT = 'It can be letters, digits, underscores, hyphens and dots.';
+  END IF;
+END;
+$$;
+COMMENT ON FUNCTION sophia.check_snowflake_options(jsonb, text) IS 'internal: raises an error where a Snowflake account cannot be asked with these options';
+
+CREATE FUNCTION sophia.check_provider_options(kind text, address text, options jsonb, secret text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   replica text;
 BEGIN
-  PERFORM sophia.check_options_known('provider', options, '{attempts,breaker_failures,breaker_seconds,ca_file,idle_expiry,in_flight,max_connections,min_connections,queue_bytes,replicas,timeout}');
+  PERFORM sophia.check_options_known('provider', options, '{attempts,breaker_failures,breaker_seconds,ca_file,idle_expiry,in_flight,max_connections,min_connections,queue_bytes,replicas,timeout}'::text[]
+    || CASE WHEN kind = 'snowflake' THEN '{account,auth,user}'::text[] END);
+  IF kind = 'snowflake' THEN
+    PERFORM sophia.check_snowflake_options(options, secret);
+  END IF;
   PERFORM sophia.check_number_option('provider', options, 'attempts', 1, 20, true);
   PERFORM sophia.check_number_option('provider', options, 'breaker_failures', 0, 1000, true);
   PERFORM sophia.check_number_option('provider', options, 'breaker_seconds', 0.001, 3600, false);
@@ -128,7 +162,7 @@ BEGIN
   END LOOP;
 END;
 $$;
-COMMENT ON FUNCTION sophia.check_provider_options(text, jsonb) IS 'internal: raises an error where these cannot be the options of a provider at that address';
+COMMENT ON FUNCTION sophia.check_provider_options(text, text, jsonb, text) IS 'internal: raises an error where these cannot be the options of a provider at that address';
 
 CREATE FUNCTION sophia.check_model_options(options jsonb) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -166,8 +200,8 @@ LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   IF kind IS NULL THEN
     RAISE EXCEPTION 'kind must not be null' USING ERRCODE = '22004';
-  ELSIF kind <> 'openai' THEN
-    RAISE EXCEPTION 'unknown kind of provider "%"', kind USING ERRCODE = '22023', HINT = 'The kind is "openai".';
+  ELSIF kind <> ALL ('{openai,snowflake}') THEN
+    RAISE EXCEPTION 'unknown kind of provider "%"', kind USING ERRCODE = '22023', HINT = 'The kinds are "openai" and "snowflake".';
   END IF;
 END;
 $$;
@@ -186,7 +220,7 @@ BEGIN
   END IF;
   PERFORM sophia.check_secret(create_provider.secret, 'secret');
   PERFORM sophia.check_provider_address(create_provider.address);
-  PERFORM sophia.check_provider_options(create_provider.address, coalesce(create_provider.options, '{}'));
+  PERFORM sophia.check_provider_options(create_provider.kind, create_provider.address, coalesce(create_provider.options, '{}'), create_provider.secret);
   INSERT INTO sophia.providers (provider, kind, address, secret, options)
     VALUES (create_provider.provider, create_provider.kind, rtrim(create_provider.address, '/'), create_provider.secret,
             coalesce(create_provider.options, '{}'))
@@ -196,14 +230,13 @@ BEGIN
   END IF;
 END;
 $$;
-COMMENT ON FUNCTION sophia.create_provider(text, text, text, text, jsonb) IS 'names an AI service; kind is openai, secret a reference (env:NAME or file:name)';
+COMMENT ON FUNCTION sophia.create_provider(text, text, text, text, jsonb) IS 'names an AI service; kind is openai or snowflake, secret a reference (env:NAME or file:name)';
 
 CREATE FUNCTION sophia.alter_provider(provider text, address text DEFAULT NULL, secret text DEFAULT NULL, options jsonb DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-  changed jsonb;
-  place text;
+  changed sophia.providers;
 BEGIN
   PERFORM sophia.check_name('provider', alter_provider.provider);
   PERFORM sophia.check_secret(nullif(alter_provider.secret, ''), 'secret');
@@ -214,11 +247,13 @@ BEGIN
         secret = CASE WHEN alter_provider.secret IS NULL THEN p.secret ELSE nullif(alter_provider.secret, '') END,
         options = sophia.change_options(p.options, coalesce(alter_provider.options, '{}')), changed_at = clock_timestamp()
     WHERE p.provider = alter_provider.provider
-    RETURNING p.options, p.address INTO changed, place;
+    RETURNING p.* INTO changed;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'provider "%" does not exist', alter_provider.provider USING ERRCODE = '42704';
   END IF;
-  PERFORM sophia.check_provider_options(place, changed);
+  PERFORM sophia.check_provider_options(changed.kind, changed.address, changed.options, changed.secret);
+  UPDATE sophia.models AS m SET token_count = 'not tried'
+    WHERE m.provider = alter_provider.provider AND alter_provider.address IS NOT NULL AND m.token_count <> 'not tried';
 END;
 $$;
 COMMENT ON FUNCTION sophia.alter_provider(text, text, text, jsonb) IS 'changes what is given; secret '''' takes the secret away, an option of null its value';
@@ -244,14 +279,27 @@ CREATE FUNCTION sophia.try_provider(provider text, timeout float8, OUT ok boolea
   AS 'MODULE_PATHNAME', 'sophia_try_provider' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION sophia.try_provider(text, float8) IS 'internal: asks a provider for its models, at most that many seconds';
 
+CREATE FUNCTION sophia.try_tokenizer(model text) RETURNS boolean
+  AS 'MODULE_PATHNAME', 'sophia_try_tokenizer' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION sophia.try_tokenizer(text) IS 'internal: whether the provider of a model counts tokens; NULL where that is not known';
+
 CREATE FUNCTION sophia.check_provider(provider text, timeout interval DEFAULT '30 s') RETURNS TABLE (ok boolean, message text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
 BEGIN
   PERFORM sophia.check_name('provider', provider);
-  RETURN QUERY SELECT t.ok, t.message FROM sophia.try_provider(provider, sophia.check_timeout(timeout)) AS t;
+  SELECT t.ok, t.message INTO ok, message FROM sophia.try_provider(provider, sophia.check_timeout(timeout)) AS t;
+  RETURN NEXT;
+  -- what this transaction has written cannot be asked yet
+  IF ok THEN
+    WITH tried AS MATERIALIZED (
+      SELECT m.model, CASE sophia.try_tokenizer(m.model) WHEN true THEN 'counted' WHEN false THEN 'estimated' ELSE m.token_count END AS found
+      FROM sophia.models AS m WHERE m.provider = check_provider.provider AND NOT sophia.written_here(m.xmin))
+    UPDATE sophia.models AS m SET token_count = t.found FROM tried AS t WHERE m.model = t.model AND m.token_count <> t.found;
+  END IF;
 END;
 $$;
-COMMENT ON FUNCTION sophia.check_provider(text, interval) IS 'has the gateway try a provider, and tells what it found: its models, or what is wrong';
+COMMENT ON FUNCTION sophia.check_provider(text, interval) IS 'has the gateway try a provider, and tells what it found: its models, or what is wrong; notes in models who counts tokens';
 
 -- ---- models ----
 
@@ -304,7 +352,8 @@ BEGIN
   PERFORM sophia.check_changes(coalesce(alter_model.options, '{}'));
   UPDATE sophia.models AS m
     SET provider = coalesce(alter_model.provider, m.provider), remote_name = coalesce(alter_model.remote_name, m.remote_name),
-        options = sophia.change_options(m.options, coalesce(alter_model.options, '{}'))
+        options = sophia.change_options(m.options, coalesce(alter_model.options, '{}')),
+        token_count = CASE WHEN alter_model.provider IS NULL AND alter_model.remote_name IS NULL THEN m.token_count ELSE 'not tried' END
     WHERE m.model = alter_model.model
     RETURNING m.options INTO changed;
   IF NOT FOUND THEN

@@ -143,6 +143,36 @@ CREATE FUNCTION sophia.embed_text_1024(model text, inputs text[], OUT ord bigint
   SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION sophia.embed_text_1024(text, text[]) IS 'the embeddings of many texts, which must have 1024 dimensions, a row each; NULL where one failed';
 
+CREATE FUNCTION sophia.try_embed_text_384(model text, input text) RETURNS sophia.ai_result
+  AS 'MODULE_PATHNAME', 'sophia_try_embed_text_384' LANGUAGE C STABLE PARALLEL RESTRICTED COST 100000
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION sophia.try_embed_text_384(text, text) IS 'embed_text_384, with the error as a value';
+
+CREATE FUNCTION sophia.try_embed_text_384(model text, inputs text[]) RETURNS SETOF sophia.ai_result
+  AS 'MODULE_PATHNAME', 'sophia_try_embed_text_384_array' LANGUAGE C STABLE PARALLEL RESTRICTED COST 100000
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION sophia.try_embed_text_384(text, text[]) IS 'embed_text_384 for many texts, a row each in their order, with the error as a value';
+
+CREATE FUNCTION sophia.try_embed_text_768(model text, input text) RETURNS sophia.ai_result
+  AS 'MODULE_PATHNAME', 'sophia_try_embed_text_768' LANGUAGE C STABLE PARALLEL RESTRICTED COST 100000
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION sophia.try_embed_text_768(text, text) IS 'embed_text_768, with the error as a value';
+
+CREATE FUNCTION sophia.try_embed_text_768(model text, inputs text[]) RETURNS SETOF sophia.ai_result
+  AS 'MODULE_PATHNAME', 'sophia_try_embed_text_768_array' LANGUAGE C STABLE PARALLEL RESTRICTED COST 100000
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION sophia.try_embed_text_768(text, text[]) IS 'embed_text_768 for many texts, a row each in their order, with the error as a value';
+
+CREATE FUNCTION sophia.try_embed_text_1024(model text, input text) RETURNS sophia.ai_result
+  AS 'MODULE_PATHNAME', 'sophia_try_embed_text_1024' LANGUAGE C STABLE PARALLEL RESTRICTED COST 100000
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION sophia.try_embed_text_1024(text, text) IS 'embed_text_1024, with the error as a value';
+
+CREATE FUNCTION sophia.try_embed_text_1024(model text, inputs text[]) RETURNS SETOF sophia.ai_result
+  AS 'MODULE_PATHNAME', 'sophia_try_embed_text_1024_array' LANGUAGE C STABLE PARALLEL RESTRICTED COST 100000
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION sophia.try_embed_text_1024(text, text[]) IS 'embed_text_1024 for many texts, a row each in their order, with the error as a value';
+
 -- ---- what the gateway tells ----
 
 CREATE FUNCTION sophia.provider_states(

@@ -214,3 +214,45 @@ COMMENT ON FUNCTION sophia.summarize_texts(text[]) IS 'internal: one summary of 
 CREATE AGGREGATE sophia.summarize_agg(text) (
   SFUNC = pg_catalog.array_append, STYPE = text[], FINALFUNC = sophia.summarize_texts, FINALFUNC_MODIFY = READ_ONLY, PARALLEL = RESTRICTED);
 COMMENT ON AGGREGATE sophia.summarize_agg(text) IS 'one summary of all texts, of any number; NULL and blank ones do not count';
+
+-- ---- similarity, and tokens ----
+
+CREATE FUNCTION sophia.similarity(a text, b text, model text DEFAULT NULL) RETURNS float8
+  AS 'MODULE_PATHNAME', 'sophia_similarity' LANGUAGE C STABLE PARALLEL RESTRICTED COST 100000
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION sophia.similarity(text, text, text) IS 'how alike two texts are: the cosine of their embeddings';
+
+CREATE FUNCTION sophia.similarity(texts text[], b text, model text DEFAULT NULL) RETURNS float8[]
+  AS 'MODULE_PATHNAME', 'sophia_similarity_array' LANGUAGE C STABLE PARALLEL RESTRICTED COST 100000
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION sophia.similarity(text[], text, text) IS 'how alike each of many texts is to another one, in their order';
+
+CREATE FUNCTION sophia.try_similarity(a text, b text, model text DEFAULT NULL) RETURNS sophia.ai_result
+  AS 'MODULE_PATHNAME', 'sophia_try_similarity' LANGUAGE C STABLE PARALLEL RESTRICTED COST 100000
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION sophia.try_similarity(text, text, text) IS 'similarity, with the error as a value';
+
+CREATE FUNCTION sophia.try_similarity(texts text[], b text, model text DEFAULT NULL) RETURNS SETOF sophia.ai_result
+  AS 'MODULE_PATHNAME', 'sophia_try_similarity_array' LANGUAGE C STABLE PARALLEL RESTRICTED COST 100000
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION sophia.try_similarity(text[], text, text) IS 'similarity of many texts, a row each in their order, with the error as a value';
+
+CREATE FUNCTION sophia.count_tokens(model text, input text) RETURNS integer
+  AS 'MODULE_PATHNAME', 'sophia_count_tokens' LANGUAGE C STABLE PARALLEL RESTRICTED COST 100000
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION sophia.count_tokens(text, text) IS 'how many tokens of a model a text has; sophia.models.token_count tells whether that is an estimate';
+
+CREATE FUNCTION sophia.count_tokens(model text, inputs text[]) RETURNS integer[]
+  AS 'MODULE_PATHNAME', 'sophia_count_tokens_array' LANGUAGE C STABLE PARALLEL RESTRICTED COST 100000
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION sophia.count_tokens(text, text[]) IS 'how many tokens of a model each of many texts has, in their order';
+
+CREATE FUNCTION sophia.try_count_tokens(model text, input text) RETURNS sophia.ai_result
+  AS 'MODULE_PATHNAME', 'sophia_try_count_tokens' LANGUAGE C STABLE PARALLEL RESTRICTED COST 100000
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION sophia.try_count_tokens(text, text) IS 'count_tokens, with the error as a value';
+
+CREATE FUNCTION sophia.try_count_tokens(model text, inputs text[]) RETURNS SETOF sophia.ai_result
+  AS 'MODULE_PATHNAME', 'sophia_try_count_tokens_array' LANGUAGE C STABLE PARALLEL RESTRICTED COST 100000
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION sophia.try_count_tokens(text, text[]) IS 'count_tokens of many texts, a row each in their order, with the error as a value';

@@ -20,8 +20,7 @@ SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan
 AS $$
 BEGIN
-  -- What follows is planned by these rows, and autovacuum sees them only after the commit.
-  ANALYZE processed_data.unified_contacts (id, source_system, source_id, email_norm, identity_id, is_bot);
+  PERFORM sophia.analyze_filled('unified_contacts');
   DELETE FROM processed_data.identity_links;
   WITH edge AS MATERIALIZED (
     SELECT * FROM sophia.identity_edges(NULL, '{}', '{}', false)

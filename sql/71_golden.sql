@@ -143,29 +143,30 @@ BEGIN
   END IF;
   EXECUTE format($statement$
     WITH person AS MATERIALIZED (
-      %6$s
+      %5$s
     ), wanted AS MATERIALIZED (
       %1$s
     ), changed AS MATERIALIZED (
-      SELECT w.*, t.identity_id IS NULL AS is_new
+      SELECT w.*, t.ctid AS place
       FROM wanted AS w
       LEFT JOIN processed_data.contacts AS t ON t.identity_id = w.identity_id
       WHERE t.identity_id IS NULL OR (%3$s) IS DISTINCT FROM (%4$s)
-    ), upserted AS (
-      INSERT INTO processed_data.contacts AS t (identity_id, %2$s)
-      SELECT w.identity_id, %4$s FROM changed AS w
-      ON CONFLICT (identity_id) DO UPDATE SET (%2$s) = ROW (%5$s)
+    ), inserted AS (
+      INSERT INTO processed_data.contacts (identity_id, %2$s) SELECT w.identity_id, %4$s FROM changed AS w WHERE w.place IS NULL
+    ), updated AS (
+      UPDATE processed_data.contacts AS t SET (%2$s) = ROW (%4$s)
+      FROM changed AS w WHERE t.identity_id = w.identity_id AND t.ctid = w.place
     ), removed AS (
       DELETE FROM processed_data.contacts AS t
       USING (SELECT unnest($1) EXCEPT SELECT w.identity_id FROM wanted AS w) AS g (identity_id)
       WHERE t.identity_id = g.identity_id
       RETURNING t.identity_id
     )
-    SELECT count(*) FILTER (WHERE c.is_new), count(*) FILTER (WHERE NOT c.is_new), (SELECT count(*) FROM removed)
+    SELECT count(*) FILTER (WHERE c.place IS NULL), count(c.place), (SELECT count(*) FROM removed)
     FROM changed AS c
     $statement$, sophia.golden_query('person'), columns,
     regexp_replace(columns, '(\w+)', 't.\1', 'g'), regexp_replace(columns, '(\w+)', 'w.\1', 'g'),
-    regexp_replace(columns, '(\w+)', 'excluded.\1', 'g'), person)
+    person)
   INTO rows_inserted, rows_updated, rows_deleted USING identities;
 END
 $$;

@@ -538,6 +538,7 @@ AS $$
     FROM place AS p, (SELECT DISTINCT r.target FROM run AS r) AS t
     CROSS JOIN LATERAL sophia.openlineage_outputs(t.target) AS o
   )
+  -- The events of a run add up, and columns belong to what it has written: they come with COMPLETE alone.
   SELECT jsonb_build_object(
     'eventType', r.event_type,
     'eventTime', sophia.openlineage_time(r.event_at),
@@ -552,12 +553,13 @@ AS $$
       jsonb_build_object('jobType', sophia.openlineage_facet('JobTypeJobFacet', '2-0-3',
         jsonb_build_object('processingType', 'BATCH', 'integration', 'SOPHIA_STACK', 'jobType', 'REFRESH')))),
     'inputs', coalesce((SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('namespace', p.namespace,
-          'name', sophia.openlineage_name(i.source_schema, i.source_table), 'facets', jsonb_build_object('schema', i.columns),
+          'name', sophia.openlineage_name(i.source_schema, i.source_table),
+          'facets', CASE WHEN r.event_type = 'COMPLETE' THEN jsonb_build_object('schema', i.columns) END,
           'inputFacets', CASE WHEN r.event_type <> 'START' THEN sophia.openlineage_checks(i.source_schema, i.source_table, r.event_at) END))
         ORDER BY i.source_schema, i.source_table)
       FROM input AS i WHERE i.target = r.target), '[]'),
-    'outputs', (SELECT jsonb_agg(jsonb_build_object('namespace', p.namespace, 'name', sophia.openlineage_name('processed_data', o.table_name),
-          'facets', o.facets)
+    'outputs', (SELECT jsonb_agg(jsonb_build_object('namespace', p.namespace, 'name', sophia.openlineage_name('processed_data', o.table_name))
+          || CASE WHEN r.event_type = 'COMPLETE' THEN jsonb_build_object('facets', o.facets) ELSE '{}' END
           || CASE WHEN r.event_type = 'COMPLETE' AND o.table_name = r.target THEN jsonb_build_object('outputFacets', jsonb_build_object(
             'outputStatistics', sophia.openlineage_facet('OutputStatisticsOutputDatasetFacet', '1-0-2',
               jsonb_build_object('rowCount', r.rows_inserted + r.rows_updated)))) ELSE '{}' END

@@ -17,6 +17,7 @@
 #include "shared/channels.h"
 #include "shared/launcher.h"
 #include "shared/registry.h"
+#include "shared/usage.h"
 #include "transform/normalize.h"
 
 PG_MODULE_MAGIC;
@@ -42,6 +43,7 @@ _PG_init(void)
 
 	sophia_registry_install();
 	sophia_channels_install();
+	sophia_usage_install();
 	sophia_database_commands_install();
 	sophia_launcher_register();
 }

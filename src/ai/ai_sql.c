@@ -37,6 +37,12 @@ PG_FUNCTION_INFO_V1(sophia_embed_text_768_array);
 PG_FUNCTION_INFO_V1(sophia_embed_text_1024_array);
 PG_FUNCTION_INFO_V1(sophia_try_embed_text);
 PG_FUNCTION_INFO_V1(sophia_try_embed_text_array);
+PG_FUNCTION_INFO_V1(sophia_try_embed_text_384);
+PG_FUNCTION_INFO_V1(sophia_try_embed_text_384_array);
+PG_FUNCTION_INFO_V1(sophia_try_embed_text_768);
+PG_FUNCTION_INFO_V1(sophia_try_embed_text_768_array);
+PG_FUNCTION_INFO_V1(sophia_try_embed_text_1024);
+PG_FUNCTION_INFO_V1(sophia_try_embed_text_1024_array);
 PG_FUNCTION_INFO_V1(sophia_check_model_options);
 
 /* The arguments of a function: positions, -1 = it has none. */
@@ -106,32 +112,47 @@ complete_places(FunctionCallInfo fcinfo)
 	return (Places){0, 1, 2};
 }
 
-/* Runs a completion of any form; false where the input is NULL. */
+/* Takes model and options of a completion whose inputs are taken, and runs it. */
 static bool
-run_complete(FunctionCallInfo fcinfo, Call *call, Oid type)
+run_completion(FunctionCallInfo fcinfo, Call *call, const Places *places)
+{
+	take_profile(call, fcinfo, places);
+	sophia_call_run(call);
+	return true;
+}
+
+/* CallRunner: over a prompt or an array of them */
+static bool
+run_prompts(FunctionCallInfo fcinfo, Call *call, bool array)
 {
 	Places places = complete_places(fcinfo);
 
 	*call = (Call){.kind = CALL_CHAT, .function = "complete"};
 	if (PG_ARGISNULL(places.input))
 		return false;
-	if (type == JSONBOID)
-		take_messages(call, PG_GETARG_JSONB_P(places.input));
-	else if (type == TEXTOID)
-		sophia_result_take_text(call, PG_GETARG_TEXT_PP(places.input));
-	else
-		sophia_result_take_array(call, PG_GETARG_ARRAYTYPE_P(places.input));
-	take_profile(call, fcinfo, &places);
-	sophia_call_run(call);
-	return true;
+	sophia_result_take(call, fcinfo, places.input, array);
+	return run_completion(fcinfo, call, &places);
+}
+
+/* CallRunner: over messages */
+static bool
+run_messages(FunctionCallInfo fcinfo, Call *call, bool array)
+{
+	Places places = complete_places(fcinfo);
+
+	*call = (Call){.kind = CALL_CHAT, .function = "complete"};
+	if (PG_ARGISNULL(places.input))
+		return false;
+	take_messages(call, PG_GETARG_JSONB_P(places.input));
+	return run_completion(fcinfo, call, &places);
 }
 
 static Datum
-complete_one(FunctionCallInfo fcinfo, Oid type)
+complete_one(FunctionCallInfo fcinfo, CallRunner run)
 {
 	Call call;
 
-	if (!run_complete(fcinfo, &call, type))
+	if (!run(fcinfo, &call, false))
 		PG_RETURN_NULL();
 	if (call.outcomes[0].sqlstate != 0)
 		sophia_call_raise(&call.outcomes[0]);
@@ -143,14 +164,14 @@ complete_one(FunctionCallInfo fcinfo, Oid type)
 Datum
 sophia_complete(PG_FUNCTION_ARGS)
 {
-	return complete_one(fcinfo, TEXTOID);
+	return complete_one(fcinfo, run_prompts);
 }
 
 /* complete(model text, messages jsonb [, options jsonb]) */
 Datum
 sophia_complete_messages(PG_FUNCTION_ARGS)
 {
-	return complete_one(fcinfo, JSONBOID);
+	return complete_one(fcinfo, run_messages);
 }
 
 /* complete(prompts text[]), complete(model text, prompts text[] [, options jsonb]) */
@@ -159,46 +180,31 @@ sophia_complete_array(PG_FUNCTION_ARGS)
 {
 	Call call;
 
-	if (!run_complete(fcinfo, &call, TEXTARRAYOID))
+	if (!run_prompts(fcinfo, &call, true))
 		PG_RETURN_NULL();
 	sophia_result_warn(&call);
 	return sophia_result_texts(&call);
-}
-
-static Datum
-try_complete_one(FunctionCallInfo fcinfo, Oid type)
-{
-	Call call;
-
-	if (!run_complete(fcinfo, &call, type))
-		PG_RETURN_NULL();
-	return sophia_result_one(fcinfo, &call);
 }
 
 /* try_complete(prompt text), try_complete(model text, prompt text [, options jsonb]) */
 Datum
 sophia_try_complete(PG_FUNCTION_ARGS)
 {
-	return try_complete_one(fcinfo, TEXTOID);
+	return sophia_result_try(fcinfo, run_prompts);
 }
 
 /* try_complete(model text, messages jsonb [, options jsonb]) */
 Datum
 sophia_try_complete_messages(PG_FUNCTION_ARGS)
 {
-	return try_complete_one(fcinfo, JSONBOID);
+	return sophia_result_try(fcinfo, run_messages);
 }
 
 /* try_complete(prompts text[]), try_complete(model text, prompts text[] [, options jsonb]) */
 Datum
 sophia_try_complete_array(PG_FUNCTION_ARGS)
 {
-	Call call;
-
-	InitMaterializedSRF(fcinfo, 0);
-	if (run_complete(fcinfo, &call, TEXTARRAYOID))
-		sophia_result_rows(fcinfo, &call);
-	return (Datum) 0;
+	return sophia_result_try_array(fcinfo, run_prompts);
 }
 
 /* ---- embeddings ---- */
@@ -209,10 +215,7 @@ run_embed(FunctionCallInfo fcinfo, Call *call, const Places *places, int dimensi
 	*call = (Call){.kind = CALL_EMBED, .function = "embed_text", .dimensions = dimensions};
 	if (PG_ARGISNULL(places->input))
 		return false;
-	if (array)
-		sophia_result_take_array(call, PG_GETARG_ARRAYTYPE_P(places->input));
-	else
-		sophia_result_take_text(call, PG_GETARG_TEXT_PP(places->input));
+	sophia_result_take(call, fcinfo, places->input, array);
 	take_profile(call, fcinfo, places);
 	sophia_call_run(call);
 	return true;
@@ -298,27 +301,79 @@ sophia_embed_text_1024_array(PG_FUNCTION_ARGS)
 	return embed_many(fcinfo, &model_first, 1024);
 }
 
-/* try_embed_text(input text, model text DEFAULT NULL) */
+/* CallRunners */
+static bool
+run_embed_any(FunctionCallInfo fcinfo, Call *call, bool array)
+{
+	return run_embed(fcinfo, call, &input_first, 0, array);
+}
+
+static bool
+run_embed_384(FunctionCallInfo fcinfo, Call *call, bool array)
+{
+	return run_embed(fcinfo, call, &model_first, 384, array);
+}
+
+static bool
+run_embed_768(FunctionCallInfo fcinfo, Call *call, bool array)
+{
+	return run_embed(fcinfo, call, &model_first, 768, array);
+}
+
+static bool
+run_embed_1024(FunctionCallInfo fcinfo, Call *call, bool array)
+{
+	return run_embed(fcinfo, call, &model_first, 1024, array);
+}
+
+/* try_embed_text(input text, model text DEFAULT NULL), and of an array */
 Datum
 sophia_try_embed_text(PG_FUNCTION_ARGS)
 {
-	Call call;
-
-	if (!run_embed(fcinfo, &call, &input_first, 0, false))
-		PG_RETURN_NULL();
-	return sophia_result_one(fcinfo, &call);
+	return sophia_result_try(fcinfo, run_embed_any);
 }
 
-/* try_embed_text(inputs text[], model text DEFAULT NULL) */
 Datum
 sophia_try_embed_text_array(PG_FUNCTION_ARGS)
 {
-	Call call;
+	return sophia_result_try_array(fcinfo, run_embed_any);
+}
 
-	InitMaterializedSRF(fcinfo, 0);
-	if (run_embed(fcinfo, &call, &input_first, 0, true))
-		sophia_result_rows(fcinfo, &call);
-	return (Datum) 0;
+/* try_embed_text_384(model text, input text) and its kin, and of arrays */
+Datum
+sophia_try_embed_text_384(PG_FUNCTION_ARGS)
+{
+	return sophia_result_try(fcinfo, run_embed_384);
+}
+
+Datum
+sophia_try_embed_text_384_array(PG_FUNCTION_ARGS)
+{
+	return sophia_result_try_array(fcinfo, run_embed_384);
+}
+
+Datum
+sophia_try_embed_text_768(PG_FUNCTION_ARGS)
+{
+	return sophia_result_try(fcinfo, run_embed_768);
+}
+
+Datum
+sophia_try_embed_text_768_array(PG_FUNCTION_ARGS)
+{
+	return sophia_result_try_array(fcinfo, run_embed_768);
+}
+
+Datum
+sophia_try_embed_text_1024(PG_FUNCTION_ARGS)
+{
+	return sophia_result_try(fcinfo, run_embed_1024);
+}
+
+Datum
+sophia_try_embed_text_1024_array(PG_FUNCTION_ARGS)
+{
+	return sophia_result_try_array(fcinfo, run_embed_1024);
 }
 
 /* check_call_options(options jsonb): raises what is wrong. */

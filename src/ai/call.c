@@ -9,11 +9,14 @@
 
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/float.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 
+#include "ai/budget.h"
 #include "ai/call.h"
 #include "ai/client.h"
+#include "ai/snowflake.h"
 
 /* Distinct texts that travel together: places [from, from + n) of Run.order. */
 typedef struct Job
@@ -36,6 +39,8 @@ typedef struct Run
 	int next_job;
 	uint64 base;		  /* a job's request has number base + its place + 1 */
 	const Outcome *fatal; /* what would meet every other text too */
+	double left;		  /* of the budget, before the call */
+	UsageCounts used;
 } Run;
 
 /* Requests that a session has under way beyond those that may be at the provider. */
@@ -77,8 +82,21 @@ exceeds_context(const Call *call, TextSpan text)
 {
 	size_t before = call->prompt != NULL ? strlen(call->prompt->instructions) : 0;
 
-	return call->profile->context_tokens != 0 &&
+	return call->kind != CALL_TOKENS && call->profile->context_tokens != 0 &&
 		   estimated_tokens(before + text.length) > (size_t) call->profile->context_tokens;
+}
+
+static void
+estimate(Outcome *outcome, TextSpan text)
+{
+	outcome->count = estimated_tokens(text.length + 3);
+	outcome->estimated = true;
+}
+
+static bool
+is_snowflake(const Profile *profile)
+{
+	return strcmp(profile->kind, "snowflake") == 0;
 }
 
 /* Settles what needs no provider; false where the text is to be sent. */
@@ -98,6 +116,10 @@ settle_early(const Call *call, Outcome *outcome, TextSpan text)
 			 psprintf("the text has about %zu tokens, too many for the %d of model \"%s\"",
 					  estimated_tokens(text.length), call->profile->context_tokens,
 					  call->profile->model));
+	else if (call->kind == CALL_TOKENS && call->profile->estimates_tokens)
+		estimate(outcome, text);
+	else if (call->kind == CALL_TOKENS && is_snowflake(call->profile))
+		estimate(outcome, text);
 	else
 		return false;
 	return true;
@@ -203,9 +225,14 @@ write_body(const Run *run, const Job *job, ByteBuffer *body)
 		return sophia_openai_chat_request(
 			body, profile->remote_name, call->prompt != NULL ? call->prompt->instructions : NULL,
 			call->inputs[run->order[job->from]], call->messages, profile->options);
+	if (call->kind == CALL_TOKENS)
+		return sophia_openai_tokens_request(body, profile->remote_name,
+											call->inputs[run->order[job->from]]);
 	texts = palloc(sizeof(TextSpan) * job->n);
 	for (int i = 0; i < job->n; i++)
 		texts[i] = call->inputs[run->order[job->from + i]];
+	if (is_snowflake(profile))
+		return sophia_snowflake_embedding_request(body, profile->remote_name, texts, job->n);
 	return sophia_openai_embedding_request(body, profile->remote_name, texts, job->n,
 										   profile->options);
 }
@@ -221,6 +248,7 @@ append_request(StringInfo message, const Run *run, uint64 number, const char *pa
 		[TEXT_SECRET] = profile->secret,
 		[TEXT_CA_FILE] = profile->ca_file,
 		[TEXT_HEALTH] = health,
+		[TEXT_AUTH] = profile->auth,
 		[TEXT_PATH] = path,
 		[TEXT_MODEL] = profile->model,
 		[TEXT_FUNCTION] = run->call->function,
@@ -253,25 +281,65 @@ append_request(StringInfo message, const Run *run, uint64 number, const char *pa
 		appendBinaryStringInfo(message, buffer_bytes(body), header.body_length);
 }
 
-static void
-write_request(const Run *run, int place, StringInfo message)
+static bool
+write_path(const Call *call, ByteBuffer *path)
 {
 	static const char *const services[] = {
 		[CALL_CHAT] = "chat/completions", [CALL_EMBED] = "embeddings", [CALL_MODELS] = "models"};
+	static const char *const cortex[] = {[CALL_CHAT] = "/api/v2/cortex/v1/chat/completions",
+										 [CALL_EMBED] = "/api/v2/cortex/inference:embed",
+										 [CALL_MODELS] = "/api/v2/cortex/models"};
+	const char *address = call->profile->address;
+
+	if (is_snowflake(call->profile))
+		return sophia_buffer_append(path, cortex[call->kind], strlen(cortex[call->kind]) + 1);
+	return sophia_openai_path(path, address,
+							  call->kind == CALL_TOKENS ? sophia_openai_tokens_service(address)
+														: services[call->kind]);
+}
+
+/* A Snowflake account is not checked: what it is asked for is billed. */
+static bool
+write_health_path(const Call *call, ByteBuffer *path)
+{
+	if (is_snowflake(call->profile))
+		return sophia_buffer_append(path, "", 1);
+	return sophia_openai_path(path, call->profile->address, "models");
+}
+
+static void
+write_request(const Run *run, int place, StringInfo message)
+{
 	static ByteBuffer body; /* kept, so that an error leaves nothing behind */
 	static ByteBuffer path;
 	static ByteBuffer health;
-	const char *address = run->call->profile->address;
 
 	sophia_buffer_clear(&body);
 	sophia_buffer_clear(&path);
 	sophia_buffer_clear(&health);
-	if (!write_body(run, &run->jobs[place], &body) ||
-		!sophia_openai_path(&path, address, services[run->call->kind]) ||
-		!sophia_openai_path(&health, address, services[CALL_MODELS]))
+	if (!write_body(run, &run->jobs[place], &body) || !write_path(run->call, &path) ||
+		!write_health_path(run->call, &health))
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	append_request(message, run, run->base + place + 1, buffer_bytes(&path), buffer_bytes(&health),
 				   &body);
+}
+
+/* Ends a call whose own answers have used up the budget; those that are under way are still awaited. */
+static bool
+spends_too_much(Run *run)
+{
+	MemoryContext old;
+	Outcome *outcome;
+
+	if (run->used.cost / 1e12 < run->left)
+		return false;
+	old = MemoryContextSwitchTo(run->context);
+	outcome = palloc0(sizeof(Outcome));
+	fail(outcome, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, sophia_budget_problem());
+	outcome->detail = pstrdup("See sophia.budget_status.");
+	MemoryContextSwitchTo(old);
+	run->fatal = outcome;
+	return true;
 }
 
 /* Exchange.next */
@@ -282,7 +350,7 @@ next_request(Exchange *exchange, StringInfo message)
 
 	while (run->next_job < run->n_jobs && run->jobs[run->next_job].answered)
 		run->next_job++;
-	if (run->fatal != NULL || run->next_job == run->n_jobs)
+	if (run->fatal != NULL || run->next_job == run->n_jobs || spends_too_much(run))
 		return false;
 	CHECK_FOR_INTERRUPTS();
 	write_request(run, run->next_job++, message);
@@ -368,6 +436,7 @@ store_answer(Run *run, const Job *job, const AnswerHeader *header, const OpenaiA
 		outcome->ms = header->elapsed_ms;
 		outcome->tokens_in = share_of(answer->tokens_in, job->n, i);
 		outcome->tokens_out = share_of(answer->tokens_out, job->n, i);
+		outcome->count = answer->count;
 		if (run->call->kind != CALL_EMBED)
 		{
 			outcome->text = copy_text(answer->text);
@@ -413,13 +482,23 @@ read_answer(const Run *run, const Job *job, const AnswerHeader *header, const ch
 		case CALL_EMBED:
 			return sophia_openai_embedding_answer(answer, problem, arena, header->status, body,
 												  length, job->n);
+		case CALL_TOKENS:
+			return sophia_openai_tokens_answer(answer, problem, arena, header->status, body, length);
 		case CALL_MODELS:
 			break;
 	}
 	return sophia_openai_models_answer(answer, problem, arena, header->status, body, length);
 }
 
-static void
+/* Whether a status says that there is no such service. */
+static bool
+lacks_service(int status)
+{
+	return status == 404 || status == 405 || status == 501;
+}
+
+/* False where the texts of the job are sent again, in halves. */
+static bool
 take_body(Run *run, const Job *job, const AnswerHeader *header, const char *body, Size length)
 {
 	static Arena arena; /* reset before each use, so that an error leaves nothing behind */
@@ -429,25 +508,40 @@ take_body(Run *run, const Job *job, const AnswerHeader *header, const char *body
 	int sqlstate;
 
 	sophia_arena_reset(&arena);
+	if (run->call->kind == CALL_TOKENS && lacks_service(header->status))
+	{
+		estimate(&run->call->outcomes[run->order[job->from]],
+				 run->call->inputs[run->order[job->from]]);
+		return true;
+	}
 	if (!read_answer(run, job, header, body, length, &arena, &answer, &problem))
 	{
 		if (problem.too_many && job->n > 1)
 		{
 			add_job(run, job->from, job->n / 2);
 			add_job(run, job->from + job->n / 2, job->n - job->n / 2);
-			return;
+			return false;
 		}
 		fail_job(run, job, header,
 				 MAKE_SQLSTATE(problem.sqlstate[0], problem.sqlstate[1], problem.sqlstate[2],
 							   problem.sqlstate[3], problem.sqlstate[4]),
 				 problem.message);
-		return;
+		return true;
 	}
 	wrong = dimension_problem(run->call, &answer, &sqlstate);
 	if (wrong != NULL)
 		fail_job(run, job, header, sqlstate, wrong);
 	else
 		store_answer(run, job, header, &answer);
+	return true;
+}
+
+static void
+count_job(Run *run, const Job *job)
+{
+	for (int i = 0; i < job->n; i++)
+		sophia_budget_count(&run->used, run->call->profile,
+							&run->call->outcomes[run->order[job->from + i]]);
 }
 
 /* Exchange.take */
@@ -457,12 +551,15 @@ take_answer(Exchange *exchange, const AnswerHeader *header, const char *body, Si
 	Run *run = (Run *) exchange;
 	Job job = run->jobs[header->number - run->base - 1];
 	MemoryContext old = MemoryContextSwitchTo(run->context);
+	bool done = true;
 
 	run->jobs[header->number - run->base - 1].answered = true;
 	if (header->sqlstate != 0)
 		fail_job(run, &job, header, header->sqlstate, pnstrdup(body, length));
 	else
-		take_body(run, &job, header, body, length);
+		done = take_body(run, &job, header, body, length);
+	if (done)
+		count_job(run, &job);
 	MemoryContextSwitchTo(old);
 }
 
@@ -479,6 +576,13 @@ fail_unsent(Run *run)
 	}
 }
 
+/* Whether a provider bills such a call. */
+static bool
+is_billed(const Call *call)
+{
+	return call->kind == CALL_CHAT || call->kind == CALL_EMBED;
+}
+
 /* Asks the model of the call's profile. */
 static void
 ask_model(Call *call)
@@ -491,13 +595,24 @@ ask_model(Call *call)
 	/* Embeddings cost little, and do nothing; of a chat it is not known whether it was paid for. */
 	run.exchange.again = call->kind == CALL_CHAT ? NULL : send_again;
 	run.base = last_number;
+	run.left = is_billed(call) ? sophia_budget_left() : get_float8_infinity();
 	call->outcomes = palloc0(sizeof(Outcome) * call->n);
 	for (int i = 0; i < call->n; i++)
 		call->outcomes[i].profile = call->profile;
 	find_distinct(&run, first_of);
 	make_jobs(&run);
-	if (run.n_jobs > 0)
-		sophia_client_exchange(&run.exchange);
+	PG_TRY();
+	{
+		if (run.n_jobs > 0 && !spends_too_much(&run))
+			sophia_client_exchange(&run.exchange);
+	}
+	PG_FINALLY();
+	{
+		/* what was answered is billed, also where the call is cancelled meanwhile */
+		if (is_billed(call))
+			sophia_budget_keep(call, &run.used);
+	}
+	PG_END_TRY();
 	fail_unsent(&run);
 	for (int i = 0; i < call->n; i++)
 	{

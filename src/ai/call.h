@@ -13,9 +13,10 @@
 
 typedef enum CallKind
 {
-	CALL_CHAT,	/* a text for each text */
-	CALL_EMBED, /* a vector for each text */
-	CALL_MODELS /* one text: which models there are */
+	CALL_CHAT,	 /* a text for each text */
+	CALL_EMBED,	 /* a vector for each text */
+	CALL_MODELS, /* one text: which models there are */
+	CALL_TOKENS	 /* a number of tokens for each text */
 } CallKind;
 
 /* What became of one text. */
@@ -30,7 +31,10 @@ typedef struct Outcome
 	Datum value; /* jsonb, what Call.read made of the text; 0 = none */
 	float *vector;
 	int dimensions;
-	int64 tokens_in; /* -1 = not known */
+	double similarity; /* of the vector and another one */
+	int64 count;	   /* of tokens, of CALL_TOKENS */
+	bool estimated;	   /* by the rule of thumb */
+	int64 tokens_in;   /* -1 = not known */
 	int64 tokens_out;
 	double ms;
 	const Profile *profile; /* of the model that was asked last; NULL = the call's */

@@ -86,6 +86,7 @@ take_profile(Lane *lane, const GatewayRequest *request)
 	lane->generation = header->generation;
 	set_text(&lane->addresses, request->texts[TEXT_ADDRESS]);
 	set_text(&lane->secret_name, request->texts[TEXT_SECRET]);
+	set_text(&lane->auth, request->texts[TEXT_AUTH]);
 	set_text(&lane->ca_file, request->texts[TEXT_CA_FILE]);
 	set_text(&lane->health_path, request->texts[TEXT_HEALTH]);
 	lane->connections = header->connections;
@@ -118,6 +119,7 @@ free_lane(int place)
 	pfree(lane->secret_name);
 	pfree(lane->ca_file);
 	pfree(lane->health_path);
+	pfree(lane->auth);
 	pfree(lane->provider);
 	pfree(lane);
 	lanes[place] = NULL;

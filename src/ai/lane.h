@@ -19,6 +19,7 @@ struct Lane
 	char *provider;
 	int64 generation;
 	char *addresses;   /* as the profile has them, a line each */
+	char *auth;		   /* how the secret is used: see TEXT_AUTH */
 	char *secret_name; /* "" = none */
 	char *ca_file;	   /* "" = the system's */
 	char *health_path; /* "" = it is not checked */
@@ -31,7 +32,7 @@ struct Lane
 	int queue_bytes;
 	Replica *replicas[LANE_REPLICAS];
 	int n_replicas;
-	Secret secret;
+	Secret secret; /* the bearer token: for a key pair one that was signed by it */
 	int64 secret_read_at;
 	dlist_head turns; /* sessions that have requests queued for it */
 	dlist_head running;

@@ -26,6 +26,7 @@ typedef enum RequestText
 	TEXT_SECRET,   /* its reference, '' = none */
 	TEXT_CA_FILE,  /* authorities that are trusted, '' = the system's */
 	TEXT_HEALTH,   /* path of health checks, '' = none */
+	TEXT_AUTH,	   /* how the secret is used: '' = as it is, else see sophia.provider_auth() */
 	TEXT_PATH,	   /* begins with a slash */
 	TEXT_MODEL,	   /* for people; '' = none */
 	TEXT_FUNCTION, /* for people */

@@ -81,6 +81,31 @@ sophia_openai_embedding_request(ByteBuffer *out, const char *model, const TextSp
 	return ok && append(out, "]") && finish_with_options(out, options);
 }
 
+bool
+sophia_openai_tokens_request(ByteBuffer *out, const char *model, TextSpan text)
+{
+	static const char *const names[] = {"content", "prompt", "inputs"};
+	bool ok = append(out, "{\"model\":") && sophia_json_write_string(out, model, strlen(model)) &&
+			  append(out, ",\"add_special_tokens\":false");
+
+	for (size_t i = 0; ok && i < sizeof(names) / sizeof(names[0]); i++)
+		ok = append(out, ",\"") && append(out, names[i]) && append(out, "\":") &&
+			 sophia_json_write_string(out, text.text, text.length);
+	return ok && append(out, "}");
+}
+
+const char *
+sophia_openai_tokens_service(const char *address)
+{
+	size_t length = strlen(address);
+	const char *host = strstr(address, "://");
+	bool bare = host == NULL || strchr(host + 3, '/') == NULL;
+
+	if (bare || (length > 3 && strcmp(address + length - 3, "/v1") == 0))
+		return "../tokenize";
+	return "tokenize";
+}
+
 /* ---- problems ---- */
 
 /* Clips a text to what fits, at the boundary of a character, and blots out what is not printable. */
@@ -257,12 +282,17 @@ parse_body(JsonNode *root, OpenaiProblem *problem, Arena *arena, int status, con
 
 /* ---- answers ---- */
 
+/* -1 where there is none. */
 static int64_t
 count_of(const JsonNode *usage, const char *name)
 {
 	const JsonNode *count = member(usage, name);
+	int64_t n;
 
-	return count != NULL && count->kind == JSON_NUMBER ? strtoll(count->u.text, NULL, 10) : -1;
+	if (count == NULL || count->kind != JSON_NUMBER)
+		return -1;
+	n = strtoll(count->u.text, NULL, 10);
+	return n >= 0 ? n : -1;
 }
 
 static void
@@ -351,6 +381,10 @@ decode_vector(float **vector, int *dimensions, Arena *arena, const JsonNode *nod
 {
 	bool ok = false;
 
+	/* Cortex puts each into an array of its own */
+	if (node != NULL && node->kind == JSON_ARRAY && node->length == 1 &&
+		node->u.items[0].kind == JSON_ARRAY)
+		node = &node->u.items[0];
 	if (is_string(node))
 		ok = decode_base64(vector, dimensions, arena, node);
 	else if (node != NULL && node->kind == JSON_ARRAY)
@@ -384,6 +418,8 @@ sophia_openai_embedding_answer(OpenaiAnswer *answer, OpenaiProblem *problem, Are
 	if (!parse_body(&root, problem, arena, status, body, length))
 		return false;
 	read_usage(answer, &root);
+	if (answer->tokens_in < 0) /* as of Cortex */
+		answer->tokens_in = count_of(member(&root, "usage"), "total_tokens");
 	data = member(&root, "data");
 	if (data == NULL || data->kind != JSON_ARRAY || data->length != n)
 		return set_problem(problem, "58000", "the answer has not one embedding for each text");
@@ -422,6 +458,8 @@ sophia_openai_models_answer(OpenaiAnswer *answer, OpenaiProblem *problem, Arena 
 		return false;
 	read_usage(answer, &root);
 	data = member(&root, "data");
+	if (data == NULL)
+		data = member(&root, "models");
 	if (data == NULL || data->kind != JSON_ARRAY)
 		return set_problem(problem, "58000", "the answer lists no models");
 	names = sophia_arena_alloc(arena, length + 2 * data->length + 1);
@@ -431,6 +469,8 @@ sophia_openai_models_answer(OpenaiAnswer *answer, OpenaiProblem *problem, Arena 
 	{
 		const JsonNode *id = member(&data->u.items[i], "id");
 
+		if (id == NULL)
+			id = member(&data->u.items[i], "name");
 		if (!is_string(id))
 			continue;
 		if (used > 0)
@@ -442,5 +482,28 @@ sophia_openai_models_answer(OpenaiAnswer *answer, OpenaiProblem *problem, Arena 
 		used += id->length;
 	}
 	answer->text = (TextSpan){names, used};
+	return true;
+}
+
+bool
+sophia_openai_tokens_answer(OpenaiAnswer *answer, OpenaiProblem *problem, Arena *arena, int status,
+							const char *body, size_t length)
+{
+	JsonNode root;
+	const JsonNode *tokens;
+
+	if (!parse_body(&root, problem, arena, status, body, length))
+		return false;
+	read_usage(answer, &root);
+	answer->count = count_of(&root, "count");
+	if (answer->count >= 0)
+		return true;
+	/* llama.cpp: {"tokens": [...]}; TEI: a list for each text */
+	tokens = member(&root, "tokens");
+	if (root.kind == JSON_ARRAY && root.length == 1)
+		tokens = &root.u.items[0];
+	if (tokens == NULL || tokens->kind != JSON_ARRAY)
+		return set_problem(problem, "58000", "the answer tells no tokens");
+	answer->count = tokens->length;
 	return true;
 }

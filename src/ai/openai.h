@@ -35,6 +35,7 @@ typedef struct OpenaiAnswer
 	int64_t tokens_out;
 	TextSpan text;	 /* of a chat completion */
 	bool cut;		 /* the text ends because it may have no more tokens */
+	int64_t count;	 /* of tokens */
 	int dimensions;	 /* of embeddings */
 	float **vectors; /* one a text, in their order */
 } OpenaiAnswer;
@@ -57,6 +58,13 @@ extern bool sophia_openai_embedding_request(ByteBuffer *out, const char *model,
 extern bool sophia_openai_too_large(const char *body, size_t length);
 
 /*
+ * The body of a request for the tokens of a text, and where it goes: /tokenize beside /v1, not below it.  Each server reads its
+ * own name of the text: llama.cpp "content", vLLM "prompt", TEI "inputs".
+ */
+extern bool sophia_openai_tokens_request(ByteBuffer *out, const char *model, TextSpan text);
+extern const char *sophia_openai_tokens_service(const char *address);
+
+/*
  * Reads an answer by its HTTP status and body.  What `answer` points to lives in the arena and in the body.  False: it failed,
  * see `problem`.
  */
@@ -68,6 +76,10 @@ extern bool sophia_openai_embedding_answer(OpenaiAnswer *answer, OpenaiProblem *
 
 /* The same of the list of models: their names, joined by commas, as text. */
 extern bool sophia_openai_models_answer(OpenaiAnswer *answer, OpenaiProblem *problem, Arena *arena,
+										int status, const char *body, size_t length);
+
+/* The same of the tokens of a text: how many there are. */
+extern bool sophia_openai_tokens_answer(OpenaiAnswer *answer, OpenaiProblem *problem, Arena *arena,
 										int status, const char *body, size_t length);
 
 #endif /* SOPHIA_OPENAI_H */

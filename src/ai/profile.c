@@ -32,7 +32,8 @@
 	" (coalesce((p.options ->> 'breaker_seconds')::numeric, 5) * 1000)::int,"                      \
 	" coalesce((p.options ->> 'queue_bytes')::int, 33554432), p.options ->> 'ca_file',"            \
 	" CASE WHEN p.options ? 'replicas' THEN (SELECT string_agg(rtrim(r, '/'), E'\\n' ORDER BY n)"  \
-	"  FROM jsonb_array_elements_text(p.options -> 'replicas') WITH ORDINALITY AS e (r, n)) END,"
+	"  FROM jsonb_array_elements_text(p.options -> 'replicas') WITH ORDINALITY AS e (r, n)) END,"  \
+	" p.kind, sophia.provider_auth(p.kind, p.address, p.options),"
 
 enum
 {
@@ -51,6 +52,8 @@ enum
 	COLUMN_QUEUE_BYTES,
 	COLUMN_CA_FILE,
 	COLUMN_REPLICAS,
+	COLUMN_KIND,
+	COLUMN_AUTH,
 	COLUMN_UNCOMMITTED,
 	COLUMN_MODEL,
 	COLUMN_REMOTE,
@@ -61,6 +64,7 @@ enum
 	COLUMN_PRICE_IN,
 	COLUMN_PRICE_OUT,
 	COLUMN_CONTEXT,
+	COLUMN_ESTIMATES,
 	COLUMN_FALLBACK
 };
 
@@ -105,6 +109,8 @@ read_provider(Profile *profile)
 	profile->provider = sophia_result_text(0, COLUMN_PROVIDER);
 	profile->address = sophia_result_text(0, COLUMN_ADDRESS);
 	profile->secret = sophia_result_text(0, COLUMN_SECRET);
+	profile->kind = sophia_result_text(0, COLUMN_KIND);
+	profile->auth = sophia_result_text(0, COLUMN_AUTH);
 	profile->generation = DatumGetTimestampTz(sophia_result(0, COLUMN_CHANGED, &null));
 	profile->timeout_ms = result_int(COLUMN_TIMEOUT);
 	profile->attempts = result_int(COLUMN_ATTEMPTS);
@@ -119,7 +125,13 @@ read_provider(Profile *profile)
 	replicas = text_or_empty(COLUMN_REPLICAS);
 	profile->addresses =
 		replicas[0] == '\0' ? profile->address : psprintf("%s\n%s", profile->address, replicas);
-	if (DatumGetBool(sophia_result(0, COLUMN_UNCOMMITTED, &null)))
+	profile->uncommitted = DatumGetBool(sophia_result(0, COLUMN_UNCOMMITTED, &null));
+}
+
+static void
+check_committed(const Profile *profile)
+{
+	if (profile->uncommitted)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -132,6 +144,7 @@ read_provider(Profile *profile)
 static void
 read_model(Profile *profile, MemoryContext context)
 {
+	bool null;
 	bool no_price_in;
 	bool no_price_out;
 
@@ -144,6 +157,7 @@ read_model(Profile *profile, MemoryContext context)
 	profile->price_in = result_numeric(COLUMN_PRICE_IN, context, &no_price_in);
 	profile->price_out = result_numeric(COLUMN_PRICE_OUT, context, &no_price_out);
 	profile->context_tokens = result_int(COLUMN_CONTEXT);
+	profile->estimates_tokens = DatumGetBool(sophia_result(0, COLUMN_ESTIMATES, &null));
 	profile->fallback = text_or_empty(COLUMN_FALLBACK);
 	profile->has_price = !no_price_in && !no_price_out;
 }
@@ -282,8 +296,8 @@ remember(const char *model, const char *function, bool embeds, const RowVersions
 
 /* ---- reading ---- */
 
-/* Reads all of a profile into the caller's context. */
-static void
+/* Reads all of a profile into the caller's context; false where there is no such model. */
+static bool
 read_profile(Profile *profile, const char *model, const char *function, Datum options,
 			 bool has_options, bool embeds, MemoryContext context)
 {
@@ -307,7 +321,7 @@ read_profile(Profile *profile, const char *model, const char *function, Datum op
 			" coalesce((m.options -> 'limits' ->> 'items')::int, 32),"
 			" coalesce((m.options -> 'limits' ->> 'bytes')::int, 262144),"
 			" (m.options -> 'price' ->> 'in')::numeric, (m.options -> 'price' ->> 'out')::numeric,"
-			" (m.options -> 'limits' ->> 'context')::int,"
+			" (m.options -> 'limits' ->> 'context')::int, m.token_count = 'estimated',"
 			" CASE WHEN m.options ? 'fallback' THEN (SELECT string_agg(f, E'\\n' ORDER BY n)"
 			"  FROM jsonb_array_elements_text(m.options -> 'fallback') WITH ORDINALITY AS e (f, n)) END"
 			" FROM sophia.models AS m JOIN sophia.providers AS p USING (provider)"
@@ -316,11 +330,12 @@ read_profile(Profile *profile, const char *model, const char *function, Datum op
 			"   WHERE d.function IN ($2, CASE WHEN $4 THEN 'embed_text' ELSE 'complete' END)"
 			"   ORDER BY d.function = $2 DESC LIMIT 1))",
 			4, types, values, nulls))
-		raise_unknown_model(model, function);
+		return false;
 	old = MemoryContextSwitchTo(context);
 	read_provider(profile);
 	read_model(profile, context);
 	MemoryContextSwitchTo(old);
+	return true;
 }
 
 Profile *
@@ -332,25 +347,34 @@ sophia_profile_of_model(const char *model, const char *function, Datum options, 
 	MemoryContext context = CurrentMemoryContext;
 	Remembered *entry;
 	RowVersions versions;
+	bool found;
 
 	SPI_connect();
 	if (has_options)
-		read_profile(profile, model, function, options, true, embeds, context);
-	else if (!read_versions(name, function, embeds, &versions))
-		raise_unknown_model(model, function);
-	else if ((entry = find_remembered(name, function, embeds)) != NULL &&
-			 same_versions(&entry->versions, &versions))
-		*profile = entry->profile;
+		found = read_profile(profile, model, function, options, true, embeds, context);
 	else
+		found = read_versions(name, function, embeds, &versions);
+	if (found && !has_options)
 	{
-		/* it is the caller's until it is whole, so that an error leaves nothing behind */
-		MemoryContext own =
-			AllocSetContextCreate(context, "sophia_stack profile", ALLOCSET_SMALL_SIZES);
+		entry = find_remembered(name, function, embeds);
+		if (entry != NULL && same_versions(&entry->versions, &versions))
+			*profile = entry->profile;
+		else
+		{
+			/* it is the caller's until it is whole, so that an error leaves nothing behind */
+			MemoryContext own =
+				AllocSetContextCreate(context, "sophia_stack profile", ALLOCSET_SMALL_SIZES);
 
-		read_profile(profile, model, function, options, false, embeds, own);
-		remember(name, function, embeds, &versions, profile, own);
+			found = read_profile(profile, model, function, options, false, embeds, own);
+			if (found && !profile->uncommitted)
+				remember(name, function, embeds, &versions, profile, own);
+		}
 	}
 	SPI_finish();
+	/* errors that callers may keep as values are raised when nothing is held any more */
+	if (!found)
+		raise_unknown_model(model, function);
+	check_committed(profile);
 	profile->call_options = options;
 	profile->has_call_options = has_options;
 	return profile;
@@ -375,6 +399,7 @@ sophia_profile_of_provider(const char *provider)
 	MemoryContextSwitchTo(context);
 	read_provider(profile);
 	SPI_finish();
+	check_committed(profile);
 	profile->model = profile->fallback = "";
 	return profile;
 }

@@ -18,6 +18,8 @@ typedef struct Profile
 	char *addresses; /* the address and its replicas, a line each */
 	char *ca_file;	 /* "" = the system's authorities */
 	char *secret;	 /* its reference, "" = none */
+	char *kind;
+	char *auth; /* see sophia.provider_auth() */
 	int64 generation;
 	int timeout_ms;
 	int attempts;
@@ -36,6 +38,8 @@ typedef struct Profile
 	char *fallback;		/* models to ask where the provider fails, a line each; "" = none */
 	Datum call_options; /* jsonb: those that were given with the call, for another model */
 	bool has_call_options;
+	bool estimates_tokens; /* the provider cannot count tokens, as check_provider found */
+	bool uncommitted;	   /* written by this very transaction */
 	bool has_price;
 	Datum price_in; /* numeric, of a million tokens */
 	Datum price_out;

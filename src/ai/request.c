@@ -9,11 +9,14 @@
  */
 #include "postgres.h"
 
+#include <time.h>
+
 #include "common/pg_prng.h"
 #include "utils/timestamp.h"
 
 #include "ai/lane.h"
 #include "ai/openai.h"
+#include "ai/snowflake.h"
 #include "base/clock.h"
 
 #define RETRY_BASE_MS 250
@@ -283,6 +286,43 @@ try_again(GatewayRequest *request)
 	return true;
 }
 
+/* Puts a token that a private key signs in the place of that key. */
+static bool
+sign_token(const char *auth, Secret *secret, char *error, size_t error_size)
+{
+	char *account = pstrdup(auth + strlen("KEYPAIR_JWT "));
+	char *user = strchr(account, ' ');
+	ByteBuffer token = {0};
+	const char *problem;
+	bool ok;
+
+	*user++ = '\0';
+	ok = sophia_snowflake_sign(&token, secret->value, account, user, time(NULL), &problem);
+	sophia_secret_clear(secret);
+	if (ok)
+	{
+		secret->value = strdup(buffer_bytes(&token));
+		secret->length = secret->value != NULL ? strlen(secret->value) : 0;
+		ok = secret->value != NULL;
+		problem = "out of memory";
+	}
+	if (!ok)
+		strlcpy(error, problem, error_size);
+	sophia_buffer_free(&token);
+	pfree(account);
+	return ok;
+}
+
+/* Reads the secret anew, and signs a token by it where the provider wants that: so a token is renewed long before its end. */
+static bool
+read_bearer(const Lane *lane, Secret *secret, char *error, size_t error_size)
+{
+	if (!sophia_secret_read(lane->secret_name, secret, error, error_size))
+		return false;
+	return strncmp(lane->auth, "KEYPAIR_JWT ", strlen("KEYPAIR_JWT ")) != 0 ||
+		   sign_token(lane->auth, secret, error, error_size);
+}
+
 /* After 401: whether the secret is another one by now; then the request is sent again at once. */
 static bool
 renew_secret(GatewayRequest *request)
@@ -293,7 +333,7 @@ renew_secret(GatewayRequest *request)
 	bool changed;
 
 	if (request->secret_renewed || lane->secret_name[0] == '\0' ||
-		!sophia_secret_read(lane->secret_name, &fresh, error, sizeof(error)))
+		!read_bearer(lane, &fresh, error, sizeof(error)))
 		return false;
 	changed = lane->secret.value == NULL || strcmp(lane->secret.value, fresh.value) != 0;
 	sophia_secret_clear(&lane->secret);
@@ -390,7 +430,7 @@ sophia_lane_has_secret(Lane *lane)
 		return true;
 	if (lane->secret.value != NULL && now - lane->secret_read_at < SECRET_AGE_MS)
 		return true;
-	if (!sophia_secret_read(lane->secret_name, &lane->secret, secret_error, sizeof(secret_error)))
+	if (!read_bearer(lane, &lane->secret, secret_error, sizeof(secret_error)))
 		return false;
 	lane->secret_read_at = now;
 	return true;
@@ -414,8 +454,16 @@ sophia_replica_start_http(Replica *replica, const char *method, const char *path
 	bool secret = lane->secret.value != NULL;
 	char *url = psprintf("%s%s", replica->address, path);
 	char *authorization = secret ? psprintf("Authorization: Bearer %s", lane->secret.value) : NULL;
+	char *type = secret && lane->auth[0] != '\0'
+					 ? psprintf("X-Snowflake-Authorization-Token-Type: %.*s",
+								(int) strcspn(lane->auth, " "), lane->auth)
+					 : NULL;
 	const char *headers[] = {"Accept: application/json",
-							 "Expect:", "Content-Type: application/json", authorization, NULL};
+							 "Expect:",
+							 "Content-Type: application/json",
+							 authorization,
+							 type,
+							 NULL};
 	HttpOptions options = {
 		.method = method,
 		.url = url,
@@ -438,6 +486,8 @@ sophia_replica_start_http(Replica *replica, const char *method, const char *path
 		explicit_bzero(authorization, strlen(authorization));
 		pfree(authorization);
 	}
+	if (type != NULL)
+		pfree(type);
 	pfree(url);
 	return http;
 }

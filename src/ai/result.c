@@ -4,12 +4,15 @@
  */
 #include "postgres.h"
 
+#include "base/compat.h"
+
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/lsyscache.h"
 #include "utils/numeric.h"
 
 #include "ai/result.h"
@@ -70,6 +73,15 @@ sophia_result_take_array(Call *call, ArrayType *array)
 	}
 }
 
+void
+sophia_result_take(Call *call, FunctionCallInfo fcinfo, int place, bool array)
+{
+	if (array)
+		sophia_result_take_array(call, PG_GETARG_ARRAYTYPE_P(place));
+	else
+		sophia_result_take_text(call, PG_GETARG_TEXT_PP(place));
+}
+
 /* ---- results ---- */
 
 void
@@ -99,24 +111,39 @@ sophia_result_warn(const Call *call)
 }
 
 Datum
-sophia_result_texts(const Call *call)
+sophia_result_array(const Call *call, Oid type, ResultMaker maker)
 {
 	Datum *values = palloc0(sizeof(Datum) * Max(call->n, 1));
 	bool *nulls = palloc(sizeof(bool) * Max(call->n, 1));
 	int lower = 1;
+	int16 length;
+	bool by_value;
+	char align;
 
 	if (call->n == 0)
-		return PointerGetDatum(construct_empty_array(TEXTOID));
+		return PointerGetDatum(construct_empty_array(type));
 	for (int i = 0; i < call->n; i++)
 	{
-		const Outcome *outcome = &call->outcomes[i];
-
-		nulls[i] = outcome->skipped || outcome->sqlstate != 0;
+		nulls[i] = call->outcomes[i].skipped || call->outcomes[i].sqlstate != 0;
 		if (!nulls[i])
-			values[i] = text_datum(outcome->text);
+			values[i] = maker(call, i, type, &nulls[i]);
 	}
-	return PointerGetDatum(construct_md_array(values, nulls, 1, (int *) &call->n, &lower, TEXTOID,
-											  -1, false, TYPALIGN_INT));
+	get_typlenbyvalalign(type, &length, &by_value, &align);
+	return PointerGetDatum(construct_md_array(values, nulls, 1, (int *) &call->n, &lower, type,
+											  length, by_value, align));
+}
+
+static Datum
+text_maker(const Call *call, int i, Oid type, bool *null)
+{
+	*null = false;
+	return text_datum(call->outcomes[i].text);
+}
+
+Datum
+sophia_result_texts(const Call *call)
+{
+	return sophia_result_array(call, TEXTOID, text_maker);
 }
 
 Datum
@@ -202,8 +229,12 @@ fill_row(const Call *call, int i, Datum *values, bool *nulls)
 	nulls[RESULT_ORD] = false;
 	if (outcome->skipped)
 		return;
-	values[RESULT_PROVIDER] = CStringGetTextDatum(profile->provider);
-	values[RESULT_MODEL] = CStringGetTextDatum(profile->model);
+	nulls[RESULT_PROVIDER] = nulls[RESULT_MODEL] = profile == NULL;
+	if (profile != NULL)
+	{
+		values[RESULT_PROVIDER] = CStringGetTextDatum(profile->provider);
+		values[RESULT_MODEL] = CStringGetTextDatum(profile->model);
+	}
 	values[RESULT_TOKENS_IN] = Int64GetDatum(outcome->tokens_in);
 	values[RESULT_TOKENS_OUT] = Int64GetDatum(outcome->tokens_out);
 	values[RESULT_CACHED] = BoolGetDatum(false);
@@ -213,7 +244,7 @@ fill_row(const Call *call, int i, Datum *values, bool *nulls)
 		values[RESULT_PROMPT_VERSION] = Int32GetDatum(call->prompt->version);
 		nulls[RESULT_PROMPT_VERSION] = false;
 	}
-	nulls[RESULT_PROVIDER] = nulls[RESULT_MODEL] = nulls[RESULT_CACHED] = nulls[RESULT_MS] = false;
+	nulls[RESULT_CACHED] = nulls[RESULT_MS] = false;
 	nulls[RESULT_TOKENS_IN] = failed || outcome->tokens_in < 0;
 	nulls[RESULT_TOKENS_OUT] = failed || outcome->tokens_out < 0;
 	if (failed)
@@ -228,30 +259,115 @@ fill_row(const Call *call, int i, Datum *values, bool *nulls)
 	nulls[RESULT_COST] = !sophia_call_cost(profile, outcome, &values[RESULT_COST]);
 }
 
+/* Whether an error tells of the call, and was raised where nothing was held; others go their way. */
+static bool
+is_of_call(int sqlstate)
+{
+	static const int of_calls[] = {
+		ERRCODE_INVALID_PARAMETER_VALUE,
+		ERRCODE_NULL_VALUE_NOT_ALLOWED,
+		ERRCODE_INVALID_REGULAR_EXPRESSION,
+		ERRCODE_FEATURE_NOT_SUPPORTED,
+		ERRCODE_UNDEFINED_OBJECT,
+		ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+		ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+		ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+		ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+		ERRCODE_INSUFFICIENT_PRIVILEGE,
+		ERRCODE_SYSTEM_ERROR,
+	};
+
+	for (size_t i = 0; i < lengthof(of_calls); i++)
+	{
+		if (of_calls[i] == sqlstate)
+			return true;
+	}
+	return false;
+}
+
+/* Every text of a call fails by an error that met the call. */
+static void
+fail_all(Call *call, const ErrorData *error)
+{
+	if (call->inputs == NULL)
+	{
+		call->n = 1;
+		call->inputs = palloc0(sizeof(TextSpan));
+		call->inputs[0].text = "";
+	}
+	call->outcomes = palloc0(sizeof(Outcome) * Max(call->n, 1));
+	for (int i = 0; i < call->n; i++)
+	{
+		Outcome *outcome = &call->outcomes[i];
+
+		outcome->tokens_in = outcome->tokens_out = -1;
+		outcome->skipped = call->inputs[i].text == NULL;
+		if (outcome->skipped)
+			continue;
+		outcome->sqlstate = error->sqlerrcode;
+		outcome->message = error->message;
+	}
+}
+
+/* Runs a call; its errors become those of its texts. */
+static bool
+attempt(FunctionCallInfo fcinfo, CallRunner run, Call *call, bool array)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool any = true;
+
+	memset(call, 0, sizeof(Call));
+	PG_TRY();
+	{
+		any = run(fcinfo, call, array);
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (!is_of_call(error->sqlerrcode))
+			PG_RE_THROW();
+		FlushErrorState();
+		fail_all(call, error);
+	}
+	PG_END_TRY();
+	return any;
+}
+
 Datum
-sophia_result_one(FunctionCallInfo fcinfo, const Call *call)
+sophia_result_try(FunctionCallInfo fcinfo, CallRunner run)
 {
 	Datum values[RESULT_COLUMNS] = {0};
 	bool nulls[RESULT_COLUMNS];
 	TupleDesc row;
+	Call call;
 
 	if (get_call_result_type(fcinfo, NULL, &row) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "the result is no composite type");
-	fill_row(call, 0, values, nulls);
+	if (!attempt(fcinfo, run, &call, false))
+		PG_RETURN_NULL();
+	fill_row(&call, 0, values, nulls);
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(row), values, nulls));
 }
 
-void
-sophia_result_rows(FunctionCallInfo fcinfo, const Call *call)
+Datum
+sophia_result_try_array(FunctionCallInfo fcinfo, CallRunner run)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Call call;
 
-	for (int i = 0; i < call->n; i++)
+	InitMaterializedSRF(fcinfo, 0);
+	if (!attempt(fcinfo, run, &call, true))
+		return (Datum) 0;
+	for (int i = 0; i < call.n; i++)
 	{
 		Datum values[RESULT_COLUMNS] = {0};
 		bool nulls[RESULT_COLUMNS];
 
-		fill_row(call, i, values, nulls);
+		fill_row(&call, i, values, nulls);
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
+	return (Datum) 0;
 }

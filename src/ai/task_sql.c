@@ -198,7 +198,7 @@ take_arguments(TaskCall *task, FunctionCallInfo fcinfo, const Signature *signatu
 
 /* ---- running ---- */
 
-/* Runs a task; false where an argument is NULL that must be there. */
+/* CallRunner: NULL where an argument is NULL that must be there. */
 static bool
 run_task(FunctionCallInfo fcinfo, Call *call, bool array)
 {
@@ -213,10 +213,7 @@ run_task(FunctionCallInfo fcinfo, Call *call, bool array)
 		if (PG_ARGISNULL(place) && !is_optional(signature, place))
 			return false;
 	}
-	if (array)
-		sophia_result_take_array(call, PG_GETARG_ARRAYTYPE_P(0));
-	else
-		sophia_result_take_text(call, PG_GETARG_TEXT_PP(0));
+	sophia_result_take(call, fcinfo, 0, array);
 	task->task = signature->task;
 	take_arguments(task, fcinfo, signature);
 	for (int place = 1; place < signature->n; place++)
@@ -311,54 +308,26 @@ sophia_task(PG_FUNCTION_ARGS)
 Datum
 sophia_task_array(PG_FUNCTION_ARGS)
 {
-	Oid type = signature_of(fcinfo)->result;
-	int lower = 1;
-	int16 length;
-	bool by_value;
-	char align;
 	Call call;
-	Datum *values;
-	bool *nulls;
 
 	if (!run_task(fcinfo, &call, true))
 		PG_RETURN_NULL();
 	sophia_result_warn(&call);
-	if (call.n == 0)
-		return PointerGetDatum(construct_empty_array(type));
-	values = palloc0(sizeof(Datum) * call.n);
-	nulls = palloc(sizeof(bool) * call.n);
-	for (int i = 0; i < call.n; i++)
-	{
-		nulls[i] = call.outcomes[i].skipped || call.outcomes[i].sqlstate != 0;
-		if (!nulls[i])
-			values[i] = datum_of(&call, i, type, &nulls[i]);
-	}
-	get_typlenbyvalalign(type, &length, &by_value, &align);
-	return PointerGetDatum(
-		construct_md_array(values, nulls, 1, &call.n, &lower, type, length, by_value, align));
+	return sophia_result_array(&call, signature_of(fcinfo)->result, datum_of);
 }
 
 /* try_sentiment(input text, …) and its kin */
 Datum
 sophia_try_task(PG_FUNCTION_ARGS)
 {
-	Call call;
-
-	if (!run_task(fcinfo, &call, false))
-		PG_RETURN_NULL();
-	return sophia_result_one(fcinfo, &call);
+	return sophia_result_try(fcinfo, run_task);
 }
 
 /* try_sentiment(inputs text[], …) and its kin */
 Datum
 sophia_try_task_array(PG_FUNCTION_ARGS)
 {
-	Call call;
-
-	InitMaterializedSRF(fcinfo, 0);
-	if (run_task(fcinfo, &call, true))
-		sophia_result_rows(fcinfo, &call);
-	return (Datum) 0;
+	return sophia_result_try_array(fcinfo, run_task);
 }
 
 /* The texts of an array as one, a blank line between two; NULL and blank ones are left out.  NULL where there is none. */

@@ -133,6 +133,16 @@ sophia_vector_l2_distance(const float *a, const float *b, size_t n)
 }
 
 double
+sophia_vector_l1_distance(const float *a, const float *b, size_t n)
+{
+	double sum = 0;
+
+	for (size_t i = 0; i < n; i++)
+		sum += fabs((double) a[i] - b[i]);
+	return sum;
+}
+
+double
 sophia_vector_cosine(const float *a, const float *b, size_t n)
 {
 	CosineSums sums = fast_cosine_sums(a, b, n);

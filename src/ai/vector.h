@@ -18,6 +18,9 @@ extern double sophia_vector_inner_product(const float *a, const float *b, size_t
 /* Euclidean distance; 0 for n = 0. */
 extern double sophia_vector_l2_distance(const float *a, const float *b, size_t n);
 
+/* Sum of the distances of elements; 0 for n = 0. */
+extern double sophia_vector_l1_distance(const float *a, const float *b, size_t n);
+
 /* Cosine of the angle between both, -1 to 1; NaN where one of them has length zero. */
 extern double sophia_vector_cosine(const float *a, const float *b, size_t n);
 

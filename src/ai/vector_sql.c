@@ -13,6 +13,7 @@
 #include "utils/array.h"
 
 PG_FUNCTION_INFO_V1(sophia_inner_product_sql);
+PG_FUNCTION_INFO_V1(sophia_l1_distance_sql);
 PG_FUNCTION_INFO_V1(sophia_l2_distance_sql);
 PG_FUNCTION_INFO_V1(sophia_cosine_similarity_sql);
 
@@ -58,6 +59,12 @@ Datum
 sophia_l2_distance_sql(PG_FUNCTION_ARGS)
 {
 	return compare(fcinfo, sophia_vector_l2_distance);
+}
+
+Datum
+sophia_l1_distance_sql(PG_FUNCTION_ARGS)
+{
+	return compare(fcinfo, sophia_vector_l1_distance);
 }
 
 Datum

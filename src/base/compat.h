@@ -14,6 +14,11 @@
 #error "sophia_stack needs PostgreSQL 15 or later"
 #endif
 
+/* VARSIZE and the like, which postgres.h has until 15. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 /*
  * Symbols are hidden unless marked, on every version; before 16 the macro marks only the function's description.
  * So a file with SQL entry points includes this one.
@@ -66,6 +71,46 @@
 #define compat_create_wait_event_set(n) CreateWaitEventSet(NULL, n)
 #else
 #define compat_create_wait_event_set(n) CreateWaitEventSet(TopMemoryContext, n)
+#endif
+
+/* Decodes what ParseDateTime() gave (utils/datetime.h); 0, or a negative number where it is no time. */
+#if PG_VERSION_NUM >= 160000
+#define compat_decode_datetime(field, types, n, kind, tm, fsec, zone)                              \
+	DecodeDateTime(field, types, n, kind, tm, fsec, zone, &(DateTimeErrorExtra){0})
+#else
+#define compat_decode_datetime(field, types, n, kind, tm, fsec, zone)                              \
+	DecodeDateTime(field, types, n, kind, tm, fsec, zone)
+#endif
+
+/* Runs all of a portal at the top level and drops its rows (tcop/pquery.h). */
+#if PG_VERSION_NUM >= 180000
+#define compat_portal_run(portal, completion)                                                      \
+	PortalRun(portal, FETCH_ALL, true, None_Receiver, None_Receiver, completion)
+#else
+#define compat_portal_run(portal, completion)                                                      \
+	PortalRun(portal, FETCH_ALL, true, true, None_Receiver, None_Receiver, completion)
+#endif
+
+/* Reads a float8 (utils/float.h); *error, false before, tells that the text is none. */
+#if PG_VERSION_NUM >= 160000
+#include "nodes/miscnodes.h"
+
+extern double float8in_internal(char *num, char **end, const char *type_name, const char *original,
+								struct Node *context);
+
+static inline double
+compat_read_float8(char *text, bool *error)
+{
+	ErrorSaveContext context = {T_ErrorSaveContext};
+	double result =
+		float8in_internal(text, NULL, "double precision", text, (struct Node *) &context);
+
+	*error = context.error_occurred;
+	return result;
+}
+#else
+#define compat_read_float8(text, error)                                                            \
+	float8in_internal_opt_error(text, NULL, "double precision", text, error)
 #endif
 
 /*

@@ -16,6 +16,8 @@
  */
 #include "postgres.h"
 
+#include <inttypes.h>
+
 #include "miscadmin.h"
 #include "utils/json.h"
 
@@ -413,9 +415,7 @@ fragment_name(const Frame *frame, FragmentName *name)
 
 	if (frame->extension == NULL)
 		return false;
-	snprintf(file, sizeof(file),
-			 "%016" INT64_MODIFIER "x-%016" INT64_MODIFIER "x-%016" INT64_MODIFIER
-			 "x%016" INT64_MODIFIER "x%08x%s",
+	snprintf(file, sizeof(file), "%016" PRIx64 "-%016" PRIx64 "-%016" PRIx64 "%016" PRIx64 "%08x%s",
 			 frame->fragment_begin, frame->fragment_end, frame->sum[0], frame->sum[1],
 			 (unsigned) frame->sum[2], frame->extension);
 	return sophia_fragment_name_parse(file, name);

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "base/base64.h"
+#include "base/compat.h"
 #include "flow/timestamp_text.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
@@ -27,14 +28,15 @@ static bool
 read_float8(CONVERSION_ARGUMENTS, float8 *result)
 {
 	const char *text;
+	char *copy;
 	size_t length;
 	bool error = false;
 
 	*null = !sophia_scalar_text(values, n, &text, &length);
 	if (*null)
 		return false;
-	text = pnstrdup(text, length);
-	*result = float8in_internal_opt_error((char *) text, NULL, "double precision", text, &error);
+	copy = pnstrdup(text, length);
+	*result = compat_read_float8(copy, &error);
 	return error ? sophia_misfit(context, ERRCODE_INVALID_TEXT_REPRESENTATION,
 								 "is no number that fits")
 				 : true;

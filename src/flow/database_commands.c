@@ -9,6 +9,8 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
@@ -70,13 +72,30 @@ owned_database(const char *name)
 	return database;
 }
 
+/* As the server itself asks; its own function can be called from 15.19 on. */
+static bool
+may_create_databases(void)
+{
+	HeapTuple role;
+	bool may;
+
+	if (superuser())
+		return true;
+	role = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	if (!HeapTupleIsValid(role))
+		return false;
+	may = ((Form_pg_authid) GETSTRUCT(role))->rolcreatedb;
+	ReleaseSysCache(role);
+	return may;
+}
+
 static Oid
 template_database(CreatedbStmt *statement)
 {
 	DefElem *option = find_option(statement->options, "template");
 	Oid database;
 
-	if (!have_createdb_privilege())
+	if (!may_create_databases())
 		return InvalidOid;
 	database = get_database_oid(option && option->arg ? defGetString(option) : "template1", true);
 	if (OidIsValid(database) && !is_template(database) &&
@@ -97,7 +116,7 @@ exclusive_database(Node *statement)
 	{
 		RenameStmt *rename = (RenameStmt *) statement;
 
-		if (rename->renameType == OBJECT_DATABASE && have_createdb_privilege())
+		if (rename->renameType == OBJECT_DATABASE && may_create_databases())
 			return owned_database(rename->subname);
 	}
 	if (IsA(statement, AlterDatabaseStmt))

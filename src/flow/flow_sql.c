@@ -195,8 +195,9 @@ static void
 put_worker(ReturnSetInfo *result, const WorkerSlot *worker)
 {
 	static const char *const states[] = {"idle", "starting", "running"};
-	static const char *const kinds[WORKER_KINDS] = {
-		[WORKER_INGEST] = "sophia_stack ingest", [WORKER_GATEWAY] = "sophia_stack gateway"};
+	static const char *const kinds[WORKER_KINDS] = {[WORKER_INGEST] = "sophia_stack ingest",
+													[WORKER_GATEWAY] = "sophia_stack gateway",
+													[WORKER_JOBS] = "sophia_stack jobs"};
 	Datum values[WORKER_LIST_COLUMNS];
 	bool nulls[WORKER_LIST_COLUMNS] = {false};
 

@@ -10,6 +10,7 @@
 #include "access/xact.h"
 #include "base/json_parse.h"
 #include "catalog/pg_type.h"
+#include "common/int.h"
 #include "flow/uuid.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"

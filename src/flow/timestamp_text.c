@@ -6,6 +6,7 @@
 
 #include "flow/timestamp_text.h"
 
+#include "base/compat.h"
 #include "common/int.h"
 #include "miscadmin.h"
 #include "pgtime.h"
@@ -158,7 +159,8 @@ parse_any(const char *text, size_t length, TimestampTz *result)
 	return ParseDateTime(copy, work, sizeof(work), field, field_type, MAXDATEFIELDS, &fields) ==
 			   0 &&
 		   !names_a_day(field, field_type, fields) &&
-		   DecodeDateTime(field, field_type, fields, &kind, &tm, &fsec, &zone_seconds) == 0 &&
+		   compat_decode_datetime(field, field_type, fields, &kind, &tm, &fsec, &zone_seconds) ==
+			   0 &&
 		   kind == DTK_DATE && tm2timestamp(&tm, fsec, &zone_seconds, result) == 0;
 }
 

@@ -27,6 +27,7 @@
 #include "base/settings.h"
 #include "shared/launcher.h"
 #include "shared/registry.h"
+#include "shared/usage.h"
 
 #define LONGEST_NAP_MS 60000 /* between two looks at the databases, when nothing calls for one */
 #define TROUBLE_NAP_MS 10000 /* the same, while something wanted is missing */
@@ -40,6 +41,7 @@ static const struct
 } kinds[WORKER_KINDS] = {
 	[WORKER_INGEST] = {"sophia_ingest_main", "sophia_stack ingest"},
 	[WORKER_GATEWAY] = {"sophia_gateway_main", "sophia_stack gateway"},
+	[WORKER_JOBS] = {"sophia_jobs_main", "sophia_stack jobs"},
 };
 
 /* A database that is listed. */
@@ -365,6 +367,9 @@ run_cycle(void)
 		for (int index = 0; index < sophia_ingest_workers; index++)
 			start_worker(WORKER_INGEST, entry->database, index,
 						 psprintf("%s %d of %s", kinds[WORKER_INGEST].type, index + 1, entry->name));
+		if (sophia_usage_waits(entry->database))
+			start_worker(WORKER_JOBS, entry->database, 0,
+						 psprintf("%s of %s", kinds[WORKER_JOBS].type, entry->name));
 	}
 	start_worker(WORKER_GATEWAY, InvalidOid, 0, kinds[WORKER_GATEWAY].type);
 	return nap_length(trouble || slots_warned || places_warned);

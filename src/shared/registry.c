@@ -284,7 +284,8 @@ sophia_registry_living_workers(void)
 	{
 		WorkerSlot *worker = &sophia_registry->workers[i];
 
-		if (worker->database == sophia_registry->workers[my_slot].database && worker->pid != 0 &&
+		if (worker->kind == WORKER_INGEST &&
+			worker->database == sophia_registry->workers[my_slot].database && worker->pid != 0 &&
 			!worker->ending)
 			living |= (uint32) 1 << worker->index;
 	}
@@ -315,8 +316,8 @@ sophia_registry_worker_pid(Oid database, int index)
 	{
 		WorkerSlot *worker = &sophia_registry->workers[i];
 
-		if (worker->database == database && worker->pid != 0 && worker->index < first &&
-			(index < 0 || index == worker->index))
+		if (worker->kind == WORKER_INGEST && worker->database == database && worker->pid != 0 &&
+			worker->index < first && (index < 0 || index == worker->index))
 		{
 			pid = worker->pid;
 			first = worker->index;

@@ -48,6 +48,7 @@ typedef enum WorkerKind
 	WORKER_NONE,	/* the place is free */
 	WORKER_INGEST,	/* follows streams of a database */
 	WORKER_GATEWAY, /* talks to AI providers for the whole cluster */
+	WORKER_JOBS, /* writes down what AI calls have used in a database; there while it is needed */
 	WORKER_KINDS
 } WorkerKind;
 

@@ -27,6 +27,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
 
+#include "base/compat.h"
 #include "base/guard.h"
 #include "store/errand.h"
 #include "store/statement.h"
@@ -123,7 +124,7 @@ run_portal(RawStmt *tree, const char *command)
 	PortalDefineQuery(portal, NULL, command, CreateCommandTag(tree->stmt),
 					  plan_statement(tree, command), NULL);
 	PortalStart(portal, NULL, 0, InvalidSnapshot);
-	(void) PortalRun(portal, FETCH_ALL, true, true, None_Receiver, None_Receiver, &completion);
+	(void) compat_portal_run(portal, &completion);
 	PortalDrop(portal, false);
 }
 

@@ -152,6 +152,19 @@ read_file(const char *name, Secret *secret, char *error, size_t error_size)
 	return done;
 }
 
+/* Puts the lines of a private key (PEM) into one, with spaces between them. */
+static void
+join_lines(Secret *secret)
+{
+	if (strncmp(secret->value, "-----BEGIN ", strlen("-----BEGIN ")) != 0)
+		return;
+	for (size_t i = 0; i < secret->length; i++)
+	{
+		if (secret->value[i] == '\n' || secret->value[i] == '\r')
+			secret->value[i] = ' ';
+	}
+}
+
 bool
 sophia_secret_read(const char *reference, Secret *secret, char *error, size_t error_size)
 {
@@ -169,6 +182,8 @@ sophia_secret_read(const char *reference, Secret *secret, char *error, size_t er
 		done = read_environment(variable, secret, error, error_size);
 	else
 		done = read_file(file, secret, error, error_size);
+	if (done)
+		join_lines(secret);
 	for (size_t i = 0; done && i < secret->length; i++)
 	{
 		if ((unsigned char) secret->value[i] < 0x20 || secret->value[i] == 0x7F)

@@ -21,7 +21,7 @@ typedef struct Secret
 extern bool sophia_secret_reference_valid(const char *reference);
 
 /*
- * Reads the value anew, giving back what `secret` held.  False when it cannot be read or holds a
+ * Reads the value anew (the lines of a PEM joined by spaces), giving back what `secret` held.  False when it cannot be read or holds a
  * control character: then `error` says why in words that do not tell the value, and `secret` holds
  * none.
  */

@@ -2,6 +2,7 @@
 
 SELECT sophia.inner_product('{1,2,3}', '{4,5,6}') AS product, sophia.l2_distance('{1,2}', '{4,6}') AS distance,
   sophia.cosine_similarity('{1,0}', '{1,1}') AS "45 degrees", sophia.cosine_similarity('{1,2}', '{-2,-4}') AS opposite;
+SELECT sophia.vector_l1_distance('{1,2.5,-3}', '{4,2,3}') AS sum, sophia.vector_l1_distance('{}', '{}') AS empty_sum;
 SELECT sophia.vector_inner_product('{1,2,3}', '{4,5,6}') AS product, sophia.vector_l2_distance('{1,2}', '{4,6}') AS distance,
   sophia.vector_cosine_similarity('{1,0}', '{1,1}') AS "45 degrees";
 -- no length, no direction, and nothing at all
@@ -29,4 +30,4 @@ SELECT sophia.inner_product('{1,NULL}', '{1,2}');
 
 -- Everybody may call them, the planner may compute them beforehand, and they keep off no parallel plan.
 SELECT proname, provolatile, proisstrict, proparallel, procost, has_function_privilege('pg_monitor', oid, 'EXECUTE') AS public FROM pg_proc
-WHERE pronamespace = 'sophia'::regnamespace AND proname ~ '(inner_product|l2_distance|cosine_similarity)$' ORDER BY proname COLLATE "C";
+WHERE pronamespace = 'sophia'::regnamespace AND proname ~ '(inner_product|l[12]_distance|cosine_similarity)$' ORDER BY proname COLLATE "C";

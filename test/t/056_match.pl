@@ -39,6 +39,8 @@ my $joined = q{SELECT count(*) FROM (SELECT m.cluster_id FROM sophia.match_clust
 is(rows($joined), '0', 'no cluster joins two people');
 is(rows(q{SELECT e."precision" = 1, e.recall > 0.8, e.largest_cluster < 10 FROM sophia.evaluate_identities('public.crm_truth', 'public.crm') AS e}),
 	't|t|t', 'and most records of a person are found');
+is(rows(q{SELECT count(*) > 50, count(*) FILTER (WHERE a.cluster = b.cluster) > 0.9 * count(*) FROM sophia.review_queue AS q
+	JOIN public.crm_truth AS a ON a.key = q.key_a JOIN public.crm_truth AS b ON b.key = q.key_b}), 't|t', 'most of the others wait for review');
 my $clusters = q{SELECT md5(string_agg(m.key || ' ' || m.cluster_id, ',' ORDER BY m.key)) FROM sophia.match_clusters AS m};
 my $before = rows($clusters);
 rows("CALL sophia.match_records('public.crm')");

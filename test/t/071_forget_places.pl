@@ -14,7 +14,7 @@ sub sql { return $node->safe_psql('postgres', $_[0]) }
 my %holds_nobody = (
 	'configuration' => 'endpoints shapes table_columns fields data_schemas data_tables data_indexes field_fills new_fields scheduled_jobs
 		quality_rules quality_changes builtin_identifier_kinds identifier_limits survivorship_rules match_rules free_mail_domains lineage_edges
-		providers models default_models prompts',
+		providers models default_models prompts usage_hours budgets',
 	'positions' => 'checkpoints producers consumer_state consumer_sources refresh_full',
 	'keys of deleted rows, until consumers have read them (README)' => 'deleted_keys batch_keys',
 	'hashes' => 'suppressions suppression_key');

@@ -59,6 +59,8 @@ is(sql("SELECT summary, ratio, tokens_in, tokens_out FROM sophia.summarize_detai
 is(sql("SELECT sophia.ai_filter('fine', 'Is it?')"), 't', 'a text is asked about');
 is(sql(q(SELECT sophia.complete_json('fine', '{"type": "object", "properties": {"a": {"type": "string"}, "n": {"type": "integer"}}}'))), '{"a": "echo: fine", "n": 0}',
 	'JSON is had by a schema');
+is((asked())[0], 'Answer with nothing but a JSON value that fits this JSON schema: {"type": "object", "properties": {"a": {"type": "string"}, "n": {"type": "integer"}}}',
+	'which the model is told');
 is(sql(q(SELECT sophia.complete_json('fine', '{"type": "boolean"}', 'other', '{"temperature": 0.5, "max_tokens": 9}'))), 'true', 'of a model, with options');
 (undef, undef, $body) = asked();
 is_deeply([ @{$body}{qw(model temperature max_tokens)} ], [ 'tiny-2', 0.5, 9 ], 'which were sent');
@@ -154,6 +156,74 @@ is(sql("SELECT value FROM sophia.try_summarize_detail('a')"), '"echo: a"', 'a su
 is(sql("SELECT string_agg(value::text, ' ' ORDER BY ord) FROM sophia.try_ai_filter(ARRAY['#answer=yes', '#answer=no', '#answer=unknown'], 'q')"), 'true false null', 'and truth is three-valued');
 is(sql("SELECT count(DISTINCT c) FROM unnest(sophia.translate(ARRAY(SELECT i::text FROM generate_series(1, 300) AS i), 'a', 'b')) AS c"), 300, 'many texts');
 
+# ---- similarity, and tokens ----
+
+sql("SELECT sophia.create_model('embed', 'llm', 'embed-8'); SELECT sophia.set_default_model('embed_text', 'embed')");
+is(sql("SELECT sophia.similarity('a', 'a'), sophia.similarity('a', 'abc') = sophia.cosine_similarity(sophia.embed_text('a'), sophia.embed_text('abc'))"), '1|t', 'similarity is the cosine of embeddings');
+$provider->forget;
+is(sql("SELECT round(s[1]::numeric, 6), s[2] IS NULL, s[3] < 1 FROM sophia.similarity(ARRAY['a', NULL, 'abc'], 'a', 'embed') AS s"), '1.000000|t|t', 'of many texts with one');
+is(scalar $provider->requests, 1, 'in one request');
+is(sql("SELECT value, tokens_in, prompt_version FROM sophia.try_similarity('a', 'a')"), '1|10|', 'try_ tells of it');
+is(sql("SELECT ord, round((value #>> '{}')::numeric, 3), error_code FROM sophia.try_similarity(ARRAY['a', '', NULL], 'a')"), "1|1.000|\n2||22023\n3||", 'of each');
+is(sql("SELECT error_code FROM sophia.try_similarity(ARRAY['a', 'b'], ' ')"), "22023\n22023", 'a text that nothing can be compared with fails for all');
+is(sql("SELECT sophia.similarity('{}'::text[], 'a'), sophia.similarity('a', NULL) IS NULL"), '{}|t', 'nothing, and NULL');
+is(sql("SELECT sophia.count_tokens('chat', 'one two three'), sophia.count_tokens('chat', ARRAY['a b', NULL])"), '3|{2,NULL}', 'the server counts tokens');
+is(($provider->requests)[-1]{path}, '/tokenize', 'beside /v1');
+is(sql("SELECT sophia.count_tokens('small', 'one two three'), (SELECT value FROM sophia.try_count_tokens('small', 'x'))"), '4|1', 'where it does not, they are estimated') or diag(sql("SELECT sophia.count_tokens('small', 'one two three')"));
+is(sql("SELECT string_agg(DISTINCT token_count, ' ') FROM sophia.models"), 'not tried', 'models do not know that');
+sql("SELECT * FROM sophia.check_provider('llm')");
+is(sql("SELECT string_agg(model || ' ' || token_count, ', ' ORDER BY model) FROM sophia.models WHERE model IN ('chat', 'small')"), 'chat counted, small estimated', 'until the provider is checked');
+$provider->forget;
+is(sql("SELECT sophia.count_tokens('small', repeat('word', 100))"), 100, 'then they are estimated');
+is(scalar $provider->requests, 0, 'without asking');
+sql("SELECT sophia.alter_provider('llm', '${\$provider->address}/v1')");
+is(sql("SELECT count(*) FROM sophia.models WHERE token_count <> 'not tried'"), 0, 'another address is another server');
+is(sql("SELECT sophia.count_tokens('chat', 'one two three')"), 3, 'at /v1 it counts as well');
+
+# ---- try_ never fails ----
+
+for my $case (
+	[ "try_sentiment('a', 'none')", '42704|model "none" does not exist' ],
+	[ "try_complete('none', 'a')", '42704|model "none" does not exist' ],
+	[ "try_complete('chat', 'a', '{\"x\": 1}')", '22023|unknown option "x"' ],
+	[ "try_complete('chat', '{}'::jsonb)", '22023|messages must be a JSON array of at least one message' ],
+	[ "try_embed_text('a', 'none')", '42704|model "none" does not exist' ],
+	[ "try_embed_text_768('embed', 'a')", '22023|model "embed" of provider "llm": its embeddings have 8 dimensions, not 768' ],
+	[ "try_similarity('a', 'b', 'none')", '42704|model "none" does not exist' ],
+	[ "try_count_tokens('none', 'a')", '42704|model "none" does not exist' ],
+	[ "try_classify_text('a', '{b}')", '22023|there must be at least two labels' ],
+	[ q{try_complete_json('a', '{"pattern": "("}')}, '2201B|invalid regular expression: parentheses () not balanced' ])
+{
+	is(sql("SELECT error_code, error FROM sophia.$case->[0]"), $case->[1], "a value: $case->[0]");
+}
+is(sql("SELECT ord, error_code FROM sophia.try_translate(ARRAY['a', NULL, 'b'], 'en', 'de', 'none')"), "1|42704\n2|\n3|42704", 'of each of many');
+is(sql("SELECT ord, value IS NULL, error_code FROM sophia.try_embed_text_384('embed', ARRAY['a', NULL])"), "1|t|22023\n2|t|", 'embeddings too');
+is(sql("SELECT error_code FROM sophia.try_sentiment(ARRAY[['a'], ['b']])"), '22023', 'and an array that cannot be taken');
+is(sql("SELECT count(*) FROM generate_series(1, 1000) AS i, sophia.try_sentiment(i::text, 'none') AS t WHERE t.error_code = '42704'"), 1000, 'as often as there is need');
+like(scalar $node->error_of("SET statement_timeout = 300; SELECT sophia.try_sentiment('#delay=5000')"), qr/^57014: /, 'but a cancel is a cancel');
+
+# ---- queries written for Snowflake Cortex ----
+
+sql(<<"SQL");
+SELECT sophia.create_model('mistral-7b', 'llm', 'tiny'); SELECT sophia.create_model('snowflake-arctic-embed-m', 'llm', 'embed-768');
+SELECT sophia.create_model('snowflake-arctic-embed-l-v2.0', 'llm', 'embed-1024');
+CREATE TABLE notes (id int, body text, labels text[], a real[], b real[]);
+INSERT INTO notes VALUES (1, 'one', '{bug,wish}', '{1,0}', '{0,1}'), (2, NULL, '{bug,wish}', NULL, '{1}');
+SQL
+my $page = slurp_file('docs/functions/cortex.md');
+my ($unchanged) = $page =~ /^```sql\n(.*?)^```/ms;
+for my $query (split /\n/, $unchanged)
+{
+	my ($status, undef, $error) = $node->psql('postgres', $query =~ s/SNOWFLAKE\.CORTEX\./sophia./gr);
+	is($status, 0, "runs but for the prefix: $query") or diag($error);
+}
+for my $rewrite ($page =~ /^\| .*? \| `(sophia\..*?|\(sophia\..*?)` \|/mg)
+{
+	my ($status, undef, $error) = $node->psql('postgres', "SELECT $rewrite FROM notes WHERE id = 1");
+	is($status, 0, "runs as it is rewritten: $rewrite") or diag($error);
+}
+is(scalar(() = $page =~ /^\| .*? \| `\(?sophia\./mg), scalar(() = $page =~ /^\| (?!Cortex)/mg), 'every rewrite is tried');
+
 # ---- long texts ----
 
 $provider->forget;
@@ -205,7 +275,16 @@ for my $case (
 {
 	is(scalar $node->error_of("SELECT sophia.set_prompt($case->[0])"), $case->[1], "fails: set_prompt($case->[0])");
 }
-sql("BEGIN; DELETE FROM sophia.prompts WHERE function = 'ai_filter'; COMMIT");
+$version = sql("SELECT sophia.set_prompt('translate', 'From {from_lang} into {to_lang}, please.')");
+my $dump = $node->basedir . '/dump';
+$node->command_ok([ 'pg_dump', '-Fc', '-f', $dump, $node->connstr('postgres') ], 'the database is dumped');
+sql('CREATE DATABASE restored');
+$node->command_ok([ 'pg_restore', '-d', $node->connstr('restored'), $dump ], 'and restored');
+my $mine = "SELECT version, instructions FROM sophia.prompts WHERE function = 'translate' AND version >= 1000";
+is($node->safe_psql('restored', $mine), "$version|From {from_lang} into {to_lang}, please.", 'with its prompts');
+is($node->safe_psql('restored', "SELECT count(*) FROM sophia.prompts WHERE version < 1000"), sql("SELECT count(*) FROM sophia.prompts WHERE version < 1000"), 'beside the shipped ones');
+cmp_ok($node->safe_psql('restored', "SELECT sophia.set_prompt('translate', 'x')"), '>', $version, 'and versions go on');
+sql("DELETE FROM sophia.prompts WHERE function = 'ai_filter'");
 is(scalar $node->error_of("SELECT sophia.ai_filter('a', 'q')"), '0A000: function "ai_filter" cannot be had from providers of kind "openai"', 'what a kind of provider lacks is told');
 
 # ---- plans and rights ----

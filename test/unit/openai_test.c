@@ -171,6 +171,10 @@ test_embedding_answers(void)
 		   answer.vectors[1][0] == 0.5f && answer.vectors[1][1] == 3 && answer.tokens_in == 9 &&
 		   answer.tokens_out == -1,
 	   "base64 and numbers, in the order of the indexes");
+	ok(embedding_gives(&answer, &arena, 1,
+					   "{\"data\":[{\"embedding\":[1]}],\"usage\":{\"prompt_tokens\":-5}}", NULL) &&
+		   answer.tokens_in == -1,
+	   "a negative number of tokens is none");
 	ok(embedding_gives(&answer, &arena, 1, DATA(ITEM("0", "[1]") "," ITEM("1", "[1]")),
 					   "the answer has not one embedding for each text"),
 	   "too many are refused");

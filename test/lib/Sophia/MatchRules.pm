@@ -63,7 +63,7 @@ my %kind = (
 			[ 'CASE WHEN phone_records <= 4 THEN phone_e164 END', 'exact', [ 1, 4 ], [ 0, -1 ] ],
 			[ 'sophia.normalize_name(company_name)', 'exact', [ 1, 1 ], [ 0, -3 ] ],
 			[ 'work_domain', 'exact', [ 1, 1 ], [ 0, -3 ] ] ],
-		review_at => 6,
+		review_at => 4,
 		link_at => 7,
 	});
 

@@ -17,7 +17,7 @@
 #   #other  #trickle    JSON that is no answer; the answer in small pieces
 #
 # A chat with a JSON schema is answered by the first value that fits the schema, with "echo: " and the text for strings; #answer=…
-# at the end of a text is the answer as it is.  A model "small-N" refuses texts of more than N bytes, as too long.
+# at the end of a text is the answer as it is.  The tokens of a text are its words, but for models "small-…", where nothing counts them.  A model "small-N" refuses texts of more than N bytes, as too long.
 #
 # An embedding of model NAME-N has N dimensions, made from the text; its elements come in reverse order.  A model "float-N"
 # answers in numbers whatever is asked for, the others in base64 where it is asked for.  A text that holds #refuse has the whole
@@ -197,7 +197,7 @@ sub _answer
 	my ($path) = $head =~ m{^\w+ (\S+)};
 	my ($key) = $head =~ /^Authorization: *Bearer (.*?)\r?$/mi;
 	my $request = $body ne '' ? $json->decode($body) : {};
-	my $text = $request->{messages} ? $request->{messages}[-1]{content} : join ' ', @{ $request->{input} // [] };
+	my $text = $request->{messages} ? $request->{messages}[-1]{content} : defined $request->{content} ? $request->{content} : join ' ', @{ $request->{input} // [] };
 	my $running = 1 + grep { defined $_->{due} } values %{ $self->{clients} };
 	$client->{request} = ++$self->{number};
 	$self->_note({ number => $client->{request}, path => $path, body => $request, text => $text, key => $key, time => time,
@@ -226,6 +226,8 @@ sub _result
 	}
 	return (200, $json->encode({ object => 'list', data => [ map { { id => $_, object => 'model' } } qw(tiny embed-8) ] }))
 	  if $path =~ m{/models$};
+	return (200, $json->encode({ tokens => [ map { ord } split ' ', $request->{content} ] }))
+	  if $path eq '/tokenize' && $request->{model} !~ /^small/;
 	return (404, '{"detail":"Not Found"}') if $path !~ m{/(?:chat/completions|embeddings)$};
 	return (200, "<html>not \x{7b}") if $text =~ /#garbage/;
 	return (200, '{"choices":[]}') if $text =~ /#empty/;
