@@ -23,21 +23,25 @@
 
 #define UNITS 1e12 /* of UsageCounts.cost in one of the currency */
 
-static SPIPlanPtr
-budget_plan(void)
+/* Runs a query about a role by the latest snapshot; whether it gives a row.  *plan is kept, NULL at first. */
+static bool
+ask_about_role(SPIPlanPtr *plan, const char *sql, Oid role)
 {
-	static SPIPlanPtr kept = NULL;
-	Oid types[] = {OIDOID};
-	SPIPlanPtr plan;
+	Oid type = OIDOID;
+	Datum value = ObjectIdGetDatum(role);
 
-	if (kept != NULL)
-		return kept;
-	plan = SPI_prepare("SELECT (l.amount - l.spent)::float8 FROM sophia.budgets_left($1) AS l"
-					   " ORDER BY 1 LIMIT 1",
-					   1, types);
-	if (plan == NULL || SPI_keepplan(plan) != 0)
-		elog(ERROR, "could not prepare a query: %s", SPI_result_code_string(SPI_result));
-	return kept = plan;
+	if (*plan == NULL)
+	{
+		SPIPlanPtr made = SPI_prepare(sql, 1, &type);
+
+		if (made == NULL || SPI_keepplan(made) != 0)
+			elog(ERROR, "could not prepare a query: %s", SPI_result_code_string(SPI_result));
+		*plan = made;
+	}
+	if (SPI_execute_snapshot(*plan, &value, NULL, GetLatestSnapshot(), InvalidSnapshot, true, false,
+							 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the budgets");
+	return SPI_processed > 0;
 }
 
 char *
@@ -50,15 +54,19 @@ sophia_budget_problem(void)
 double
 sophia_budget_left(void)
 {
-	Datum role = ObjectIdGetDatum(GetOuterUserId());
+	static SPIPlanPtr any_plan = NULL;
+	static SPIPlanPtr left_plan = NULL;
+	Oid role = GetOuterUserId();
 	double left = get_float8_infinity();
 	bool null;
 
 	SPI_connect();
-	if (SPI_execute_snapshot(budget_plan(), &role, NULL, GetLatestSnapshot(), InvalidSnapshot, true,
-							 false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the budgets");
-	if (SPI_processed > 0)
+	/* most roles have none, and what is spent takes longer to find out */
+	if (ask_about_role(&any_plan, "SELECT FROM sophia.budgets AS b WHERE b.role = $1", role) &&
+		ask_about_role(&left_plan,
+					   "SELECT (l.amount - l.spent)::float8 FROM sophia.budgets_left($1) AS l"
+					   " ORDER BY 1 LIMIT 1",
+					   role))
 		left = DatumGetFloat8(sophia_result(0, 1, &null));
 	SPI_finish();
 	return left;
