@@ -112,18 +112,9 @@ complete_places(FunctionCallInfo fcinfo)
 	return (Places){0, 1, 2};
 }
 
-/* Takes model and options of a completion whose inputs are taken, and runs it. */
+/* CallMaker: over a prompt or an array of them */
 static bool
-run_completion(FunctionCallInfo fcinfo, Call *call, const Places *places)
-{
-	take_profile(call, fcinfo, places);
-	sophia_call_run(call);
-	return true;
-}
-
-/* CallRunner: over a prompt or an array of them */
-static bool
-run_prompts(FunctionCallInfo fcinfo, Call *call, bool array)
+make_prompts(FunctionCallInfo fcinfo, Call *call, bool array)
 {
 	Places places = complete_places(fcinfo);
 
@@ -131,12 +122,13 @@ run_prompts(FunctionCallInfo fcinfo, Call *call, bool array)
 	if (PG_ARGISNULL(places.input))
 		return false;
 	sophia_result_take(call, fcinfo, places.input, array);
-	return run_completion(fcinfo, call, &places);
+	take_profile(call, fcinfo, &places);
+	return true;
 }
 
-/* CallRunner: over messages */
+/* CallMaker: over messages */
 static bool
-run_messages(FunctionCallInfo fcinfo, Call *call, bool array)
+make_messages(FunctionCallInfo fcinfo, Call *call, bool array)
 {
 	Places places = complete_places(fcinfo);
 
@@ -144,16 +136,18 @@ run_messages(FunctionCallInfo fcinfo, Call *call, bool array)
 	if (PG_ARGISNULL(places.input))
 		return false;
 	take_messages(call, PG_GETARG_JSONB_P(places.input));
-	return run_completion(fcinfo, call, &places);
+	take_profile(call, fcinfo, &places);
+	return true;
 }
 
 static Datum
-complete_one(FunctionCallInfo fcinfo, CallRunner run)
+complete_one(FunctionCallInfo fcinfo, CallMaker make)
 {
 	Call call;
 
-	if (!run(fcinfo, &call, false))
+	if (!make(fcinfo, &call, false))
 		PG_RETURN_NULL();
+	sophia_call_run(&call);
 	if (call.outcomes[0].sqlstate != 0)
 		sophia_call_raise(&call.outcomes[0]);
 	PG_RETURN_TEXT_P(
@@ -164,14 +158,14 @@ complete_one(FunctionCallInfo fcinfo, CallRunner run)
 Datum
 sophia_complete(PG_FUNCTION_ARGS)
 {
-	return complete_one(fcinfo, run_prompts);
+	return complete_one(fcinfo, make_prompts);
 }
 
 /* complete(model text, messages jsonb [, options jsonb]) */
 Datum
 sophia_complete_messages(PG_FUNCTION_ARGS)
 {
-	return complete_one(fcinfo, run_messages);
+	return complete_one(fcinfo, make_messages);
 }
 
 /* complete(prompts text[]), complete(model text, prompts text[] [, options jsonb]) */
@@ -180,8 +174,9 @@ sophia_complete_array(PG_FUNCTION_ARGS)
 {
 	Call call;
 
-	if (!run_prompts(fcinfo, &call, true))
+	if (!make_prompts(fcinfo, &call, true))
 		PG_RETURN_NULL();
+	sophia_call_run(&call);
 	sophia_result_warn(&call);
 	return sophia_result_texts(&call);
 }
@@ -190,34 +185,33 @@ sophia_complete_array(PG_FUNCTION_ARGS)
 Datum
 sophia_try_complete(PG_FUNCTION_ARGS)
 {
-	return sophia_result_try(fcinfo, run_prompts);
+	return sophia_result_try(fcinfo, make_prompts);
 }
 
 /* try_complete(model text, messages jsonb [, options jsonb]) */
 Datum
 sophia_try_complete_messages(PG_FUNCTION_ARGS)
 {
-	return sophia_result_try(fcinfo, run_messages);
+	return sophia_result_try(fcinfo, make_messages);
 }
 
 /* try_complete(prompts text[]), try_complete(model text, prompts text[] [, options jsonb]) */
 Datum
 sophia_try_complete_array(PG_FUNCTION_ARGS)
 {
-	return sophia_result_try_array(fcinfo, run_prompts);
+	return sophia_result_try_array(fcinfo, make_prompts);
 }
 
 /* ---- embeddings ---- */
 
 static bool
-run_embed(FunctionCallInfo fcinfo, Call *call, const Places *places, int dimensions, bool array)
+make_embed(FunctionCallInfo fcinfo, Call *call, const Places *places, int dimensions, bool array)
 {
 	*call = (Call){.kind = CALL_EMBED, .function = "embed_text", .dimensions = dimensions};
 	if (PG_ARGISNULL(places->input))
 		return false;
 	sophia_result_take(call, fcinfo, places->input, array);
 	take_profile(call, fcinfo, places);
-	sophia_call_run(call);
 	return true;
 }
 
@@ -226,8 +220,9 @@ embed_one(FunctionCallInfo fcinfo, const Places *places, int dimensions)
 {
 	Call call;
 
-	if (!run_embed(fcinfo, &call, places, dimensions, false))
+	if (!make_embed(fcinfo, &call, places, dimensions, false))
 		PG_RETURN_NULL();
+	sophia_call_run(&call);
 	if (call.outcomes[0].sqlstate != 0)
 		sophia_call_raise(&call.outcomes[0]);
 	return sophia_result_vector(&call.outcomes[0]);
@@ -239,8 +234,9 @@ embed_many(FunctionCallInfo fcinfo, const Places *places, int dimensions)
 	Call call;
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (!run_embed(fcinfo, &call, places, dimensions, true))
+	if (!make_embed(fcinfo, &call, places, dimensions, true))
 		return (Datum) 0;
+	sophia_call_run(&call);
 	sophia_result_warn(&call);
 	sophia_result_vectors(fcinfo, &call);
 	return (Datum) 0;
@@ -301,79 +297,79 @@ sophia_embed_text_1024_array(PG_FUNCTION_ARGS)
 	return embed_many(fcinfo, &model_first, 1024);
 }
 
-/* CallRunners */
+/* CallMakers */
 static bool
-run_embed_any(FunctionCallInfo fcinfo, Call *call, bool array)
+make_embed_any(FunctionCallInfo fcinfo, Call *call, bool array)
 {
-	return run_embed(fcinfo, call, &input_first, 0, array);
+	return make_embed(fcinfo, call, &input_first, 0, array);
 }
 
 static bool
-run_embed_384(FunctionCallInfo fcinfo, Call *call, bool array)
+make_embed_384(FunctionCallInfo fcinfo, Call *call, bool array)
 {
-	return run_embed(fcinfo, call, &model_first, 384, array);
+	return make_embed(fcinfo, call, &model_first, 384, array);
 }
 
 static bool
-run_embed_768(FunctionCallInfo fcinfo, Call *call, bool array)
+make_embed_768(FunctionCallInfo fcinfo, Call *call, bool array)
 {
-	return run_embed(fcinfo, call, &model_first, 768, array);
+	return make_embed(fcinfo, call, &model_first, 768, array);
 }
 
 static bool
-run_embed_1024(FunctionCallInfo fcinfo, Call *call, bool array)
+make_embed_1024(FunctionCallInfo fcinfo, Call *call, bool array)
 {
-	return run_embed(fcinfo, call, &model_first, 1024, array);
+	return make_embed(fcinfo, call, &model_first, 1024, array);
 }
 
 /* try_embed_text(input text, model text DEFAULT NULL), and of an array */
 Datum
 sophia_try_embed_text(PG_FUNCTION_ARGS)
 {
-	return sophia_result_try(fcinfo, run_embed_any);
+	return sophia_result_try(fcinfo, make_embed_any);
 }
 
 Datum
 sophia_try_embed_text_array(PG_FUNCTION_ARGS)
 {
-	return sophia_result_try_array(fcinfo, run_embed_any);
+	return sophia_result_try_array(fcinfo, make_embed_any);
 }
 
 /* try_embed_text_384(model text, input text) and its kin, and of arrays */
 Datum
 sophia_try_embed_text_384(PG_FUNCTION_ARGS)
 {
-	return sophia_result_try(fcinfo, run_embed_384);
+	return sophia_result_try(fcinfo, make_embed_384);
 }
 
 Datum
 sophia_try_embed_text_384_array(PG_FUNCTION_ARGS)
 {
-	return sophia_result_try_array(fcinfo, run_embed_384);
+	return sophia_result_try_array(fcinfo, make_embed_384);
 }
 
 Datum
 sophia_try_embed_text_768(PG_FUNCTION_ARGS)
 {
-	return sophia_result_try(fcinfo, run_embed_768);
+	return sophia_result_try(fcinfo, make_embed_768);
 }
 
 Datum
 sophia_try_embed_text_768_array(PG_FUNCTION_ARGS)
 {
-	return sophia_result_try_array(fcinfo, run_embed_768);
+	return sophia_result_try_array(fcinfo, make_embed_768);
 }
 
 Datum
 sophia_try_embed_text_1024(PG_FUNCTION_ARGS)
 {
-	return sophia_result_try(fcinfo, run_embed_1024);
+	return sophia_result_try(fcinfo, make_embed_1024);
 }
 
 Datum
 sophia_try_embed_text_1024_array(PG_FUNCTION_ARGS)
 {
-	return sophia_result_try_array(fcinfo, run_embed_1024);
+	return sophia_result_try_array(fcinfo, make_embed_1024);
 }
 
 /* check_call_options(options jsonb): raises what is wrong. */

@@ -45,18 +45,19 @@ ask_about_role(SPIPlanPtr *plan, const char *sql, Oid role)
 }
 
 char *
-sophia_budget_problem(void)
+sophia_budget_problem(const Call *call)
 {
-	return psprintf("role \"%s\" has used up its budget for AI calls",
-					GetUserNameFromId(GetOuterUserId(), true));
+	const char *name =
+		call->apart != NULL ? call->apart->role_name : GetUserNameFromId(GetOuterUserId(), true);
+
+	return psprintf("role \"%s\" has used up its budget for AI calls", name);
 }
 
 double
-sophia_budget_left(void)
+sophia_budget_left(Oid role)
 {
 	static SPIPlanPtr any_plan = NULL;
 	static SPIPlanPtr left_plan = NULL;
-	Oid role = GetOuterUserId();
 	double left = get_float8_infinity();
 	bool null;
 
@@ -105,7 +106,7 @@ sophia_budget_keep(const Call *call, const UsageCounts *counts)
 	memset(&key, 0, sizeof(key));
 	key.hour = now - (now % USECS_PER_HOUR + USECS_PER_HOUR) % USECS_PER_HOUR;
 	key.database = MyDatabaseId;
-	key.role = GetOuterUserId();
+	key.role = sophia_call_role(call);
 	strlcpy(key.function, call->function, sizeof(key.function));
 	strlcpy(key.model, call->profile->model, sizeof(key.model));
 	sophia_usage_add(&key, counts);

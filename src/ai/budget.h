@@ -10,13 +10,11 @@
 #include "ai/call.h"
 #include "shared/usage.h"
 
-/*
- * What is left of the tightest budget of the role that calls, in the currency of prices; infinity where it has none.
- */
-extern double sophia_budget_left(void);
+/* What is left of the tightest budget of a role, in the currency of prices; infinity where it has none. */
+extern double sophia_budget_left(Oid role);
 
 /* The message of a call that ends because its budget does; palloc'ed. */
-extern char *sophia_budget_problem(void);
+extern char *sophia_budget_problem(const Call *call);
 
 /* Counts what an outcome that came from the provider has used. */
 extern void sophia_budget_count(UsageCounts *counts, const Profile *profile, const Outcome *outcome);

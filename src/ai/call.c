@@ -257,7 +257,7 @@ append_request(StringInfo message, const Run *run, uint64 number, const char *pa
 		.number = number,
 		.generation = profile->generation,
 		.database = MyDatabaseId,
-		.role = GetOuterUserId(),
+		.role = sophia_call_role(run->call),
 		.timeout_ms = profile->timeout_ms,
 		.attempts = profile->attempts,
 		.connections = profile->connections,
@@ -335,7 +335,7 @@ spends_too_much(Run *run)
 		return false;
 	old = MemoryContextSwitchTo(run->context);
 	outcome = palloc0(sizeof(Outcome));
-	fail(outcome, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, sophia_budget_problem());
+	fail(outcome, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, sophia_budget_problem(run->call));
 	outcome->detail = pstrdup("See sophia.budget_status.");
 	MemoryContextSwitchTo(old);
 	run->fatal = outcome;
@@ -583,6 +583,12 @@ is_billed(const Call *call)
 	return call->kind == CALL_CHAT || call->kind == CALL_EMBED;
 }
 
+static double
+budget_of(const Call *call)
+{
+	return call->apart != NULL ? call->apart->budget : sophia_budget_left(sophia_call_role(call));
+}
+
 /* Asks the model of the call's profile. */
 static void
 ask_model(Call *call)
@@ -595,7 +601,7 @@ ask_model(Call *call)
 	/* Embeddings cost little, and do nothing; of a chat it is not known whether it was paid for. */
 	run.exchange.again = call->kind == CALL_CHAT ? NULL : send_again;
 	run.base = last_number;
-	run.left = is_billed(call) ? sophia_budget_left() : get_float8_infinity();
+	run.left = is_billed(call) ? budget_of(call) : get_float8_infinity();
 	call->outcomes = palloc0(sizeof(Outcome) * call->n);
 	for (int i = 0; i < call->n; i++)
 		call->outcomes[i].profile = call->profile;
@@ -632,13 +638,19 @@ wants_fallback(const Outcome *outcome)
 		   outcome->sqlstate == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
 }
 
+static Profile *
+profile_of_fallback(const Call *call, const char *model)
+{
+	return sophia_profile_of_model(model, call->function, call->profile->call_options,
+								   call->profile->has_call_options, false);
+}
+
 /* Asks another model for what has failed; its answer, or error, takes the place of the first one. */
 static bool
-fall_back(Call *call, const char *model)
+fall_back(Call *call, int number, const char *model)
 {
 	Call other = *call;
 	int *places = palloc(sizeof(int) * call->n);
-	Profile *first = call->profile;
 
 	other.n = 0;
 	other.inputs = palloc(sizeof(TextSpan) * call->n);
@@ -651,8 +663,8 @@ fall_back(Call *call, const char *model)
 	}
 	if (other.n == 0)
 		return false;
-	other.profile = sophia_profile_of_model(model, call->function, first->call_options,
-											first->has_call_options, false);
+	other.profile = call->apart != NULL ? list_nth(call->apart->fallbacks, number)
+										: profile_of_fallback(call, model);
 	ask_model(&other);
 	for (int i = 0; i < other.n; i++)
 		call->outcomes[places[i]] = other.outcomes[i];
@@ -660,17 +672,51 @@ fall_back(Call *call, const char *model)
 }
 
 void
-sophia_call_run(Call *call)
+sophia_call_send(Call *call)
 {
 	char *rest = pstrdup(call->profile->fallback);
 	char *model;
 
 	ask_model(call);
-	while (call->kind == CALL_CHAT && (model = strsep(&rest, "\n")) != NULL && model[0] != '\0')
+	for (int i = 0; call->kind == CALL_CHAT && (model = strsep(&rest, "\n")) != NULL; i++)
 	{
-		if (!fall_back(call, model))
+		if (model[0] == '\0' || !fall_back(call, i, model))
 			break;
 	}
+}
+
+void
+sophia_call_run(Call *call)
+{
+	if (call->send != NULL)
+		call->send(call);
+	else
+		sophia_call_send(call);
+	if (call->finish != NULL)
+		call->finish(call);
+}
+
+Oid
+sophia_call_role(const Call *call)
+{
+	return call->apart != NULL ? call->apart->role : GetOuterUserId();
+}
+
+void
+sophia_call_set_apart(Call *call, Oid role)
+{
+	Apart *apart = palloc0(sizeof(Apart));
+	char *rest = pstrdup(call->profile->fallback);
+	char *model;
+
+	apart->role = role;
+	apart->role_name = GetUserNameFromId(role, true);
+	if (apart->role_name == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("role %u does not exist", role)));
+	apart->budget = sophia_budget_left(role);
+	while ((model = strsep(&rest, "\n")) != NULL && model[0] != '\0')
+		apart->fallbacks = lappend(apart->fallbacks, profile_of_fallback(call, model));
+	call->apart = apart;
 }
 
 void

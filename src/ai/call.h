@@ -10,6 +10,7 @@
 #include "ai/openai.h"
 #include "ai/profile.h"
 #include "ai/prompt.h"
+#include "nodes/pg_list.h"
 
 typedef enum CallKind
 {
@@ -40,6 +41,15 @@ typedef struct Outcome
 	const Profile *profile; /* of the model that was asked last; NULL = the call's */
 } Outcome;
 
+/* What a call finds out beforehand that runs outside a transaction: then it can look nothing up. */
+typedef struct Apart
+{
+	Oid role; /* that the call is made and billed for */
+	char *role_name;
+	double budget; /* what it may spend, infinity = no limit */
+	List *fallbacks; /* profiles of the models that are asked where the first one fails, in their order */
+} Apart;
+
 typedef struct Call
 {
 	CallKind kind;
@@ -47,6 +57,7 @@ typedef struct Call
 	Profile *profile;
 	const Prompt *prompt; /* of a chat: what is said before each text; NULL = nothing */
 	int n;
+	int n_others;		  /* of n, those at the end that have no result of their own */
 	TextSpan *inputs;	  /* text NULL = SQL's NULL; in the server's encoding, which is UTF-8 */
 	const char *messages; /* of a chat, instead of its one input; a JSON array */
 	int dimensions;		  /* that the vectors must have; 0 = any */
@@ -57,14 +68,29 @@ typedef struct Call
 	 */
 	char *(*read)(const struct Call *call, Outcome *outcome);
 	const struct TaskCall *task; /* for read() */
-	Outcome *outcomes;			 /* n of them; in the memory context of the caller */
+	void (*send)(struct Call *call);   /* how it is run; NULL = sophia_call_send() */
+	void (*finish)(struct Call *call); /* what is made of the outcomes at the end; NULL = nothing */
+	const Apart *apart;				   /* NULL = it runs in a transaction of the role that calls */
+	Outcome *outcomes;				   /* n of them; in the memory context of the caller */
 } Call;
 
+/* Runs a call that was made: sends it and finishes its outcomes. */
+extern void sophia_call_run(Call *call);
+
 /*
- * Runs a call: equal texts are sent once, all at the same time as far as the provider's limits allow.  Texts of a chat that
+ * Sends a call: equal texts are sent once, all at the same time as far as the provider's limits allow.  Texts of a chat that
  * the provider does not answer go to the models that its own names as fallback, one after the other.
  */
-extern void sophia_call_run(Call *call);
+extern void sophia_call_send(Call *call);
+
+/*
+ * Finds out what a call of `role` needs that shall run outside a transaction, which palloc's what it keeps in the current memory
+ * context.  Raises the errors of a model that cannot be asked.
+ */
+extern void sophia_call_set_apart(Call *call, Oid role);
+
+/* The role that a call is made for. */
+extern Oid sophia_call_role(const Call *call);
 
 /* Raises the error of an outcome that has one. */
 extern void sophia_call_raise(const Outcome *outcome);

@@ -66,6 +66,7 @@ add_other(Call *call, const text *other)
 	inputs[call->n] = (TextSpan){VARDATA_ANY(other), VARSIZE_ANY_EXHDR(other)};
 	call->inputs = inputs;
 	call->n++;
+	call->n_others = 1;
 }
 
 /* Makes of a text's outcome that of its comparison with the other text. */
@@ -85,22 +86,28 @@ compare(Outcome *outcome, const Outcome *other)
 		outcome->tokens_in += other->tokens_in;
 }
 
-/* CallRunner: similarity(text or text[], text, model) */
+/* Call.finish: the last text is the one that the others are compared with. */
+static void
+compare_all(Call *call)
+{
+	call->n -= call->n_others;
+	for (int i = 0; i < call->n; i++)
+		compare(&call->outcomes[i], &call->outcomes[call->n]);
+}
+
+/* CallMaker: similarity(text or text[], text, model) */
 static bool
-run_similarity(FunctionCallInfo fcinfo, Call *call, bool array)
+make_similarity(FunctionCallInfo fcinfo, Call *call, bool array)
 {
 	*call = (Call){.kind = CALL_EMBED, .function = "similarity"};
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		return false;
 	sophia_result_take(call, fcinfo, 0, array);
+	call->profile = sophia_profile_of_model(model_of(fcinfo, 2), call->function, 0, false, true);
 	if (call->n == 0)
 		return true;
-	call->profile = sophia_profile_of_model(model_of(fcinfo, 2), call->function, 0, false, true);
 	add_other(call, PG_GETARG_TEXT_PP(1));
-	sophia_call_run(call);
-	call->n--;
-	for (int i = 0; i < call->n; i++)
-		compare(&call->outcomes[i], &call->outcomes[call->n]);
+	call->finish = compare_all;
 	return true;
 }
 
@@ -110,8 +117,9 @@ sophia_similarity(PG_FUNCTION_ARGS)
 {
 	Call call;
 
-	if (!run_similarity(fcinfo, &call, false))
+	if (!make_similarity(fcinfo, &call, false))
 		PG_RETURN_NULL();
+	sophia_call_run(&call);
 	if (call.outcomes[0].sqlstate != 0)
 		sophia_call_raise(&call.outcomes[0]);
 	PG_RETURN_FLOAT8(call.outcomes[0].similarity);
@@ -130,8 +138,9 @@ sophia_similarity_array(PG_FUNCTION_ARGS)
 {
 	Call call;
 
-	if (!run_similarity(fcinfo, &call, true))
+	if (!make_similarity(fcinfo, &call, true))
 		PG_RETURN_NULL();
+	sophia_call_run(&call);
 	sophia_result_warn(&call);
 	return sophia_result_array(&call, FLOAT8OID, float_of);
 }
@@ -140,28 +149,22 @@ sophia_similarity_array(PG_FUNCTION_ARGS)
 Datum
 sophia_try_similarity(PG_FUNCTION_ARGS)
 {
-	return sophia_result_try(fcinfo, run_similarity);
+	return sophia_result_try(fcinfo, make_similarity);
 }
 
 /* try_similarity(texts text[], b text, model text DEFAULT NULL) */
 Datum
 sophia_try_similarity_array(PG_FUNCTION_ARGS)
 {
-	return sophia_result_try_array(fcinfo, run_similarity);
+	return sophia_result_try_array(fcinfo, make_similarity);
 }
 
 /* ---- count_tokens ---- */
 
-/* CallRunner: count_tokens(model, text or text[]) */
-static bool
-run_count(FunctionCallInfo fcinfo, Call *call, bool array)
+/* Call.finish */
+static void
+write_counts(Call *call)
 {
-	*call = (Call){.kind = CALL_TOKENS, .function = "count_tokens"};
-	if (PG_ARGISNULL(1))
-		return false;
-	sophia_result_take(call, fcinfo, 1, array);
-	call->profile = sophia_profile_of_model(model_of(fcinfo, 0), call->function, 0, false, false);
-	sophia_call_run(call);
 	for (int i = 0; i < call->n; i++)
 	{
 		Outcome *outcome = &call->outcomes[i];
@@ -170,6 +173,18 @@ run_count(FunctionCallInfo fcinfo, Call *call, bool array)
 			outcome->value =
 				jsonb_of_number(DirectFunctionCall1(int8_numeric, Int64GetDatum(outcome->count)));
 	}
+}
+
+/* CallMaker: count_tokens(model, text or text[]) */
+static bool
+make_count(FunctionCallInfo fcinfo, Call *call, bool array)
+{
+	*call = (Call){.kind = CALL_TOKENS, .function = "count_tokens"};
+	if (PG_ARGISNULL(1))
+		return false;
+	sophia_result_take(call, fcinfo, 1, array);
+	call->profile = sophia_profile_of_model(model_of(fcinfo, 0), call->function, 0, false, false);
+	call->finish = write_counts;
 	return true;
 }
 
@@ -179,8 +194,9 @@ sophia_count_tokens(PG_FUNCTION_ARGS)
 {
 	Call call;
 
-	if (!run_count(fcinfo, &call, false))
+	if (!make_count(fcinfo, &call, false))
 		PG_RETURN_NULL();
+	sophia_call_run(&call);
 	if (call.outcomes[0].sqlstate != 0)
 		sophia_call_raise(&call.outcomes[0]);
 	PG_RETURN_INT32((int32) call.outcomes[0].count);
@@ -199,8 +215,9 @@ sophia_count_tokens_array(PG_FUNCTION_ARGS)
 {
 	Call call;
 
-	if (!run_count(fcinfo, &call, true))
+	if (!make_count(fcinfo, &call, true))
 		PG_RETURN_NULL();
+	sophia_call_run(&call);
 	sophia_result_warn(&call);
 	return sophia_result_array(&call, INT4OID, int_of);
 }
@@ -209,14 +226,14 @@ sophia_count_tokens_array(PG_FUNCTION_ARGS)
 Datum
 sophia_try_count_tokens(PG_FUNCTION_ARGS)
 {
-	return sophia_result_try(fcinfo, run_count);
+	return sophia_result_try(fcinfo, make_count);
 }
 
 /* try_count_tokens(model text, inputs text[]) */
 Datum
 sophia_try_count_tokens_array(PG_FUNCTION_ARGS)
 {
-	return sophia_result_try_array(fcinfo, run_count);
+	return sophia_result_try_array(fcinfo, make_count);
 }
 
 /* try_tokenizer(model text): whether its provider counts tokens */

@@ -1,96 +1,39 @@
 /*
  * jobs.c
- *		The jobs worker: writes what AI calls have used from shared memory to its database.
+ *		The jobs worker of a database: runs what was submitted and what enrichments want, and writes down what calls have used.
  *
- * The launcher starts it when there is something to write, and it ends when there was nothing for a while, so a database
- * whose users make no such calls has none.
+ * The launcher starts it when there is something to do, and once when the server starts, since there may be something left.
+ * It ends when there was nothing for a while, so a database whose users make no such calls has none.
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "catalog/pg_type.h"
-#include "commands/extension.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "tcop/tcopprot.h"
-#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/numeric.h"
-#include "utils/timestamp.h"
 
 #include "ai/jobs.h"
+#include "ai/work.h"
 #include "base/clock.h"
-#include "base/guard.h"
 #include "base/settings.h"
 #include "shared/registry.h"
-#include "shared/usage.h"
 #include "store/statement.h"
 
-#define WRITE_MS 2000  /* between two looks */
-#define IDLE_MS	 60000 /* without anything to write it ends */
+#define LOOK_MS 2000  /* between two looks, unless it is woken */
+#define IDLE_MS 60000 /* without anything to do it ends, and at once where there never was anything */
 
+/* Where a call is under way, it is cut short: its texts without an answer are asked for again by the next worker. */
 static void
 end_as_told(SIGNAL_ARGS)
 {
 	sophia_registry_told_to_end();
+	if (sophia_work_is_calling())
+		QueryCancelPending = InterruptPending = true;
 	SignalHandlerForShutdownRequest(postgres_signal_arg);
-}
-
-static void
-write_entry(const UsageEntry *entry)
-{
-	static Statement statement = {
-		"INSERT INTO sophia.usage_hours AS u (hour, role, function, model, calls, cache_hits,"
-		" tokens_in, tokens_out, errors, ms, cost)"
-		" VALUES ($1, pg_get_userbyid($2), $3, $4, $5, $6, $7, $8, $9, $10, $11 / 1e12)"
-		" ON CONFLICT (hour, role, function, model) DO UPDATE SET calls = u.calls + excluded.calls,"
-		" cache_hits = u.cache_hits + excluded.cache_hits, tokens_in = u.tokens_in + excluded.tokens_in,"
-		" tokens_out = u.tokens_out + excluded.tokens_out, errors = u.errors + excluded.errors,"
-		" ms = u.ms + excluded.ms, cost = u.cost + excluded.cost",
-		11,
-		{TIMESTAMPTZOID, OIDOID, TEXTOID, TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
-		 INT8OID, NUMERICOID}};
-	const UsageCounts *counts = &entry->counts;
-	Datum values[] = {
-		TimestampTzGetDatum(entry->key.hour),
-		ObjectIdGetDatum(entry->key.role),
-		CStringGetTextDatum(entry->key.function),
-		CStringGetTextDatum(entry->key.model),
-		Int64GetDatum(counts->calls),
-		Int64GetDatum(counts->cache_hits),
-		Int64GetDatum(counts->tokens_in),
-		Int64GetDatum(counts->tokens_out),
-		Int64GetDatum(counts->errors),
-		Int64GetDatum(counts->ms),
-		NumericGetDatum(int64_to_numeric(counts->cost)),
-	};
-
-	sophia_statement_run(&statement, values, NULL);
-}
-
-/* Whether there was something to write.  Without the extension it waits, until it is lost with the server. */
-static bool
-write_usage(MemoryContext context)
-{
-	UsageEntry *entries;
-	int n = sophia_usage_copy(MyDatabaseId, &entries);
-	bool held;
-
-	if (n == 0)
-		return false;
-	sophia_transaction_begin("writing the usage of AI functions");
-	held = OidIsValid(get_extension_oid("sophia_stack", true)) && sophia_guard_extension();
-	for (int i = 0; held && i < n; i++)
-		write_entry(&entries[i]);
-	sophia_transaction_commit(context);
-	if (held)
-		sophia_usage_written(entries, n);
-	return held;
 }
 
 /* Its own statements run the same, whatever the database has set. */
@@ -104,17 +47,33 @@ pin_settings(void)
 	pgstat_report_appname("sophia_stack jobs");
 }
 
+/* Does what there is to do; whether there was anything.  *expects as of sophia_work_turn(). */
+static bool
+work(MemoryContext turn, bool *expects)
+{
+	bool worked = sophia_usage_write(turn);
+
+	MemoryContextReset(turn);
+	worked |= !ShutdownRequestPending && sophia_work_turn(turn, expects);
+	MemoryContextReset(turn);
+	return worked;
+}
+
 static void
 work_until_idle(void)
 {
 	MemoryContext turn =
 		AllocSetContextCreate(TopMemoryContext, "sophia_stack jobs turn", ALLOCSET_DEFAULT_SIZES);
-	int64 busy_at = sophia_clock_ms();
+	int64 busy_at = sophia_clock_ms() - IDLE_MS;
+	bool wanted = true;
 
 	MemoryContextSwitchTo(turn);
-	while (sophia_clock_ms() - busy_at < IDLE_MS)
+	sophia_work_recover(turn);
+	while (wanted || sophia_clock_ms() - busy_at < IDLE_MS)
 	{
 		bool last = ShutdownRequestPending;
+		bool expects = false;
+		bool worked;
 
 		CHECK_FOR_INTERRUPTS();
 		ResetLatch(MyLatch);
@@ -123,13 +82,16 @@ work_until_idle(void)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		if (sophia_enabled && write_usage(turn))
+		(void) sophia_registry_take_jobs_wanted();
+		worked = sophia_enabled && work(turn, &expects);
+		if (worked)
 			busy_at = sophia_clock_ms();
-		MemoryContextReset(turn);
 		if (last)
 			break;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, WRITE_MS,
-						 PG_WAIT_EXTENSION);
+		if (!worked)
+			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOOK_MS,
+							 PG_WAIT_EXTENSION);
+		wanted = expects || sophia_registry_jobs_wanted(MyDatabaseId);
 	}
 	sophia_registry_told_to_end(); /* that it ends is no failure */
 }

@@ -107,7 +107,7 @@ run_parts(const Call *call, PartList *list)
 		places[of_parts.n] = i;
 		of_parts.inputs[of_parts.n++] = list->parts[i].span;
 	}
-	sophia_call_run(&of_parts);
+	sophia_call_send(&of_parts);
 	for (int i = 0; i < of_parts.n; i++)
 	{
 		list->parts[places[i]].outcome = of_parts.outcomes[i];

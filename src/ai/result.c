@@ -35,6 +35,12 @@ enum
 	RESULT_COLUMNS
 };
 
+StaticAssertDecl(RESULT_COLUMNS == AI_RESULT_COLUMNS, "result.h knows the number of columns");
+
+/* Where the call of a try_ function goes that is made and not run; NULL = it is run. */
+static Call *made_into = NULL;
+static bool made_any;
+
 static Datum
 text_datum(TextSpan span)
 {
@@ -217,8 +223,8 @@ value_of(const Outcome *outcome)
 	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL)));
 }
 
-static void
-fill_row(const Call *call, int i, Datum *values, bool *nulls)
+void
+sophia_result_row(const Call *call, int i, Datum *values, bool *nulls)
 {
 	const Outcome *outcome = &call->outcomes[i];
 	const Profile *profile = outcome->profile != NULL ? outcome->profile : call->profile;
@@ -295,6 +301,7 @@ fail_all(Call *call, const ErrorData *error)
 		call->inputs = palloc0(sizeof(TextSpan));
 		call->inputs[0].text = "";
 	}
+	call->n -= call->n_others;
 	call->outcomes = palloc0(sizeof(Outcome) * Max(call->n, 1));
 	for (int i = 0; i < call->n; i++)
 	{
@@ -309,9 +316,18 @@ fail_all(Call *call, const ErrorData *error)
 	}
 }
 
-/* Runs a call; its errors become those of its texts. */
+bool
+sophia_result_fail(Call *call, const ErrorData *error)
+{
+	if (!is_of_call(error->sqlerrcode))
+		return false;
+	fail_all(call, error);
+	return true;
+}
+
+/* Makes a call and runs it; its errors become those of its texts. */
 static bool
-attempt(FunctionCallInfo fcinfo, CallRunner run, Call *call, bool array)
+attempt(FunctionCallInfo fcinfo, CallMaker make, Call *call, bool array)
 {
 	MemoryContext context = CurrentMemoryContext;
 	volatile bool any = true;
@@ -319,7 +335,9 @@ attempt(FunctionCallInfo fcinfo, CallRunner run, Call *call, bool array)
 	memset(call, 0, sizeof(Call));
 	PG_TRY();
 	{
-		any = run(fcinfo, call, array);
+		any = make(fcinfo, call, array);
+		if (any)
+			sophia_call_run(call);
 	}
 	PG_CATCH();
 	{
@@ -327,46 +345,77 @@ attempt(FunctionCallInfo fcinfo, CallRunner run, Call *call, bool array)
 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		if (!is_of_call(error->sqlerrcode))
+		if (!sophia_result_fail(call, error))
 			PG_RE_THROW();
 		FlushErrorState();
-		fail_all(call, error);
 	}
 	PG_END_TRY();
 	return any;
 }
 
+bool
+sophia_result_make(Call *call, FunctionCallInfo fcinfo)
+{
+	memset(call, 0, sizeof(Call));
+	made_into = call;
+	made_any = false;
+	PG_TRY();
+	{
+		(void) FunctionCallInvoke(fcinfo);
+	}
+	PG_FINALLY();
+	{
+		made_into = NULL;
+	}
+	PG_END_TRY();
+	return made_any;
+}
+
+/* Whether the call was only to be made. */
+static bool
+is_only_made(FunctionCallInfo fcinfo, CallMaker make, bool array)
+{
+	if (made_into == NULL)
+		return false;
+	made_any = make(fcinfo, made_into, array);
+	return true;
+}
+
 Datum
-sophia_result_try(FunctionCallInfo fcinfo, CallRunner run)
+sophia_result_try(FunctionCallInfo fcinfo, CallMaker make)
 {
 	Datum values[RESULT_COLUMNS] = {0};
 	bool nulls[RESULT_COLUMNS];
 	TupleDesc row;
 	Call call;
 
+	if (is_only_made(fcinfo, make, false))
+		PG_RETURN_NULL();
 	if (get_call_result_type(fcinfo, NULL, &row) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "the result is no composite type");
-	if (!attempt(fcinfo, run, &call, false))
+	if (!attempt(fcinfo, make, &call, false))
 		PG_RETURN_NULL();
-	fill_row(&call, 0, values, nulls);
+	sophia_result_row(&call, 0, values, nulls);
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(row), values, nulls));
 }
 
 Datum
-sophia_result_try_array(FunctionCallInfo fcinfo, CallRunner run)
+sophia_result_try_array(FunctionCallInfo fcinfo, CallMaker make)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	Call call;
 
+	if (is_only_made(fcinfo, make, true))
+		return (Datum) 0;
 	InitMaterializedSRF(fcinfo, 0);
-	if (!attempt(fcinfo, run, &call, true))
+	if (!attempt(fcinfo, make, &call, true))
 		return (Datum) 0;
 	for (int i = 0; i < call.n; i++)
 	{
 		Datum values[RESULT_COLUMNS] = {0};
 		bool nulls[RESULT_COLUMNS];
 
-		fill_row(&call, i, values, nulls);
+		sophia_result_row(&call, i, values, nulls);
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	return (Datum) 0;

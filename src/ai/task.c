@@ -318,10 +318,10 @@ read_answer(const Call *call, Outcome *outcome)
 	return read_json(task, &root, text, outcome);
 }
 
-/* ---- the whole ---- */
+/* ---- calls ---- */
 
 void
-sophia_task_run(Call *call, TaskCall *task, const char *model, Datum options)
+sophia_task_make(Call *call, TaskCall *task, const char *model, Datum options)
 {
 	if (task->schema != NULL)
 		sophia_task_check_schema(task->schema);
@@ -340,8 +340,5 @@ sophia_task_run(Call *call, TaskCall *task, const char *model, Datum options)
 	if (call->prompt != NULL)
 		options = call->prompt->options;
 	call->profile = sophia_profile_of_model(model, call->function, options, options != 0, false);
-	if (task->task->splits)
-		sophia_parts_run(call);
-	else
-		sophia_call_run(call);
+	call->send = task->task->splits ? sophia_parts_run : NULL;
 }

@@ -45,17 +45,17 @@ typedef struct TaskCall
 extern const Task *sophia_task_find(const char *function);
 
 /*
- * Runs a task for the texts of `call`, whose n and inputs are set: finds prompt and profile, sends, and reads the answers.
+ * Makes a call of a task for its texts, whose n and inputs are set: finds prompt and profile.
  * `options` is jsonb, 0 = none.  Raises errors that meet the whole call: an unknown model, a schema that cannot be used.
  */
-extern void sophia_task_run(Call *call, TaskCall *task, const char *model, Datum options);
+extern void sophia_task_make(Call *call, TaskCall *task, const char *model, Datum options);
 
 /* Raises 22023 where values cannot be checked against a schema. */
 extern void sophia_task_check_schema(Jsonb *schema);
 
 /* ---- parts.c ---- */
 
-/* The same as sophia_call_run(), where a text that is too long for its model is worked on in parts. */
+/* The same as sophia_call_send(), where a text that is too long for its model is worked on in parts. */
 extern void sophia_parts_run(Call *call);
 
 #endif /* SOPHIA_TASK_H */

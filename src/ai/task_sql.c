@@ -196,11 +196,11 @@ take_arguments(TaskCall *task, FunctionCallInfo fcinfo, const Signature *signatu
 		JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
 }
 
-/* ---- running ---- */
+/* ---- calls ---- */
 
-/* CallRunner: NULL where an argument is NULL that must be there. */
+/* CallMaker: NULL where an argument is NULL that must be there. */
 static bool
-run_task(FunctionCallInfo fcinfo, Call *call, bool array)
+make_task(FunctionCallInfo fcinfo, Call *call, bool array)
 {
 	const Signature *signature = signature_of(fcinfo);
 	TaskCall *task = palloc0(sizeof(TaskCall));
@@ -226,7 +226,7 @@ run_task(FunctionCallInfo fcinfo, Call *call, bool array)
 			options = PG_GETARG_DATUM(place);
 		}
 	}
-	sophia_task_run(call, task, model, options);
+	sophia_task_make(call, task, model, options);
 	return true;
 }
 
@@ -294,8 +294,9 @@ sophia_task(PG_FUNCTION_ARGS)
 	Datum result;
 	bool null;
 
-	if (!run_task(fcinfo, &call, false))
+	if (!make_task(fcinfo, &call, false))
 		PG_RETURN_NULL();
+	sophia_call_run(&call);
 	if (call.outcomes[0].sqlstate != 0)
 		sophia_call_raise(&call.outcomes[0]);
 	result = datum_of(&call, 0, signature_of(fcinfo)->result, &null);
@@ -310,8 +311,9 @@ sophia_task_array(PG_FUNCTION_ARGS)
 {
 	Call call;
 
-	if (!run_task(fcinfo, &call, true))
+	if (!make_task(fcinfo, &call, true))
 		PG_RETURN_NULL();
+	sophia_call_run(&call);
 	sophia_result_warn(&call);
 	return sophia_result_array(&call, signature_of(fcinfo)->result, datum_of);
 }
@@ -320,14 +322,14 @@ sophia_task_array(PG_FUNCTION_ARGS)
 Datum
 sophia_try_task(PG_FUNCTION_ARGS)
 {
-	return sophia_result_try(fcinfo, run_task);
+	return sophia_result_try(fcinfo, make_task);
 }
 
 /* try_sentiment(inputs text[], …) and its kin */
 Datum
 sophia_try_task_array(PG_FUNCTION_ARGS)
 {
-	return sophia_result_try_array(fcinfo, run_task);
+	return sophia_result_try_array(fcinfo, make_task);
 }
 
 /* The texts of an array as one, a blank line between two; NULL and blank ones are left out.  NULL where there is none. */
@@ -366,7 +368,8 @@ sophia_task_joined(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	sophia_result_take_text(&call, joined);
 	task.arguments = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
-	sophia_task_run(&call, &task, NULL, 0);
+	sophia_task_make(&call, &task, NULL, 0);
+	sophia_call_run(&call);
 	if (call.outcomes[0].sqlstate != 0)
 		sophia_call_raise(&call.outcomes[0]);
 	return datum_of(&call, 0, TEXTOID, &null);

@@ -57,6 +57,14 @@
 #define compat_owns_table(table, role) pg_class_ownercheck(table, role)
 #endif
 
+/* Whether a role may execute a function (utils/acl.h, catalog/pg_proc.h). */
+#if PG_VERSION_NUM >= 160000
+#define compat_function_aclcheck(function, role)                                                   \
+	object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE)
+#else
+#define compat_function_aclcheck(function, role) pg_proc_aclcheck(function, role, ACL_EXECUTE)
+#endif
+
 /* Builds a permanent index anew, with its constraint checked (catalog/index.h). */
 #if PG_VERSION_NUM >= 170000
 #define compat_reindex_index(index)                                                                \

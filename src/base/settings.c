@@ -25,6 +25,7 @@ int sophia_dead_letter_limit = 10000;
 bool sophia_enabled = true;
 char *sophia_fragment_directories = NULL;
 int sophia_evolve_limit = 200;
+int sophia_ai_queue_retention = 7 * MINUTES_PER_DAY;
 int sophia_health_interval = 60;
 int sophia_ingest_workers = 1;
 int sophia_job_history = 30 * MINUTES_PER_DAY;
@@ -113,6 +114,11 @@ check_directory(char **value, void **extra, GucSource source)
 void
 sophia_settings_define(void)
 {
+	DefineCustomIntVariable("sophia_stack.ai_queue_retention",
+							"How long a finished job of the AI queue is kept with its result.", NULL,
+							&sophia_ai_queue_retention, 7 * MINUTES_PER_DAY, 1,
+							100 * 366 * MINUTES_PER_DAY, PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
+
 	DefineCustomStringVariable(
 		"sophia_stack.control_plane", "Estuary's control plane: http[s]://host[:port].",
 		"Asked by endpoints of kind estuary whose address is empty.", &sophia_control_plane,

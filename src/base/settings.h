@@ -9,6 +9,7 @@
 
 #include "nodes/pg_list.h"
 
+extern int sophia_ai_queue_retention;	  /* minutes that finished AI jobs are kept */
 extern char *sophia_control_plane;		  /* http[s]://host[:port] of Estuary's control plane */
 extern char *sophia_databases;			  /* comma separated; whose workers the launcher starts */
 extern int sophia_dead_letter_limit;	  /* of a stream; -1 = none */

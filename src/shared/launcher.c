@@ -345,6 +345,21 @@ nap_length(bool trouble)
 	return (long) Max(nap, 1);
 }
 
+/* Whoever was stopped may have left jobs in a database: its jobs worker looks once. */
+static void
+look_for_old_jobs(Oid database)
+{
+	static List *looked = NIL;
+	MemoryContext previous;
+
+	if (list_member_oid(looked, database))
+		return;
+	previous = MemoryContextSwitchTo(TopMemoryContext);
+	looked = lappend_oid(looked, database);
+	MemoryContextSwitchTo(previous);
+	sophia_registry_look_for_jobs(database);
+}
+
 static long
 run_cycle(void)
 {
@@ -364,10 +379,11 @@ run_cycle(void)
 			continue;
 		}
 		forget_missing_database(entry->name);
+		look_for_old_jobs(entry->database);
 		for (int index = 0; index < sophia_ingest_workers; index++)
 			start_worker(WORKER_INGEST, entry->database, index,
 						 psprintf("%s %d of %s", kinds[WORKER_INGEST].type, index + 1, entry->name));
-		if (sophia_usage_waits(entry->database))
+		if (sophia_usage_waits(entry->database) || sophia_registry_jobs_wanted(entry->database))
 			start_worker(WORKER_JOBS, entry->database, 0,
 						 psprintf("%s of %s", kinds[WORKER_JOBS].type, entry->name));
 	}

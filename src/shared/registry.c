@@ -268,6 +268,63 @@ sophia_registry_config_changed(void)
 						   &sophia_registry->workers[my_slot].config_generation);
 }
 
+void
+sophia_registry_want_jobs(Oid database)
+{
+	int place = -1;
+
+	for (int i = 0; i < SOPHIA_WORKER_SLOTS; i++)
+	{
+		Oid wanted = sophia_registry->jobs_wanted[i];
+
+		if (wanted == database || (place < 0 && !OidIsValid(wanted)))
+			place = i;
+		if (wanted == database)
+			break;
+	}
+	if (place >= 0)
+		sophia_registry->jobs_wanted[place] = database;
+	sophia_registry_wake_workers(database);
+	sophia_registry_wake_launcher();
+}
+
+void
+sophia_registry_look_for_jobs(Oid database)
+{
+	LWLockAcquire(sophia_registry->lock, LW_EXCLUSIVE);
+	sophia_registry_want_jobs(database);
+	LWLockRelease(sophia_registry->lock);
+}
+
+bool
+sophia_registry_jobs_wanted(Oid database)
+{
+	bool wanted = false;
+
+	LWLockAcquire(sophia_registry->lock, LW_SHARED);
+	for (int i = 0; !wanted && i < SOPHIA_WORKER_SLOTS; i++)
+		wanted = sophia_registry->jobs_wanted[i] == database;
+	LWLockRelease(sophia_registry->lock);
+	return wanted;
+}
+
+bool
+sophia_registry_take_jobs_wanted(void)
+{
+	bool wanted = false;
+
+	LWLockAcquire(sophia_registry->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < SOPHIA_WORKER_SLOTS; i++)
+	{
+		if (sophia_registry->jobs_wanted[i] != MyDatabaseId)
+			continue;
+		sophia_registry->jobs_wanted[i] = InvalidOid;
+		wanted = true;
+	}
+	LWLockRelease(sophia_registry->lock);
+	return wanted;
+}
+
 bool
 sophia_registry_rows_landed(void)
 {

@@ -48,7 +48,7 @@ typedef enum WorkerKind
 	WORKER_NONE,	/* the place is free */
 	WORKER_INGEST,	/* follows streams of a database */
 	WORKER_GATEWAY, /* talks to AI providers for the whole cluster */
-	WORKER_JOBS, /* writes down what AI calls have used in a database; there while it is needed */
+	WORKER_JOBS,	/* AI work of a database: queue, enrichments, usage; there while it is needed */
 	WORKER_KINDS
 } WorkerKind;
 
@@ -110,6 +110,9 @@ extern bool sophia_registry_config_changed(void);
 /* True once after each transaction that committed rows to be fed in this worker's database. */
 extern bool sophia_registry_rows_landed(void);
 
+/* For the jobs worker: true once after each time that its database had work for it. */
+extern bool sophia_registry_take_jobs_wanted(void);
+
 /* Which workers of this worker's database run: bit i for the one of index i. */
 extern uint32 sophia_registry_living_workers(void);
 
@@ -136,6 +139,9 @@ extern void sophia_registry_notify_at_commit(void);
 
 /* The same for rows of landing tables; never raises an error, and a prepared transaction is found later. */
 extern void sophia_registry_rows_landed_at_commit(void);
+
+/* Has the jobs worker of this database look for work once the current transaction has committed. */
+extern void sophia_registry_want_jobs_at_commit(void);
 
 /* pid of an ingest worker of a database by its number, or of the first one (index -1); 0 = it does not run. */
 extern int sophia_registry_worker_pid(Oid database, int index);
@@ -175,6 +181,12 @@ extern bool sophia_registry_reserve_worker(int slot, uint64 *generation);
 
 /* Takes a starting place back to idle because its process never came; counts as a failure. */
 extern void sophia_registry_start_failed(int slot, uint64 generation);
+
+/* True while the jobs worker of a database should look for work. */
+extern bool sophia_registry_jobs_wanted(Oid database);
+
+/* The same from now on, for a database that nobody has looked at since the launcher started. */
+extern void sophia_registry_look_for_jobs(Oid database);
 
 /* Tells a running worker to end; frees the place when no process has it. */
 extern void sophia_registry_end_worker(int slot, uint64 generation);

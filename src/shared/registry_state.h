@@ -46,6 +46,7 @@ typedef struct Registry
 	WorkerSlot workers[SOPHIA_WORKER_SLOTS];
 	RequestSlot requests[REQUEST_SLOTS];
 	Hold holds[HOLD_SLOTS];
+	Oid jobs_wanted[SOPHIA_WORKER_SLOTS]; /* databases that have AI jobs to be looked at; InvalidOid = free */
 } Registry;
 
 extern Registry *sophia_registry;
@@ -58,5 +59,8 @@ extern void sophia_registry_wake_launcher(void);
 
 /* Whether workers have to keep off a database. */
 extern bool sophia_registry_is_held(Oid database);
+
+/* Has the jobs worker of a database look for work. */
+extern void sophia_registry_want_jobs(Oid database);
 
 #endif /* SOPHIA_REGISTRY_STATE_H */

@@ -18,6 +18,7 @@
 
 static bool workers_wait_for_commit = false;
 static bool rows_wait_for_commit = false;
+static bool jobs_wait_for_commit = false;
 static bool have_holds = false;
 
 /* Tells the workers of this database that their configuration changed; one that is not there starts at once. */
@@ -62,7 +63,7 @@ release_holds(void)
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
-	if (!workers_wait_for_commit && !rows_wait_for_commit && !have_holds)
+	if (!workers_wait_for_commit && !rows_wait_for_commit && !jobs_wait_for_commit && !have_holds)
 		return;
 	if (event == XACT_EVENT_PRE_PREPARE && workers_wait_for_commit)
 		ereport(ERROR,
@@ -77,10 +78,12 @@ at_transaction_end(XactEvent event, void *arg)
 		announce_configuration(MyDatabaseId);
 	if (rows_wait_for_commit && event == XACT_EVENT_COMMIT)
 		announce_rows(MyDatabaseId);
+	if (jobs_wait_for_commit && event == XACT_EVENT_COMMIT)
+		sophia_registry_want_jobs(MyDatabaseId);
 	if (workers_wait_for_commit || have_holds)
 		sophia_registry_wake_launcher();
 	LWLockRelease(sophia_registry->lock);
-	workers_wait_for_commit = rows_wait_for_commit = have_holds = false;
+	workers_wait_for_commit = rows_wait_for_commit = jobs_wait_for_commit = have_holds = false;
 }
 
 static void
@@ -109,6 +112,15 @@ sophia_registry_rows_landed_at_commit(void)
 		return;
 	watch_transaction_end();
 	rows_wait_for_commit = true;
+}
+
+void
+sophia_registry_want_jobs_at_commit(void)
+{
+	if (!sophia_registry_available())
+		return;
+	watch_transaction_end();
+	jobs_wait_for_commit = true;
 }
 
 static void

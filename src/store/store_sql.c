@@ -20,6 +20,7 @@
 PG_FUNCTION_INFO_V1(sophia_caller);
 PG_FUNCTION_INFO_V1(sophia_execute_as);
 PG_FUNCTION_INFO_V1(sophia_query_as);
+PG_FUNCTION_INFO_V1(sophia_write_as);
 PG_FUNCTION_INFO_V1(sophia_announce_table);
 
 #define ROWS_AT_ONCE 1000 /* rows of a query in memory at a time */
@@ -113,6 +114,35 @@ sophia_query_as(PG_FUNCTION_ARGS)
 	sophia_guard_restore(&state);
 	SPI_finish();
 	put_found(result, seen, (Datum) 0, true);
+	return (Datum) 0;
+}
+
+/* write_as(role oid, statement text, argument jsonb): a statement that returns jsonb, in a security-restricted context. */
+Datum
+sophia_write_as(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	char *statement = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	Oid type = JSONBOID;
+	Datum argument = PG_GETARG_DATUM(2);
+	GuardState state;
+	int rc;
+
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	SPI_connect();
+	sophia_guard_become(PG_GETARG_OID(0), &state);
+	rc = SPI_execute_with_args(statement, 1, &type, &argument, NULL, false, 0);
+	sophia_guard_restore(&state);
+	if (rc < 0)
+		elog(ERROR, "could not run \"%s\": %s", statement, SPI_result_code_string(rc));
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool is_null;
+		Datum found = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &is_null);
+
+		tuplestore_putvalues(result->setResult, result->setDesc, &found, &is_null);
+	}
+	SPI_finish();
 	return (Datum) 0;
 }
 
