@@ -67,7 +67,7 @@ typedef struct Call
 	 * result as it is.
 	 */
 	char *(*read)(const struct Call *call, Outcome *outcome);
-	const struct TaskCall *task; /* for read() */
+	const struct TaskCall *task;	   /* for read() */
 	void (*send)(struct Call *call);   /* how it is run; NULL = sophia_call_send() */
 	void (*finish)(struct Call *call); /* what is made of the outcomes at the end; NULL = nothing */
 	const Apart *apart;				   /* NULL = it runs in a transaction of the role that calls */

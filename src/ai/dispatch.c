@@ -74,7 +74,8 @@ take_strings(const JsonbValue *value, ArrayType **array)
 
 		if (item->type != jbvString)
 			return false;
-		texts[i] = PointerGetDatum(cstring_to_text_with_len(item->val.string.val, item->val.string.len));
+		texts[i] =
+			PointerGetDatum(cstring_to_text_with_len(item->val.string.val, item->val.string.len));
 	}
 	*array = construct_array(texts, n, TEXTOID, -1, false, TYPALIGN_INT);
 	return true;
@@ -92,8 +93,8 @@ convert(const JsonbValue *value, Oid type, Datum *datum)
 	if (type == JSONBOID && value->type == jbvBinary)
 		*datum = JsonbPGetDatum(JsonbValueToJsonb(unconstify(JsonbValue *, value)));
 	else if (type == TEXTOID && value->type == jbvString)
-		*datum = PointerGetDatum(
-			cstring_to_text_with_len(value->val.string.val, value->val.string.len));
+		*datum =
+			PointerGetDatum(cstring_to_text_with_len(value->val.string.val, value->val.string.len));
 	else if (type == TEXTARRAYOID && take_strings(value, &array))
 		*datum = PointerGetDatum(array);
 	else
@@ -171,9 +172,11 @@ raise_no_function(const char *function, bool known)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
 						errmsg("AI function \"%s\" does not take such arguments", function),
 						errhint("See \\df sophia.%s, in its form for one text.", function)));
-	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
-					errmsg("there is no AI function \"%s\"", function),
-					errhint("It is one that has a form try_..., such as sentiment or complete, named without its schema.")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_UNDEFINED_FUNCTION), errmsg("there is no AI function \"%s\"", function),
+		 errhint(
+			 "It is one that has a form try_..., such as sentiment or complete, named without its schema.")));
 }
 
 static void

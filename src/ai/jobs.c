@@ -23,8 +23,9 @@
 #include "shared/registry.h"
 #include "store/statement.h"
 
-#define LOOK_MS 2000  /* between two looks, unless it is woken */
-#define IDLE_MS 60000 /* without anything to do it ends, and at once where there never was anything */
+#define LOOK_MS 2000 /* between two looks, unless it is woken */
+#define IDLE_MS                                                                                    \
+	60000 /* without anything to do it ends, and at once where there never was anything */
 
 /* Where a call is under way, it is cut short: its texts without an answer are asked for again by the next worker. */
 static void

@@ -84,9 +84,9 @@ sophia_count_columns(PG_FUNCTION_ARGS)
 	SPI_connect();
 	plan = SPI_prepare(query, 0, NULL);
 	if (plan == NULL || !SPI_is_cursor_plan(plan))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("the query does not return rows"),
-						errhint("It must be one SELECT: the key, and then the arguments.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the query does not return rows"),
+				 errhint("It must be one SELECT: the key, and then the arguments.")));
 	source = linitial(SPI_plan_get_plan_sources(plan));
 	if (source->commandTag != CMDTAG_SELECT)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -107,9 +107,10 @@ sophia_require_jobs(PG_FUNCTION_ARGS)
 				 errmsg("there is no jobs worker"),
 				 errhint("Add sophia_stack to shared_preload_libraries and restart the server.")));
 	if (!sophia_settings_list_database(get_database_name(MyDatabaseId)))
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("database \"%s\" has no jobs worker", get_database_name(MyDatabaseId)),
-						errhint("Add it to sophia_stack.databases and reload the configuration.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("database \"%s\" has no jobs worker", get_database_name(MyDatabaseId)),
+				 errhint("Add it to sophia_stack.databases and reload the configuration.")));
 	PG_RETURN_VOID();
 }
 
@@ -207,14 +208,16 @@ sophia_job_result(PG_FUNCTION_ARGS)
 		if (state == JOB_FINISHED)
 			return result;
 		if (state == JOB_UNKNOWN)
-			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-							errmsg("AI job " INT64_FORMAT " does not exist", id),
-							errhint("See sophia.ai_queue. Finished jobs are kept for sophia_stack.ai_queue_retention.")));
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("AI job " INT64_FORMAT " does not exist", id),
+				 errhint(
+					 "See sophia.ai_queue. Finished jobs are kept for sophia_stack.ai_queue_retention.")));
 		if (state == JOB_UNCOMMITTED)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("AI job " INT64_FORMAT " was submitted in this transaction", id),
-					 errhint("It runs once the transaction has committed.")));
+			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							errmsg("AI job " INT64_FORMAT " was submitted in this transaction", id),
+							errhint("It runs once the transaction has committed.")));
 		if (left <= 0)
 			PG_RETURN_NULL();
 		sophia_client_wait((long) Min(left, look));

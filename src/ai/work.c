@@ -45,10 +45,14 @@ typedef struct Batch
 
 static Source sources[] = {
 	{"running AI jobs",
-	 {"SELECT t.handle, t.role, t.function, t.arguments, t.inputs, t.expects FROM sophia.take_jobs() AS t", 0, {0}},
+	 {"SELECT t.handle, t.role, t.function, t.arguments, t.inputs, t.expects FROM sophia.take_jobs() AS t",
+	  0,
+	  {0}},
 	 "SELECT sophia.finish_jobs($1, $2)"},
 	{"running enrichments",
-	 {"SELECT t.handle, t.role, t.function, t.arguments, t.inputs, t.expects FROM sophia.take_enrichment() AS t", 0, {0}},
+	 {"SELECT t.handle, t.role, t.function, t.arguments, t.inputs, t.expects FROM sophia.take_enrichment() AS t",
+	  0,
+	  {0}},
 	 "SELECT sophia.finish_enrichment($1, $2)"},
 };
 

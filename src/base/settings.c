@@ -115,9 +115,10 @@ void
 sophia_settings_define(void)
 {
 	DefineCustomIntVariable("sophia_stack.ai_queue_retention",
-							"How long a finished job of the AI queue is kept with its result.", NULL,
-							&sophia_ai_queue_retention, 7 * MINUTES_PER_DAY, 1,
-							100 * 366 * MINUTES_PER_DAY, PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
+							"How long a finished job of the AI queue is kept with its result.",
+							NULL, &sophia_ai_queue_retention, 7 * MINUTES_PER_DAY, 1,
+							100 * 366 * MINUTES_PER_DAY, PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL,
+							NULL);
 
 	DefineCustomStringVariable(
 		"sophia_stack.control_plane", "Estuary's control plane: http[s]://host[:port].",

@@ -52,7 +52,7 @@ SQL
 
 is(sql("SELECT name, source, function, model, role, state, pending, dead, written, backfill FROM sophia.enrichment_status WHERE role IS NOT NULL"),
 	'notes|public.notes|sentiment||ann|active|0|0|0|', 'an enrichment is created');
-sql(q{SET ROLE ann; INSERT INTO notes (id, note) VALUES (11, 'good #answer={"score": 0.9}'), (12, 'bad #answer={"score": -0.9}'), (13, 'so so #answer={"score": 0.1}'), (14, NULL), (15, '  ')); INSERT INTO notes (id, note, hidden) VALUES (16, 'unseen', true)});
+sql(q{SET ROLE ann; INSERT INTO notes (id, note) VALUES (11, 'good #answer={"score": 0.9}'), (12, 'bad #answer={"score": -0.9}'), (13, 'so so #answer={"score": 0.1}'), (14, NULL), (15, '  '); INSERT INTO notes (id, note, hidden) VALUES (16, 'unseen', true)});
 await('SELECT count(*) = 3 FROM notes WHERE score IS NOT NULL', 'new rows are filled');
 is(sql('SELECT id, score, label, model FROM notes WHERE score IS NOT NULL ORDER BY id'), "11|0.9|positive|chat\n12|-0.9|negative|chat\n13|0.1|neutral|chat", 'with score, label by thresholds, and model');
 is(asked('good '), 1, 'one call gives all of them');
