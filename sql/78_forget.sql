@@ -452,7 +452,12 @@ COMMENT ON TYPE sophia.forgotten_person IS 'internal: identities, records (and t
 -- person is blanked (NULL: in none); `found` is what must not be true afterwards, where that is not both.
 CREATE VIEW sophia.forget_plan AS
 SELECT p.* FROM (VALUES
-  -- These name raw rows by their keys, and so come before them.
+  -- These name raw rows by their keys, or rows of other tables, and so come before them.
+  ('sophia.ai_jobs', 't.input ~* ($1).pattern OR t.arguments::text ~* ($1).pattern OR (t.result).value::text ~* ($1).pattern OR t.input ~* ($1).names'
+    ' OR (t.result).value::text ~* ($1).names', NULL, NULL),
+  ('processed_data.embeddings', 'sophia.is_enriched_of(t.source_table, t.source_key, $1)', NULL, NULL),
+  ('sophia.enrichment_state', 'sophia.is_enriched_of((SELECT format(''%I.%I'', e.source_schema, e.source_table) FROM sophia.enrichments AS e WHERE e.name = t.name), t.key, $1)', NULL, NULL),
+  ('sophia.enrichment_queue', 'sophia.is_enriched_of((SELECT format(''%I.%I'', e.source_schema, e.source_table) FROM sophia.enrichments AS e WHERE e.name = t.name), t.key, $1)', NULL, NULL),
   ('sophia.quarantine', 'sophia.is_row_of(t.target, t.key, $1) OR t.value ~* ($1).pattern', NULL, NULL),
   ('sophia.quality_results', NULL, 'sophia.is_row_of(t.target, t.example, $1)', NULL),
   ('hubspot_raw.engagements', 'cardinality(t.contact_ids) > 0 AND t.contact_ids <@ ($1).hubspot', 't.contact_ids && ($1).hubspot', NULL),
@@ -493,6 +498,7 @@ SELECT p.* FROM (VALUES
     ' OR t.key || '' '' || t.value ~* ($1).pattern', NULL, NULL),
   ('sophia.contact_merges', 't.winner = ANY (($1).hubspot) OR t.loser = ANY (($1).hubspot)', NULL, NULL),
   ('sophia.timeline_inputs', 't.key || '' '' || t.value ~* ($1).pattern', NULL, NULL),
+  ('sophia.enrichment_progress', NULL, 'false', NULL),
   ('sophia.refresh_log', NULL, 'false', NULL),
   ('sophia.job_run_records', NULL, 'false', NULL),
   ('sophia.streams', NULL, 'false', NULL),
@@ -504,6 +510,19 @@ SELECT p.* FROM (VALUES
   ('sophia.landed_rows', NULL, 'false', NULL)) AS p (name, own, shared, found)
 WHERE pg_catalog.to_regclass(p.name) IS NOT NULL;
 COMMENT ON VIEW sophia.forget_plan IS 'internal: tables that may hold a person, and in which rows; those with a column document hold documents as bytes';
+
+-- What was made of a text of a person, or of a row with one: of calls and messages by who spoke.
+CREATE FUNCTION sophia.is_enriched_of(source text, key jsonb, person sophia.forgotten_person) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RETURN coalesce(CASE source
+    WHEN 'gong_raw.call_transcripts' THEN key ->> 'call_id' = ANY (person.calls)
+    WHEN 'slack_raw.messages' THEN EXISTS (SELECT FROM slack_raw.messages AS m WHERE m.channel = key ->> 'channel' AND m.ts = key ->> 'ts' AND m.user_id = ANY (person.slack))
+    WHEN 'processed_data.interaction_timeline' THEN key ->> 'id' = ANY (person.interactions)
+    ELSE sophia.is_row_of(to_regclass(source), key, person) END, false);
+END;
+$$;
+COMMENT ON FUNCTION sophia.is_enriched_of(text, jsonb, sophia.forgotten_person) IS 'internal: whether an enrichment of a row is about a person';
 
 CREATE FUNCTION sophia.is_row_of(source regclass, key jsonb, person sophia.forgotten_person) RETURNS boolean
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$

@@ -14,7 +14,7 @@ sub sql { return $node->safe_psql('postgres', $_[0]) }
 my %holds_nobody = (
 	'configuration' => 'endpoints shapes table_columns fields data_schemas data_tables data_indexes field_fills new_fields scheduled_jobs
 		quality_rules quality_changes builtin_identifier_kinds identifier_limits survivorship_rules match_rules free_mail_domains lineage_edges
-		providers models default_models prompts usage_hours budgets',
+		providers models default_models prompts usage_hours budgets enrichments shipped_enrichments',
 	'positions' => 'checkpoints producers consumer_state consumer_sources refresh_full',
 	'keys of deleted rows, until consumers have read them (README)' => 'deleted_keys batch_keys',
 	'hashes' => 'suppressions suppression_key');
@@ -52,6 +52,16 @@ INSERT INTO sophia.match_pairs (source, key_a, key_b, rule, score, strength, evi
 INSERT INTO sophia.match_clusters (source, key, cluster_id) VALUES ('hubspot_raw.contacts', '11', 1), ('hubspot_raw.contacts', '12', 1);
 INSERT INTO sophia.skipped_blocks (rule, source, blocking, value, records) VALUES ('r', 'hubspot_raw.contacts', 'lastname', 'JÜRGEN GROSS jürgen groß', 5), ('r', 'hubspot_raw.contacts', 'lastname', 'ek', 5);
 INSERT INTO sophia.job_run_records (job, state, error) VALUES ('refresh', 'failed', 'bad value "jürgen@bücher.example"');
+INSERT INTO sophia.ai_jobs (role, function, arguments, place, input, priority, max_attempts, state, finished_at) VALUES
+	(10, 'sentiment', '[""]', 0, 'mail from jürgen@bücher.example', 0, 1, 'done', now()), (10, 'translate', '["", "", "de"]', 0, 'mail from nobody', 0, 1, 'done', now());
+SELECT sophia.create_embeddings();
+INSERT INTO sophia.enrichments (name, source_schema, source_table, key, input_expression, function, targets, arguments, role, enabled) VALUES
+	('calls', 'gong_raw', 'call_transcripts', '{call_id,seq}', 'text', 'embed_text', '{"embedding": "processed_data.embeddings"}', '[""]', 'postgres', false);
+INSERT INTO sophia.enrichment_progress (name, problem) VALUES ('calls', 'what is "jürgen@bücher.example"');
+INSERT INTO sophia.enrichment_state (name, key, input_hash) VALUES ('calls', '{"call_id": "3", "seq": 1}', 'x'), ('calls', '{"call_id": "77", "seq": 1}', 'x');
+INSERT INTO sophia.enrichment_queue (name, key) VALUES ('calls', '{"call_id": "3", "seq": 2}'), ('calls', '{"call_id": "77", "seq": 2}');
+INSERT INTO processed_data.embeddings VALUES ('gong_raw.call_transcripts', '{"call_id": "3", "seq": 1}', 'm', 2, 'x', '{0,1}'),
+	('gong_raw.call_transcripts', '{"call_id": "77", "seq": 1}', 'm', 2, 'x', '{0,1}'), ('hubspot_raw.contacts', '{"id": "11"}', 'm', 2, 'x', '{0,1}');
 UPDATE sophia.refresh_log SET reason = 'because of jürgen@bücher.example' WHERE id = 1;
 INSERT INTO sophia.dead_letters (stream, journal, begin_offset, document, reason, sqlstate) VALUES
 	('s', 'j', 1, convert_to('{"note": "from J\u00dcRGEN@b\u00fccher.example"}', 'UTF8'), 'x', '22000'),
