@@ -216,6 +216,17 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION sophia.recover_jobs() IS 'internal: takes back the jobs that a worker had that is gone';
 
+-- Called by the workers that are there anyhow (src/flow/worker.c).
+CREATE FUNCTION sophia.find_jobs() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF EXISTS (SELECT FROM sophia.ai_jobs AS j WHERE j.state IN ('pending', 'running')) OR EXISTS (SELECT FROM sophia.enrichments AS e WHERE e.enabled) THEN
+    PERFORM sophia.wake_jobs();
+  END IF;
+END;
+$$;
+COMMENT ON FUNCTION sophia.find_jobs() IS 'internal: wakes the jobs worker where something is left to do';
+
 -- ---- ai_map ----
 
 CREATE FUNCTION sophia.count_columns(query text) RETURNS integer

@@ -2,7 +2,7 @@
  * jobs.c
  *		The jobs worker of a database: runs what was submitted and what enrichments want, and writes down what calls have used.
  *
- * The launcher starts it when there is something to do, and once when the server starts, since there may be something left.
+ * The launcher starts it when there is something to do.  What a stopped server has left, an ingest worker finds (flow/worker.c).
  * It ends when there was nothing for a while, so a database whose users make no such calls has none.
  */
 #include "postgres.h"
@@ -23,9 +23,10 @@
 #include "shared/registry.h"
 #include "store/statement.h"
 
-#define LOOK_MS 2000 /* between two looks, unless it is woken */
-#define IDLE_MS                                                                                    \
-	60000 /* without anything to do it ends, and at once where there never was anything */
+#define LOOK_MS 2000  /* between two looks, unless it is woken */
+#define IDLE_MS 60000 /* without anything to do it ends */
+
+static bool idle = false; /* it ends since there is nothing to do */
 
 /* Where a call is under way, it is cut short: its texts without an answer are asked for again by the next worker. */
 static void
@@ -48,6 +49,14 @@ pin_settings(void)
 	pgstat_report_appname("sophia_stack jobs");
 }
 
+/* before_shmem_exit: who comes next goes on with what is left. */
+static void
+tell_of_the_rest(int code, Datum argument)
+{
+	if (!idle)
+		sophia_registry_look_for_jobs(MyDatabaseId);
+}
+
 /* Does what there is to do; whether there was anything.  *expects as of sophia_work_turn(). */
 static bool
 work(MemoryContext turn, bool *expects)
@@ -65,7 +74,7 @@ work_until_idle(void)
 {
 	MemoryContext turn =
 		AllocSetContextCreate(TopMemoryContext, "sophia_stack jobs turn", ALLOCSET_DEFAULT_SIZES);
-	int64 busy_at = sophia_clock_ms() - IDLE_MS;
+	int64 busy_at = sophia_clock_ms();
 	bool wanted = true;
 
 	MemoryContextSwitchTo(turn);
@@ -94,6 +103,7 @@ work_until_idle(void)
 							 PG_WAIT_EXTENSION);
 		wanted = expects || sophia_registry_jobs_wanted(MyDatabaseId);
 	}
+	idle = !ShutdownRequestPending;
 	sophia_registry_told_to_end(); /* that it ends is no failure */
 }
 
@@ -108,6 +118,7 @@ sophia_jobs_main(Datum argument)
 	BackgroundWorkerInitializeConnectionByOid(sophia_registry_worker_database(), InvalidOid, 0);
 	/* a reload that came before the handler was there is lost otherwise */
 	ProcessConfigFile(PGC_SIGHUP);
+	before_shmem_exit(tell_of_the_rest, (Datum) 0);
 	pin_settings();
 	work_until_idle();
 	proc_exit(0);

@@ -171,6 +171,18 @@ drop_streams(void)
 	streams = NIL;
 }
 
+/* What a stopped server has left to do is found by the first worker of the database that comes. */
+static void
+look_for_jobs(void)
+{
+	static Statement look = {"SELECT sophia.find_jobs()", 0, {0}};
+	static bool looked = false;
+
+	if (!looked)
+		(void) sophia_statement_run(&look, NULL, NULL);
+	looked = true;
+}
+
 /*
  * Reads the configuration; without the extension there is nothing to follow.  False when somebody is about to alter or
  * drop the extension, so that it must be read again soon.
@@ -190,6 +202,7 @@ read_configuration(void)
 	{
 		decided = sophia_assignment_leads() && sophia_assignment_decide();
 		take_configuration();
+		look_for_jobs();
 	}
 	else if (!exists)
 		drop_streams();

@@ -132,6 +132,14 @@ wanted_databases(void)
 	return wanted;
 }
 
+/* Whether there is work for the jobs worker of a database. */
+static bool
+has_jobs(Oid database)
+{
+	return sophia_usage_waits(database) || sophia_registry_jobs_wanted(database);
+}
+
+/* A jobs worker that is not there keeps its place while it has work. */
 static bool
 is_wanted(List *wanted, const WorkerSlot *worker)
 {
@@ -139,6 +147,8 @@ is_wanted(List *wanted, const WorkerSlot *worker)
 
 	if (worker->kind == WORKER_GATEWAY)
 		return true;
+	if (worker->kind == WORKER_JOBS && worker->state == WORKER_IDLE && !has_jobs(worker->database))
+		return false;
 	if (worker->index >= sophia_ingest_workers)
 		return false;
 	foreach(cell, wanted)
@@ -345,25 +355,11 @@ nap_length(bool trouble)
 	return (long) Max(nap, 1);
 }
 
-/* Whoever was stopped may have left jobs in a database: its jobs worker looks once. */
-static void
-look_for_old_jobs(Oid database)
-{
-	static List *looked = NIL;
-	MemoryContext previous;
-
-	if (list_member_oid(looked, database))
-		return;
-	previous = MemoryContextSwitchTo(TopMemoryContext);
-	looked = lappend_oid(looked, database);
-	MemoryContextSwitchTo(previous);
-	sophia_registry_look_for_jobs(database);
-}
-
 static long
 run_cycle(void)
 {
 	List *wanted = wanted_databases();
+	List *known = NIL;
 	bool trouble = false;
 	ListCell *cell;
 
@@ -379,14 +375,15 @@ run_cycle(void)
 			continue;
 		}
 		forget_missing_database(entry->name);
-		look_for_old_jobs(entry->database);
+		known = lappend_oid(known, entry->database);
 		for (int index = 0; index < sophia_ingest_workers; index++)
 			start_worker(WORKER_INGEST, entry->database, index,
 						 psprintf("%s %d of %s", kinds[WORKER_INGEST].type, index + 1, entry->name));
-		if (sophia_usage_waits(entry->database) || sophia_registry_jobs_wanted(entry->database))
+		if (has_jobs(entry->database))
 			start_worker(WORKER_JOBS, entry->database, 0,
 						 psprintf("%s of %s", kinds[WORKER_JOBS].type, entry->name));
 	}
+	sophia_registry_forget_jobs(known);
 	start_worker(WORKER_GATEWAY, InvalidOid, 0, kinds[WORKER_GATEWAY].type);
 	return nap_length(trouble || slots_warned || places_warned);
 }

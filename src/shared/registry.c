@@ -308,6 +308,18 @@ sophia_registry_jobs_wanted(Oid database)
 	return wanted;
 }
 
+void
+sophia_registry_forget_jobs(const List *databases)
+{
+	LWLockAcquire(sophia_registry->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < SOPHIA_WORKER_SLOTS; i++)
+	{
+		if (!list_member_oid(databases, sophia_registry->jobs_wanted[i]))
+			sophia_registry->jobs_wanted[i] = InvalidOid;
+	}
+	LWLockRelease(sophia_registry->lock);
+}
+
 bool
 sophia_registry_take_jobs_wanted(void)
 {

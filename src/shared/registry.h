@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
 
 #define SOPHIA_WORKER_SLOTS 32	/* places for workers, over all databases */
 #define SOPHIA_REQUEST_NAME 512 /* longest stream or endpoint name in a request, with its NUL */
@@ -185,8 +186,11 @@ extern void sophia_registry_start_failed(int slot, uint64 generation);
 /* True while the jobs worker of a database should look for work. */
 extern bool sophia_registry_jobs_wanted(Oid database);
 
-/* The same from now on, for a database that nobody has looked at since the launcher started. */
+/* The same from now on, for a database that may have work that nobody told of. */
 extern void sophia_registry_look_for_jobs(Oid database);
+
+/* Forgets the work of all databases but these. */
+extern void sophia_registry_forget_jobs(const List *databases);
 
 /* Tells a running worker to end; frees the place when no process has it. */
 extern void sophia_registry_end_worker(int slot, uint64 generation);

@@ -23,9 +23,11 @@ SELECT m.identity, a.privilege_type
     AND (a.privilege_type <> 'SELECT' OR c.oid = ANY (e.extconfig)) ORDER BY 1, 2;
 
 -- A function that runs with the owner's rights pins the search_path, and so does every other that is no C.  Queries under a
--- name, which the planner puts into their caller's statement, cannot (sql/60_refresh.sql); they write and change nothing.
+-- name, which the planner puts into their caller's statement, cannot (sql/60_refresh.sql); they write and change nothing.  Nor can
+-- what runs its caller's query, or commits; both run with their caller's rights.
 SELECT f.oid::regprocedure FROM functions f JOIN pg_language l ON l.oid = f.prolang
   WHERE prosqlbody IS NULL AND prokind <> 'a' AND (prosecdef OR l.lanname NOT IN ('c', 'sql') OR l.lanname = 'sql' AND provolatile = 'v')
+    AND f.oid::regprocedure::text NOT IN ('sophia.ai_map(text,text,jsonb)', 'sophia.backfill_enrichment(text)')
     AND NOT coalesce(proconfig @> '{"search_path=pg_catalog, pg_temp"}', false) ORDER BY f.oid::regprocedure::text COLLATE "C";
 
 -- Functions in C that are called with NULL say so by not being strict; these have an argument that may be left out,
