@@ -111,8 +111,17 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION sophia.provider_auth(text, text, jsonb) IS 'internal: how the secret of a provider is used: as it is, or Snowflake''s word for its type, with account and user where a key signs tokens';
 
+CREATE FUNCTION sophia.statement_session(options jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT jsonb_strip_nulls(jsonb_build_object('database', options -> 'database', 'role', options -> 'role', 'schema', options -> 'schema',
+    'warehouse', options -> 'warehouse'))::text
+$$;
+COMMENT ON FUNCTION sophia.statement_session(jsonb) IS 'internal: what statements for a Snowflake account run with';
+
 CREATE FUNCTION sophia.check_snowflake_options(options jsonb, secret text) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  name text;
 BEGIN
   IF coalesce(options ->> 'auth', 'key_pair') <> ALL ('{key_pair,oauth,token}') THEN
     RAISE EXCEPTION 'invalid value of provider option "auth"' USING ERRCODE = '22023',
@@ -126,6 +135,11 @@ BEGIN
     RAISE EXCEPTION 'invalid value of provider option "account"' USING ERRCODE = '22023',
       HINT = 'It can be letters, digits, underscores, hyphens and dots.';
   END IF;
+  FOREACH name IN ARRAY '{database,role,schema,warehouse}'::text[] LOOP
+    IF options ? name AND (jsonb_typeof(options -> name) <> 'string' OR options ->> name = '') THEN
+      RAISE EXCEPTION 'invalid value of provider option "%"', name USING ERRCODE = '22023', HINT = 'It can be a name, in upper case as the account has it.';
+    END IF;
+  END LOOP;
 END;
 $$;
 COMMENT ON FUNCTION sophia.check_snowflake_options(jsonb, text) IS 'internal: raises an error where a Snowflake account cannot be asked with these options';
@@ -136,7 +150,7 @@ DECLARE
   replica text;
 BEGIN
   PERFORM sophia.check_options_known('provider', options, '{attempts,breaker_failures,breaker_seconds,ca_file,idle_expiry,in_flight,max_connections,min_connections,queue_bytes,replicas,timeout}'::text[]
-    || CASE WHEN kind = 'snowflake' THEN '{account,auth,user}'::text[] END);
+    || CASE WHEN kind = 'snowflake' THEN '{account,auth,database,role,schema,user,warehouse}'::text[] END);
   IF kind = 'snowflake' THEN
     PERFORM sophia.check_snowflake_options(options, secret);
   END IF;

@@ -17,7 +17,7 @@ CREATE TABLE sophia.prompts (
 COMMENT ON TABLE sophia.prompts IS 'what task functions say to a provider of each kind; of several versions the newest counts';
 COMMENT ON COLUMN sophia.prompts.kind IS 'of the provider';
 COMMENT ON COLUMN sophia.prompts.version IS 'named in each result; below 1000: shipped';
-COMMENT ON COLUMN sophia.prompts.instructions IS 'kind openai: the message of the system, in which {argument} stands for an argument of the call, and {schema} for the schema; kind snowflake: the SQL statement';
+COMMENT ON COLUMN sophia.prompts.instructions IS 'kind openai: the message of the system, in which {argument} stands for an argument of the call, and {schema} for the schema; kind snowflake: the SQL statement, in which {inputs} stands for the JSON array of the texts, {model} for the model, and {argument} for an argument';
 COMMENT ON COLUMN sophia.prompts.schema IS 'JSON schema of the answer, in which the text "{argument}" stands for an argument of the call; NULL = the one that the call gives';
 COMMENT ON COLUMN sophia.prompts.options IS 'options of the call, over the defaults of the model';
 
@@ -79,23 +79,36 @@ BEGIN
     WHERE m.model = coalesce(prompt_for.model, (SELECT d.model FROM sophia.default_models AS d
                                                 WHERE d.function IN (prompt_for.function, prompt_for.fallback)
                                                 ORDER BY d.function = prompt_for.function DESC LIMIT 1));
+  IF prompt_for.function = 'complete_json' THEN
+    kind := 'openai'; -- a chat of every provider
+  END IF;
   SELECT p.* INTO prompt FROM sophia.prompts AS p WHERE p.function = prompt_for.function AND p.kind = kind ORDER BY p.version DESC LIMIT 1;
   IF NOT FOUND THEN
     RETURN;
   END IF;
   version := prompt.version;
   instructions := prompt.instructions;
+  IF kind = 'snowflake' THEN
+    -- Each name becomes a binding: of the texts null, of the model true, of an argument its text.
+    SELECT jsonb_build_object('bindings', coalesce(jsonb_agg(CASE m[1] WHEN 'inputs' THEN 'null' WHEN 'model' THEN 'true'
+        ELSE to_jsonb(prompt_for.arguments ->> m[1]) END ORDER BY n), '[]')) INTO merged
+      FROM regexp_matches(prompt.instructions, '\{([a-z_]+)\}', 'g') WITH ORDINALITY AS r (m, n)
+      WHERE m[1] IN ('inputs', 'model') OR prompt_for.arguments ? m[1];
+    instructions := regexp_replace(instructions, '\{(inputs|model)\}', '?', 'g');
+    FOR argument IN SELECT k AS key FROM jsonb_object_keys(prompt_for.arguments) AS k LOOP
+      instructions := replace(instructions, format('{%s}', argument.key), '?');
+    END LOOP;
+    RETURN;
+  END IF;
   wanted := coalesce(prompt.schema, prompt_for.schema)::text;
   FOR argument IN SELECT a.key, a.value, a.value #>> '{}' AS plain FROM jsonb_each(prompt_for.arguments) AS a LOOP
     wanted := replace(wanted, format('"{%s}"', argument.key), argument.value::text);
-    IF kind = 'openai' THEN
-      instructions := replace(instructions, format('{%s}', argument.key), coalesce(nullif(argument.plain, ''), 'the language that it is in'));
-    END IF;
+    instructions := replace(instructions, format('{%s}', argument.key), coalesce(nullif(argument.plain, ''), 'the language that it is in'));
   END LOOP;
-  IF kind = 'openai' AND wanted IS NOT NULL THEN
+  IF wanted IS NOT NULL THEN
     instructions := replace(instructions, '{schema}', wanted);
   END IF;
-  merged := prompt.options || CASE WHEN kind = 'openai' AND wanted IS NOT NULL
+  merged := prompt.options || CASE WHEN wanted IS NOT NULL
       THEN jsonb_build_object('response_format', jsonb_build_object('type', 'json_schema',
              'json_schema', jsonb_build_object('name', prompt_for.function, 'schema', wanted::jsonb)))
       ELSE '{}' END || coalesce(prompt_for.options, '{}');
@@ -154,3 +167,25 @@ INSERT INTO sophia.prompts (function, kind, version, instructions, schema, optio
  || 'Answer in JSON: "answer" is "yes", "no", or "unknown" where the text does not tell.',
  '{"type": "object", "properties": {"answer": {"type": "string", "enum": ["yes", "no", "unknown"]}}, "required": ["answer"], "additionalProperties": false}',
  '{"temperature": 0, "max_tokens": 50}');
+
+-- Rows of the index of a text, its value, and why there is none.
+INSERT INTO sophia.prompts (function, kind, version, instructions) VALUES
+('sentiment', 'snowflake', 1,
+ 'SELECT f.index, SNOWFLAKE.CORTEX.SENTIMENT(f.value::string), NULL FROM TABLE(FLATTEN(INPUT => PARSE_JSON({inputs}))) AS f ORDER BY f.index'),
+('classify_sentiment', 'snowflake', 1,
+ 'SELECT c.index, DECODE(c.result:value:categories[0]:sentiment::string, ''unknown'', ''neutral'', c.result:value:categories[0]:sentiment::string), c.result:error::string FROM (SELECT f.index, AI_SENTIMENT(f.value::string, return_error_details => TRUE) AS result FROM TABLE(FLATTEN(INPUT => PARSE_JSON({inputs}))) AS f) AS c ORDER BY c.index'),
+('classify_text', 'snowflake', 1,
+ 'SELECT c.index, c.result:value:labels[0]::string, c.result:error::string FROM (SELECT f.index, AI_CLASSIFY(f.value::string, PARSE_JSON({labels}), return_error_details => TRUE) AS result FROM TABLE(FLATTEN(INPUT => PARSE_JSON({inputs}))) AS f) AS c ORDER BY c.index'),
+('translate', 'snowflake', 1,
+ 'SELECT c.index, c.result:value::string, c.result:error::string FROM (SELECT f.index, AI_TRANSLATE(f.value::string, {from_lang}, {to_lang}, return_error_details => TRUE) AS result FROM TABLE(FLATTEN(INPUT => PARSE_JSON({inputs}))) AS f) AS c ORDER BY c.index'),
+('extract_answer', 'snowflake', 1,
+ 'SELECT f.index, TO_JSON(SNOWFLAKE.CORTEX.EXTRACT_ANSWER(f.value::string, {question})), NULL FROM TABLE(FLATTEN(INPUT => PARSE_JSON({inputs}))) AS f ORDER BY f.index'),
+('summarize', 'snowflake', 1,
+ 'SELECT f.index, SNOWFLAKE.CORTEX.SUMMARIZE(f.value::string), NULL FROM TABLE(FLATTEN(INPUT => PARSE_JSON({inputs}))) AS f ORDER BY f.index'),
+('summarize_agg', 'snowflake', 1,
+ 'SELECT f.index, SNOWFLAKE.CORTEX.SUMMARIZE(f.value::string), NULL FROM TABLE(FLATTEN(INPUT => PARSE_JSON({inputs}))) AS f ORDER BY f.index'),
+('ai_filter', 'snowflake', 1,
+ 'SELECT c.index, c.result:value::boolean::string, c.result:error::string FROM (SELECT f.index, AI_FILTER(CONCAT({question}, ''\\n\\n'', f.value::string), return_error_details => TRUE) AS result FROM TABLE(FLATTEN(INPUT => PARSE_JSON({inputs}))) AS f) AS c ORDER BY c.index'),
+('count_tokens', 'snowflake', 1,
+ 'SELECT f.index, SNOWFLAKE.CORTEX.COUNT_TOKENS({model}, f.value::string)::string, NULL FROM TABLE(FLATTEN(INPUT => PARSE_JSON({inputs}))) AS f ORDER BY f.index');
+

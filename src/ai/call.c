@@ -11,12 +11,14 @@
 #include "utils/builtins.h"
 #include "utils/float.h"
 #include "utils/memutils.h"
+#include "mb/pg_wchar.h"
 #include "utils/numeric.h"
 
 #include "ai/budget.h"
 #include "ai/call.h"
 #include "ai/client.h"
 #include "ai/snowflake.h"
+#include "ai/snowflake_sql.h"
 
 /* Distinct texts that travel together: places [from, from + n) of Run.order. */
 typedef struct Job
@@ -24,6 +26,9 @@ typedef struct Job
 	int from;
 	int n;
 	bool answered;
+	char id[SQL_REQUEST_ID_BYTES]; /* of a statement; "" = none */
+	char *handle;				   /* of a statement whose partition is asked for */
+	int partition;				   /* 0 = the first, which comes with the statement's answer */
 } Job;
 
 typedef struct Run
@@ -99,6 +104,12 @@ is_snowflake(const Profile *profile)
 	return strcmp(profile->kind, "snowflake") == 0;
 }
 
+bool
+sophia_call_asks_statement(const Call *call)
+{
+	return call->prompt != NULL && strcmp(call->prompt->kind, "snowflake") == 0;
+}
+
 /* Settles what needs no provider; false where the text is to be sent. */
 static bool
 settle_early(const Call *call, Outcome *outcome, TextSpan text)
@@ -117,8 +128,6 @@ settle_early(const Call *call, Outcome *outcome, TextSpan text)
 					  estimated_tokens(text.length), call->profile->context_tokens,
 					  call->profile->model));
 	else if (call->kind == CALL_TOKENS && call->profile->estimates_tokens)
-		estimate(outcome, text);
-	else if (call->kind == CALL_TOKENS && is_snowflake(call->profile))
 		estimate(outcome, text);
 	else
 		return false;
@@ -186,7 +195,10 @@ add_job(Run *run, int from, int n)
 		run->jobs = run->jobs == NULL ? palloc(sizeof(Job) * run->max_jobs)
 									  : repalloc(run->jobs, sizeof(Job) * run->max_jobs);
 	}
-	run->jobs[run->n_jobs++] = (Job){.from = from, .n = n};
+	run->jobs[run->n_jobs] = (Job){.from = from, .n = n};
+	if (sophia_call_asks_statement(run->call))
+		sophia_snowflake_sql_id(run->jobs[run->n_jobs].id);
+	run->n_jobs++;
 }
 
 /* Packs the texts in their order, within the limits of the model. */
@@ -194,7 +206,8 @@ static void
 make_jobs(Run *run)
 {
 	const Call *call = run->call;
-	int most = call->kind == CALL_EMBED ? call->profile->pack_items : 1;
+	bool packs = call->kind == CALL_EMBED || sophia_call_asks_statement(call);
+	int most = packs ? call->profile->pack_items : 1;
 
 	for (int from = 0, n; from < run->n_order; from += n)
 	{
@@ -219,18 +232,21 @@ write_body(const Run *run, const Job *job, ByteBuffer *body)
 	const Profile *profile = call->profile;
 	TextSpan *texts;
 
-	if (call->kind == CALL_MODELS)
+	if (call->kind == CALL_MODELS || job->handle != NULL)
 		return true;
-	if (call->kind == CALL_CHAT)
+	if (call->kind == CALL_CHAT && !sophia_call_asks_statement(call))
 		return sophia_openai_chat_request(
 			body, profile->remote_name, call->prompt != NULL ? call->prompt->instructions : NULL,
 			call->inputs[run->order[job->from]], call->messages, profile->options);
-	if (call->kind == CALL_TOKENS)
+	if (call->kind == CALL_TOKENS && !sophia_call_asks_statement(call))
 		return sophia_openai_tokens_request(body, profile->remote_name,
 											call->inputs[run->order[job->from]]);
 	texts = palloc(sizeof(TextSpan) * job->n);
 	for (int i = 0; i < job->n; i++)
 		texts[i] = call->inputs[run->order[job->from + i]];
+	if (sophia_call_asks_statement(call))
+		return sophia_snowflake_sql_request(body, call->prompt, profile->remote_name,
+											profile->session, profile->timeout_ms, texts, job->n);
 	if (is_snowflake(profile))
 		return sophia_snowflake_embedding_request(body, profile->remote_name, texts, job->n);
 	return sophia_openai_embedding_request(body, profile->remote_name, texts, job->n,
@@ -238,7 +254,7 @@ write_body(const Run *run, const Job *job, ByteBuffer *body)
 }
 
 static void
-append_request(StringInfo message, const Run *run, uint64 number, const char *path,
+append_request(StringInfo message, const Run *run, const Job *job, uint64 number, const char *path,
 			   const char *health, const ByteBuffer *body)
 {
 	const Profile *profile = run->call->profile;
@@ -267,8 +283,9 @@ append_request(StringInfo message, const Run *run, uint64 number, const char *pa
 		.breaker_failures = profile->breaker_failures,
 		.breaker_ms = profile->breaker_ms,
 		.queue_bytes = profile->queue_bytes,
-		.repeatable = run->call->kind != CALL_CHAT,
-		.post = run->call->kind != CALL_MODELS,
+		.statement = sophia_call_asks_statement(run->call),
+		.repeatable = run->call->kind != CALL_CHAT || sophia_call_asks_statement(run->call),
+		.post = run->call->kind != CALL_MODELS && job->handle == NULL,
 		.body_length = buffer_size(body),
 	};
 
@@ -281,8 +298,20 @@ append_request(StringInfo message, const Run *run, uint64 number, const char *pa
 		appendBinaryStringInfo(message, buffer_bytes(body), header.body_length);
 }
 
+/* A statement keeps its id when it is sent again, so the account runs it once. */
 static bool
-write_path(const Call *call, ByteBuffer *path)
+write_statement_path(const Job *job, ByteBuffer *path)
+{
+	char *text =
+		job->handle != NULL
+			? psprintf("/api/v2/statements/%s?partition=%d", job->handle, job->partition)
+			: psprintf("/api/v2/statements?requestId=%s&async=true&nullable=true", job->id);
+
+	return sophia_buffer_append(path, text, strlen(text) + 1);
+}
+
+static bool
+write_path(const Call *call, const Job *job, ByteBuffer *path)
 {
 	static const char *const services[] = {
 		[CALL_CHAT] = "chat/completions", [CALL_EMBED] = "embeddings", [CALL_MODELS] = "models"};
@@ -291,6 +320,8 @@ write_path(const Call *call, ByteBuffer *path)
 										 [CALL_MODELS] = "/api/v2/cortex/models"};
 	const char *address = call->profile->address;
 
+	if (sophia_call_asks_statement(call))
+		return write_statement_path(job, path);
 	if (is_snowflake(call->profile))
 		return sophia_buffer_append(path, cortex[call->kind], strlen(cortex[call->kind]) + 1);
 	return sophia_openai_path(path, address,
@@ -317,11 +348,11 @@ write_request(const Run *run, int place, StringInfo message)
 	sophia_buffer_clear(&body);
 	sophia_buffer_clear(&path);
 	sophia_buffer_clear(&health);
-	if (!write_body(run, &run->jobs[place], &body) || !write_path(run->call, &path) ||
-		!write_health_path(run->call, &health))
+	if (!write_body(run, &run->jobs[place], &body) ||
+		!write_path(run->call, &run->jobs[place], &path) || !write_health_path(run->call, &health))
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	append_request(message, run, run->base + place + 1, buffer_bytes(&path), buffer_bytes(&health),
-				   &body);
+	append_request(message, run, &run->jobs[place], run->base + place + 1, buffer_bytes(&path),
+				   buffer_bytes(&health), &body);
 }
 
 /* Ends a call whose own answers have used up the budget; those that are under way are still awaited. */
@@ -376,26 +407,28 @@ is_fatal(int sqlstate)
 }
 
 static void
-fail_job(Run *run, const Job *job, const AnswerHeader *answer, int sqlstate, const char *message)
+fail_text(Run *run, Outcome *outcome, const AnswerHeader *answer, int sqlstate, const char *message)
 {
 	const Profile *profile = run->call->profile;
 
-	for (int i = 0; i < job->n; i++)
-	{
-		Outcome *outcome = &run->call->outcomes[run->order[job->from + i]];
+	outcome->profile = profile;
+	outcome->sqlstate = sqlstate;
+	outcome->message = profile->model[0] != '\0'
+						   ? psprintf("model \"%s\" of provider \"%s\": %s", profile->model,
+									  profile->provider, message)
+						   : psprintf("provider \"%s\": %s", profile->provider, message);
+	outcome->detail = psprintf("Request %d." UINT64_FORMAT ", attempt %d, %d ms.", MyProcPid,
+							   answer->number, answer->attempts, answer->elapsed_ms);
+	outcome->ms = answer->elapsed_ms;
+	if (is_fatal(sqlstate))
+		run->fatal = outcome;
+}
 
-		outcome->profile = profile;
-		outcome->sqlstate = sqlstate;
-		outcome->message = profile->model[0] != '\0'
-							   ? psprintf("model \"%s\" of provider \"%s\": %s", profile->model,
-										  profile->provider, message)
-							   : psprintf("provider \"%s\": %s", profile->provider, message);
-		outcome->detail = psprintf("Request %d." UINT64_FORMAT ", attempt %d, %d ms.", MyProcPid,
-								   answer->number, answer->attempts, answer->elapsed_ms);
-		outcome->ms = answer->elapsed_ms;
-		if (is_fatal(sqlstate))
-			run->fatal = outcome;
-	}
+static void
+fail_job(Run *run, const Job *job, const AnswerHeader *answer, int sqlstate, const char *message)
+{
+	for (int i = 0; i < job->n; i++)
+		fail_text(run, &run->call->outcomes[run->order[job->from + i]], answer, sqlstate, message);
 }
 
 /* An equal share of the tokens of a pack; the first has what is left over. */
@@ -417,12 +450,12 @@ copy_text(TextSpan text)
 
 /* Lets the call make a value of a text. */
 static void
-read_text(Run *run, const Job *job, const AnswerHeader *header, Outcome *outcome)
+read_text(Run *run, const AnswerHeader *header, Outcome *outcome)
 {
 	char *wrong = run->call->read != NULL ? run->call->read(run->call, outcome) : NULL;
 
 	if (wrong != NULL)
-		fail_job(run, job, header, ERRCODE_SYSTEM_ERROR, wrong);
+		fail_text(run, outcome, header, ERRCODE_SYSTEM_ERROR, wrong);
 }
 
 static void
@@ -441,7 +474,7 @@ store_answer(Run *run, const Job *job, const AnswerHeader *header, const OpenaiA
 		{
 			outcome->text = copy_text(answer->text);
 			outcome->cut = answer->cut;
-			read_text(run, job, header, outcome);
+			read_text(run, header, outcome);
 			continue;
 		}
 		outcome->dimensions = answer->dimensions;
@@ -490,6 +523,104 @@ read_answer(const Run *run, const Job *job, const AnswerHeader *header, const ch
 	return sophia_openai_models_answer(answer, problem, arena, header->status, body, length);
 }
 
+/* ---- answers of statements ---- */
+
+static int
+sqlstate_of(const OpenaiProblem *problem)
+{
+	return MAKE_SQLSTATE(problem->sqlstate[0], problem->sqlstate[1], problem->sqlstate[2],
+						 problem->sqlstate[3], problem->sqlstate[4]);
+}
+
+static void
+halve_job(Run *run, const Job *job)
+{
+	add_job(run, job->from, job->n / 2);
+	add_job(run, job->from + job->n / 2, job->n - job->n / 2);
+}
+
+/* What a row says of its text.  The account tells no tokens, so they are estimated. */
+static void
+take_row(Run *run, const Job *job, const AnswerHeader *header, const SqlRow *row)
+{
+	int place = run->order[job->from + row->index];
+	Outcome *outcome = &run->call->outcomes[place];
+
+	outcome->profile = run->call->profile;
+	outcome->ms = header->elapsed_ms;
+	outcome->tokens_in = estimated_tokens(run->call->inputs[place].length + 3);
+	outcome->tokens_out = 0;
+	if (row->value.text == NULL)
+		fail_text(
+			run, outcome, header, ERRCODE_SYSTEM_ERROR,
+			row->error.text == NULL
+				? "it gives no value for the text, and does not say why"
+				: pnstrdup(row->error.text, pg_mbcliplen(row->error.text, row->error.length, 250)));
+	else
+	{
+		outcome->text = copy_text(row->value);
+		outcome->tokens_out = estimated_tokens(row->value.length + 3);
+		if (run->call->kind == CALL_TOKENS)
+			outcome->count = strtoll(outcome->text.text, NULL, 10);
+		read_text(run, header, outcome);
+	}
+	sophia_budget_count(&run->used, run->call->profile, outcome);
+}
+
+/* Asks for the other partitions of a result. */
+static void
+add_partitions(Run *run, const Job *job, const SqlAnswer *answer)
+{
+	for (int i = 1; i < answer->partitions; i++)
+	{
+		add_job(run, job->from, job->n);
+		run->jobs[run->n_jobs - 1].handle = pnstrdup(answer->handle.text, answer->handle.length);
+		run->jobs[run->n_jobs - 1].partition = i;
+	}
+}
+
+/* False where what has failed is counted already, or is asked for again. */
+static bool
+take_statement(Run *run, const Job *job, const AnswerHeader *header, const char *body, Size length)
+{
+	static Arena arena; /* reset before each use, so that an error leaves nothing behind */
+	SqlAnswer answer;
+	OpenaiProblem problem;
+
+	sophia_arena_reset(&arena);
+	if (!sophia_snowflake_sql_answer(&answer, &problem, &arena, header->status, body, length))
+	{
+		if (problem.too_many && job->n > 1 && job->handle == NULL)
+			halve_job(run, job);
+		else
+			fail_job(run, job, header, sqlstate_of(&problem), problem.message);
+		return !(problem.too_many && job->n > 1 && job->handle == NULL);
+	}
+	for (int i = 0; i < answer.n_rows; i++)
+	{
+		if (answer.rows[i].index >= 0 && answer.rows[i].index < job->n)
+			take_row(run, job, header, &answer.rows[i]);
+	}
+	if (job->partition == 0 && answer.handle.text != NULL)
+		add_partitions(run, job, &answer);
+	return false;
+}
+
+/* Texts that no row told of. */
+static void
+fail_missing(Run *run)
+{
+	for (int i = 0; sophia_call_asks_statement(run->call) && i < run->n_order; i++)
+	{
+		Outcome *outcome = &run->call->outcomes[run->order[i]];
+
+		if (outcome->sqlstate == 0 && outcome->text.text == NULL)
+			fail(outcome, ERRCODE_SYSTEM_ERROR,
+				 psprintf("model \"%s\" of provider \"%s\": the answer lacks the row of the text",
+						  run->call->profile->model, run->call->profile->provider));
+	}
+}
+
 /* Whether a status says that there is no such service. */
 static bool
 lacks_service(int status)
@@ -507,6 +638,8 @@ take_body(Run *run, const Job *job, const AnswerHeader *header, const char *body
 	const char *wrong;
 	int sqlstate;
 
+	if (sophia_call_asks_statement(run->call))
+		return take_statement(run, job, header, body, length);
 	sophia_arena_reset(&arena);
 	if (run->call->kind == CALL_TOKENS && lacks_service(header->status))
 	{
@@ -518,14 +651,10 @@ take_body(Run *run, const Job *job, const AnswerHeader *header, const char *body
 	{
 		if (problem.too_many && job->n > 1)
 		{
-			add_job(run, job->from, job->n / 2);
-			add_job(run, job->from + job->n / 2, job->n - job->n / 2);
+			halve_job(run, job);
 			return false;
 		}
-		fail_job(run, job, header,
-				 MAKE_SQLSTATE(problem.sqlstate[0], problem.sqlstate[1], problem.sqlstate[2],
-							   problem.sqlstate[3], problem.sqlstate[4]),
-				 problem.message);
+		fail_job(run, job, header, sqlstate_of(&problem), problem.message);
 		return true;
 	}
 	wrong = dimension_problem(run->call, &answer, &sqlstate);
@@ -599,7 +728,8 @@ ask_model(Call *call)
 	run.context = CurrentMemoryContext;
 	run.exchange.window = WINDOW + 2 * call->profile->in_flight;
 	/* Embeddings cost little, and do nothing; of a chat it is not known whether it was paid for. */
-	run.exchange.again = call->kind == CALL_CHAT ? NULL : send_again;
+	run.exchange.again =
+		call->kind == CALL_CHAT && !sophia_call_asks_statement(call) ? NULL : send_again;
 	run.base = last_number;
 	run.left = is_billed(call) ? budget_of(call) : get_float8_infinity();
 	call->outcomes = palloc0(sizeof(Outcome) * call->n);
@@ -620,6 +750,7 @@ ask_model(Call *call)
 	}
 	PG_END_TRY();
 	fail_unsent(&run);
+	fail_missing(&run);
 	for (int i = 0; i < call->n; i++)
 	{
 		if (first_of[i] >= 0 && first_of[i] != i)
@@ -678,7 +809,10 @@ sophia_call_send(Call *call)
 	char *model;
 
 	ask_model(call);
-	for (int i = 0; call->kind == CALL_CHAT && (model = strsep(&rest, "\n")) != NULL; i++)
+	/* a statement is no prompt for another kind of provider */
+	for (int i = 0; call->kind == CALL_CHAT && !sophia_call_asks_statement(call) &&
+					(model = strsep(&rest, "\n")) != NULL;
+		 i++)
 	{
 		if (model[0] == '\0' || !fall_back(call, i, model))
 			break;

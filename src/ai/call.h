@@ -89,6 +89,9 @@ extern void sophia_call_send(Call *call);
  */
 extern void sophia_call_set_apart(Call *call, Oid role);
 
+/* Whether its texts go to Snowflake's SQL API, many in a statement. */
+extern bool sophia_call_asks_statement(const Call *call);
+
 /* The role that a call is made for. */
 extern Oid sophia_call_role(const Call *call);
 

@@ -185,6 +185,10 @@ make_count(FunctionCallInfo fcinfo, Call *call, bool array)
 	sophia_result_take(call, fcinfo, 1, array);
 	call->profile = sophia_profile_of_model(model_of(fcinfo, 0), call->function, 0, false, false);
 	call->finish = write_counts;
+	if (strcmp(call->profile->kind, "snowflake") == 0)
+		call->prompt =
+			sophia_prompt_for(call->function, model_of(fcinfo, 0),
+							  DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")), 0, 0);
 	return true;
 }
 
@@ -244,6 +248,8 @@ sophia_try_tokenizer(PG_FUNCTION_ARGS)
 	Call call = {.kind = CALL_TOKENS, .function = "check_provider", .n = 1, .inputs = &input};
 
 	call.profile = sophia_profile_of_model(model_of(fcinfo, 0), call.function, 0, false, false);
+	if (strcmp(call.profile->kind, "snowflake") == 0)
+		PG_RETURN_BOOL(true); /* by a statement, which is billed */
 	call.profile->estimates_tokens = false;
 	call.profile->attempts = 1;
 	call.profile->timeout_ms = Min(call.profile->timeout_ms, 5000);

@@ -63,6 +63,8 @@ typedef struct GatewayRequest
 	TimestampTz sent_at; /* the same, with microseconds */
 	int64 due;			 /* while waiting: when it is tried again */
 	HttpRequest *http;	 /* while running */
+	char *statement;	 /* handle of a statement that goes on at the account, NULL = none */
+	int looks;			 /* how often it was looked at */
 } GatewayRequest;
 
 /* ---- session.c ---- */

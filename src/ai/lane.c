@@ -423,6 +423,8 @@ sophia_lanes_turn(void)
 	int64 now = sophia_clock_ms();
 	int64 next = sophia_pools_turn(now);
 
+	sophia_farewells_turn();
+
 	for (int i = 0; i < CHANNEL_PROVIDERS; i++)
 	{
 		Lane *lane = lanes[i];

@@ -75,4 +75,12 @@ extern void sophia_request_finish(GatewayRequest *request);
 extern void sophia_request_fail(GatewayRequest *request, int sqlstate, const char *format, ...)
 	pg_attribute_printf(3, 4);
 
+/* ---- farewell.c ---- */
+
+/* Tells the account that nobody waits for a statement any more. */
+extern void sophia_farewell_statement(Replica *replica, const char *handle);
+
+/* Closes what was answered. */
+extern void sophia_farewells_turn(void);
+
 #endif /* SOPHIA_LANE_H */

@@ -49,6 +49,7 @@ typedef struct RequestHeader
 	int32 breaker_ms;		/* how long at first */
 	int32 queue_bytes;		/* of requests that wait for their turn, all sessions together */
 	bool post;				/* with the body; else GET */
+	bool statement; /* goes to Snowflake's SQL API: an answer of 202 is waited for, and what nobody waits for is cancelled */
 	bool repeatable; /* can be sent again where it is not known whether the provider has done its work */
 	uint16 lengths[REQUEST_TEXTS];
 	uint32 body_length;

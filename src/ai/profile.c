@@ -33,7 +33,7 @@
 	" coalesce((p.options ->> 'queue_bytes')::int, 33554432), p.options ->> 'ca_file',"            \
 	" CASE WHEN p.options ? 'replicas' THEN (SELECT string_agg(rtrim(r, '/'), E'\\n' ORDER BY n)"  \
 	"  FROM jsonb_array_elements_text(p.options -> 'replicas') WITH ORDINALITY AS e (r, n)) END,"  \
-	" p.kind, sophia.provider_auth(p.kind, p.address, p.options),"
+	" p.kind, sophia.provider_auth(p.kind, p.address, p.options), sophia.statement_session(p.options),"
 
 enum
 {
@@ -54,6 +54,7 @@ enum
 	COLUMN_REPLICAS,
 	COLUMN_KIND,
 	COLUMN_AUTH,
+	COLUMN_SESSION,
 	COLUMN_UNCOMMITTED,
 	COLUMN_MODEL,
 	COLUMN_REMOTE,
@@ -111,6 +112,7 @@ read_provider(Profile *profile)
 	profile->secret = sophia_result_text(0, COLUMN_SECRET);
 	profile->kind = sophia_result_text(0, COLUMN_KIND);
 	profile->auth = sophia_result_text(0, COLUMN_AUTH);
+	profile->session = sophia_result_text(0, COLUMN_SESSION);
 	profile->generation = DatumGetTimestampTz(sophia_result(0, COLUMN_CHANGED, &null));
 	profile->timeout_ms = result_int(COLUMN_TIMEOUT);
 	profile->attempts = result_int(COLUMN_ATTEMPTS);

@@ -20,6 +20,7 @@ typedef struct Profile
 	char *secret;	 /* its reference, "" = none */
 	char *kind;
 	char *auth; /* see sophia.provider_auth() */
+	char *session; /* of kind "snowflake": warehouse, role and so on of its statements, a JSON object */
 	int64 generation;
 	int timeout_ms;
 	int attempts;

@@ -56,8 +56,7 @@ sophia_prompt_for(const char *function, const char *model, Datum arguments, Datu
 	SPI_finish();
 	if (prompt->kind == NULL)
 		return NULL;
-	/* a Snowflake account has functions of its own for these, which are not called yet */
-	if (prompt->version == 0 || strcmp(prompt->kind, "snowflake") == 0)
+	if (prompt->version == 0)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("function \"%s\" cannot be had from providers of kind \"%s\"",
 							   function, prompt->kind)));

@@ -17,10 +17,13 @@
 #include "ai/lane.h"
 #include "ai/openai.h"
 #include "ai/snowflake.h"
+#include "ai/snowflake_sql.h"
 #include "base/clock.h"
 
 #define RETRY_BASE_MS 250
 #define RETRY_CAP_MS  30000
+#define LOOK_BASE_MS  50 /* between two looks at a statement, doubled each time */
+#define LOOK_CAP_MS	  2000
 #define SECRET_AGE_MS 30000 /* a secret is read anew after this time */
 #define MESSAGE_BYTES 512
 
@@ -75,6 +78,11 @@ sophia_request_drop(GatewayRequest *request)
 	if (request->http != NULL && !request->http->finished)
 		sophia_breaker_forget(&request->replica->breaker);
 	close_http(request);
+	if (request->statement != NULL)
+	{
+		sophia_farewell_statement(request->lane->replicas[0], request->statement);
+		pfree(request->statement);
+	}
 	if (request->state != REQUEST_FREE)
 		sophia_request_leave(request);
 	sophia_listing_remove(request);
@@ -144,6 +152,9 @@ answer_with_body(GatewayRequest *request)
 		snprintf(status, sizeof(status), "HTTP status %ld", request->http->status);
 		note_error(request->lane, status);
 	}
+	if (request->statement != NULL)
+		pfree(request->statement);
+	request->statement = NULL;
 	answer(request, 0, buffer_bytes(body), buffer_size(body));
 }
 
@@ -362,6 +373,36 @@ answer_failed(GatewayRequest *request)
 							"the connection broke before the answer was whole: %s", http->error);
 }
 
+/* A statement that goes on at the account (202) is looked at again, as long as there is time; else it is over there, too. */
+static bool
+await_statement(GatewayRequest *request)
+{
+	const HttpRequest *http = request->http;
+	int64 due =
+		sophia_clock_ms() + Min((int64) LOOK_BASE_MS << Min(request->looks, 10), LOOK_CAP_MS);
+
+	if (!request->header.statement || !http->ok || http->status != 202)
+		return false;
+	if (request->statement == NULL)
+		request->statement =
+			sophia_snowflake_sql_handle(buffer_bytes(&http->body), buffer_size(&http->body));
+	judge_replica(request, false);
+	if (request->statement == NULL)
+		sophia_request_fail(request, ERRCODE_SYSTEM_ERROR,
+							"the account runs the statement, but does not say as which");
+	else if (due >= request->first_sent + request->header.timeout_ms)
+		sophia_request_fail(request, ERRCODE_SYSTEM_ERROR,
+							"no answer within %d ms; the statement is cancelled",
+							request->header.timeout_ms);
+	else
+	{
+		request->counted--;
+		request->looks++;
+		wait_until(request, due);
+	}
+	return true;
+}
+
 /* A request whose transfer has ended. */
 void
 sophia_request_finish(GatewayRequest *request)
@@ -370,6 +411,8 @@ sophia_request_finish(GatewayRequest *request)
 
 	if (http->ok)
 		request->replica->multiplexed = http->multiplexed;
+	if (await_statement(request))
+		return;
 	if (may_try_again(request) && try_again(request))
 		return;
 	if (http->ok && http->status == 401 && renew_secret(request))
@@ -492,12 +535,26 @@ sophia_replica_start_http(Replica *replica, const char *method, const char *path
 	return http;
 }
 
+/* Where a request goes: a statement that goes on is looked at, one that is sent again says so. */
+static char *
+path_of(const GatewayRequest *request)
+{
+	if (request->statement != NULL)
+		return psprintf("/api/v2/statements/%s", request->statement);
+	return psprintf("%s%s", request->texts[TEXT_PATH],
+					request->header.statement && request->header.post && request->attempts > 0
+						? "&retry=true"
+						: "");
+}
+
 /* Sends a request that is in no list of the lane. */
 void
 sophia_request_send(GatewayRequest *request, Replica *replica)
 {
 	Lane *lane = request->lane;
+	bool looks = request->statement != NULL;
 	char error[MESSAGE_BYTES];
+	char *path;
 
 	request->state = REQUEST_FREE;
 	if (!sophia_lane_has_secret(lane))
@@ -510,9 +567,12 @@ sophia_request_send(GatewayRequest *request, Replica *replica)
 	request->sent_at = GetCurrentTimestamp();
 	if (request->first_sent == 0)
 		request->first_sent = request->sent;
+	path = path_of(request);
 	request->http = sophia_replica_start_http(
-		replica, request->header.post ? "POST" : "GET", request->texts[TEXT_PATH], request->body,
-		request->header.body_length, time_left(request), ANSWER_BODY_BYTES, error, sizeof(error));
+		replica, request->header.post && !looks ? "POST" : "GET", path, looks ? "" : request->body,
+		looks ? 0 : request->header.body_length, time_left(request), ANSWER_BODY_BYTES, error,
+		sizeof(error));
+	pfree(path);
 	if (request->http == NULL)
 	{
 		sophia_request_fail(request, ERRCODE_SYSTEM_ERROR, "%s", error);

@@ -143,6 +143,27 @@ parse_answer(const Call *call, const Outcome *outcome, TextSpan text, JsonNode *
 						: "the answer is no JSON";
 }
 
+/* The value of a row, as a tree of what stands in it: JSON, a number, or text. */
+static char *
+parse_cell(const TaskCall *task, TextSpan text, JsonNode *root)
+{
+	JsonParser parser = {0};
+
+	*root = (JsonNode){.kind = JSON_STRING, .length = text.length, .u.text = text.text};
+	if (task->task->value != TASK_SCORE && task->task->value != TASK_ANSWERS)
+		return NULL;
+	sophia_arena_reset(&answer_arena);
+	if (!sophia_json_parse(&parser, &answer_arena, text.text, text.length))
+		root->kind = JSON_NULL;
+	else
+		*root = parser.root;
+	sophia_json_parser_free(&parser);
+	/* of several answers the first is the surest */
+	if (root->kind == JSON_ARRAY && root->length > 0)
+		*root = root->u.items[0];
+	return NULL;
+}
+
 /* What is meant: a member of an object, its only one, or what stands there alone. */
 static const JsonNode *
 meant(const JsonNode *root, const char *name)
@@ -295,7 +316,8 @@ read_answer(const Call *call, Outcome *outcome)
 	const char *name = task->task->member;
 	TextSpan text = bare(outcome->text);
 	JsonNode root;
-	char *wrong = parse_answer(call, outcome, text, &root);
+	char *wrong = sophia_call_asks_statement(call) ? parse_cell(task, outcome->text, &root)
+												   : parse_answer(call, outcome, text, &root);
 
 	if (wrong != NULL)
 		return wrong;
@@ -337,7 +359,7 @@ sophia_task_make(Call *call, TaskCall *task, const char *model, Datum options)
 	call->prompt =
 		sophia_prompt_for(call->function, model, task->arguments,
 						  task->schema != NULL ? JsonbPGetDatum(task->schema) : 0, options);
-	if (call->prompt != NULL)
+	if (call->prompt != NULL && !sophia_call_asks_statement(call))
 		options = call->prompt->options;
 	call->profile = sophia_profile_of_model(model, call->function, options, options != 0, false);
 	call->send = task->task->splits ? sophia_parts_run : NULL;

@@ -57,7 +57,7 @@ like($error, qr/28000: model "_other" of provider "snow_other": HTTP status 401:
 unlike($error, qr/eyJ/, 'and the token is not told');
 like(error_of("SELECT sophia.complete('_none', 'x')"), qr/28000: .*no unencrypted RSA private key/, 'a secret that is no key');
 like(error_of("SELECT sophia.complete('chat', '#status=500')"), qr/58000: .*HTTP status 500: as asked/, 'a fault of the provider');
-like(error_of("SELECT sophia.sentiment('x', 'chat')"), qr/0A000: function "sentiment" cannot be had/, 'a function with a task');
+is(sql("SELECT sophia.sentiment('x', 'chat')"), '0.75', 'a function with a task, by a key pair, too');
 like(error_of("SELECT sophia.create_provider('a', 'snowflake', '$address', 'file:key')"), qr/22023: provider option "user" is missing/, 'a key pair needs a user');
 like(error_of("SELECT sophia.create_provider('a', 'snowflake', '$address')"), qr/22023: a provider of kind "snowflake" needs a secret/, 'and a secret');
 like(error_of("SELECT sophia.create_provider('a', 'snowflake', '$address', 'file:key', '{\"auth\": \"x\"}')"), qr/22023: invalid value of provider option "auth"/, 'unknown ways are refused');

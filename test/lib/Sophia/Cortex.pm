@@ -1,8 +1,13 @@
-# A stand-in for the REST interface of a Snowflake account: chat completions, embeddings and the list of models.  It checks
+# A stand-in for the REST interfaces of a Snowflake account: chat completions, embeddings, the list of models, and the SQL API
+# (/api/v2/statements) for statements over texts: always asynchronous, cells are strings, a result comes in partitions.  It checks
 # tokens as the service does: those signed by a key pair with their signature, subject, issuer and times.
 #
 #   my $cortex = Sophia::Cortex->new(account => 'MYORG-ACC', user => 'ANN', public => $pem_file, fingerprint => 'SHA256:...', token => 'pat');
 #   $cortex->address; $cortex->requests;
+#
+# What a text asks for happens to its statement: #looks=N: it is done at the Nth look, #parts=N: so many partitions, #busy: 503 when it is first
+# sent, #sql=CODE/STATE: it fails (422) where it has that text; and to its own row: #null, #why=TEXT (no value, with that error), #gone (no row),
+# #value=TEXT.
 package Sophia::Cortex;
 use strict;
 use warnings;
@@ -70,6 +75,7 @@ sub _answer
 	return (401, { message => "$wrong: $bearer", code => '390144', request_id => 'r' }) if $wrong;
 	return (200, { models => [ { name => 'mistral-large2' } ] }) if $path eq '/api/v2/cortex/models';
 	return $self->_embed($request) if $path eq '/api/v2/cortex/inference:embed';
+	return $self->_statement($head, $method, $path, $request) if $path =~ m{^/api/v2/statements};
 	return (404, { message => 'no such path', code => '390404' }) if $path ne '/api/v2/cortex/v1/chat/completions';
 	my $text = $request->{messages}[-1]{content};
 	return ($1, { message => 'as asked', code => '1', request_id => 'r' }) if $text =~ /#status=(\d+)/;
@@ -88,6 +94,73 @@ sub _embed
 		unshift @data, { object => 'embedding', index => $index, embedding => [ [ length $request->{text}[$index], 0.5 ] ] };
 	}
 	return (200, { object => 'list', data => \@data, model => $request->{model}, usage => { total_tokens => 5 * @data } });
+}
+
+sub _statement
+{
+	my ($self, $head, $method, $path, $request) = @_;
+	return (400, { code => '391903', message => 'no User-Agent' }) if $head !~ /^User-Agent: \S/mi;
+	my $known = $self->{statements} //= {};
+	if ($method eq 'POST' && $path =~ m{^/api/v2/statements\?requestId=([0-9a-f-]{36})&async=true&nullable=true(&retry=true)?$})
+	{
+		my ($id, $again) = ($1, $2);
+		my $handle = "01b66701-0000-0000-0000-$1" =~ s/-[0-9a-f-]+-/-0000-/r;
+		return (503, { code => '1', message => 'busy' }) if $request->{statement} && join('', map { $_->{value} } values %{ $request->{bindings} }) =~ /#busy/ && !$self->{busy}{$id}++;
+		return (400, { code => '1', message => 'sent again without retry' }) if $self->{busy}{$id} && !$again;
+		$known->{$handle} //= $self->_run($request);
+		return (202, { code => '333334', message => 'Asynchronous execution in progress. Use provided query id to perform query monitoring and management.',
+			statementHandle => $handle, statementStatusUrl => "/api/v2/statements/$handle" });
+	}
+	my ($handle, $cancel, $partition) = $path =~ m{^/api/v2/statements/([0-9a-f-]+)(/cancel)?(?:\?partition=(\d+))?$} or return (404, { code => '390404', message => 'no such path' });
+	my $statement = $known->{$handle} or return (422, { code => '000709', sqlState => '02000', message => 'Statement not found', statementHandle => $handle });
+	if ($cancel)
+	{
+		$statement->{looks} = 1e9;
+		return (200, { code => '000604', message => 'successfully canceled', statementHandle => $handle });
+	}
+	return (200, { data => $statement->{partitions}[$partition] }) if defined $partition;
+	return (202, { code => '333334', message => 'in progress', statementHandle => $handle, statementStatusUrl => "/api/v2/statements/$handle" }) if $statement->{looks}-- > 1;
+	return (422, { %{ $statement->{failed} }, statementHandle => $handle }) if $statement->{failed};
+	return (200, { code => '090001', message => 'Statement executed successfully.', sqlState => '00000', statementHandle => $handle, data => $statement->{partitions}[0],
+		resultSetMetaData => { numRows => $statement->{rows}, format => 'jsonv2', rowType => [ { name => 'INDEX', type => 'fixed' }, { name => 'VALUE', type => 'text' } ],
+			partitionInfo => [ map { { rowCount => scalar @$_, uncompressedSize => 100 } } @{ $statement->{partitions} } ] } });
+}
+
+# A statement over texts: what each function gives is made from the texts and the other bindings.
+sub _run
+{
+	my ($self, $request) = @_;
+	my ($before) = $request->{statement} =~ /^(.*?)FLATTEN\(INPUT => PARSE_JSON\(\?\)\)/ or return { failed => { code => '001003', sqlState => '42000', message => 'SQL compilation error' }, looks => 1 };
+	my @bound = map { $request->{bindings}{$_}{value} } sort { $a <=> $b } keys %{ $request->{bindings} };
+	my $texts = JSON::PP->new->decode(splice @bound, ($before =~ tr/?//), 1);
+	my $all = join ' ', @$texts;
+	return { failed => { code => $1, sqlState => $2, message => 'the statement has failed' }, looks => 1 } if $all =~ m{#sql=(\d+)/(\w+)};
+	my @rows;
+	for my $index (0 .. $#$texts)
+	{
+		my $text = $texts->[$index];
+		my $value = $text =~ /#value=(.*)/ ? $1 : _value($request->{statement}, $text, @bound);
+		next if $text =~ /#gone/;
+		push @rows, [ "$index", $text =~ /#null|#why/ ? undef : $value, $text =~ /#why=(\w+)/ ? $1 : undef ];
+	}
+	my $parts = $all =~ /#parts=(\d+)/ ? $1 : 1;
+	my @partitions = map { [] } 1 .. $parts;
+	push @{ $partitions[ $_ * $parts / @rows ] }, $rows[$_] for 0 .. $#rows;
+	return { partitions => \@partitions, rows => scalar @rows, looks => $all =~ /#looks=(\d+)/ ? $1 : 1 };
+}
+
+sub _value
+{
+	my ($statement, $text, @bound) = @_;
+	return '0.75' if $statement =~ /CORTEX\.SENTIMENT\(/;
+	return 'mixed' if $statement =~ /AI_SENTIMENT\(/;
+	return JSON::PP->new->decode($bound[0])->[-1] if $statement =~ /AI_CLASSIFY\(/;
+	return "$bound[0]>$bound[1]: $text" if $statement =~ /AI_TRANSLATE\(/;
+	return JSON::PP->new->canonical->encode([ { answer => "$bound[0] $text", score => 0.5 } ]) if $statement =~ /EXTRACT_ANSWER\(/;
+	return "short: $text" if $statement =~ /SUMMARIZE\(/;
+	return $text =~ /\?/ ? 'false' : 'true' if $statement =~ /AI_FILTER\(/;
+	return '' . scalar(() = "$bound[0] $text" =~ /\S+/g) if $statement =~ /COUNT_TOKENS\(/;
+	return 'unknown function';
 }
 
 # What is wrong with a token, '' = nothing.
