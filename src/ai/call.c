@@ -12,8 +12,10 @@
 #include "utils/float.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
+#include "utils/timestamp.h"
 
 #include "ai/budget.h"
+#include "ai/cache.h"
 #include "ai/call.h"
 #include "ai/client.h"
 #include "ai/snowflake.h"
@@ -41,7 +43,16 @@ typedef struct Run
 	const Outcome *fatal; /* what would meet every other text too */
 	double left;		  /* of the budget, before the call */
 	UsageCounts used;
+	CacheUse cache;
+	CacheKey *keys; /* of the texts, by their index; NULL = the call uses no cache */
+	bool *found;	/* in it */
+	int *stores;	/* indexes of answers that the cache's server is to keep */
+	int n_stores;
+	int next_store;
 } Run;
+
+/* Numbers of requests to store an answer, which nobody waits for but the channel, have this bit. */
+#define STORE_BIT (UINT64CONST(1) << 63)
 
 /* Requests that a session has under way beyond those that may be at the provider. */
 #define WINDOW 32
@@ -342,12 +353,34 @@ spends_too_much(Run *run)
 	return true;
 }
 
+/* Has the next answer kept, where one waits for it. */
+static bool
+next_store(Run *run, StringInfo message)
+{
+	StringInfoData value;
+	int i;
+	bool packed;
+
+	if (run->next_store == run->n_stores)
+		return false;
+	i = run->stores[run->next_store++];
+	initStringInfo(&value);
+	packed = sophia_cache_pack(run->call, &run->call->outcomes[i], &value);
+	if (packed)
+		sophia_cache_write_store(&run->cache, &run->keys[i], run->call->profile->cache_ttl, &value,
+								 STORE_BIT | run->next_store, message);
+	pfree(value.data);
+	return packed;
+}
+
 /* Exchange.next */
 static bool
 next_request(Exchange *exchange, StringInfo message)
 {
 	Run *run = (Run *) exchange;
 
+	if (next_store(run, message))
+		return true;
 	while (run->next_job < run->n_jobs && run->jobs[run->next_job].answered)
 		run->next_job++;
 	if (run->fatal != NULL || run->next_job == run->n_jobs || spends_too_much(run))
@@ -544,15 +577,37 @@ count_job(Run *run, const Job *job)
 							&run->call->outcomes[run->order[job->from + i]]);
 }
 
+/* Keeps an answer for this statement, and has the cache's server keep it. */
+static void
+keep_answer(Run *run, int i)
+{
+	StringInfoData value;
+
+	if (run->keys == NULL)
+		return;
+	initStringInfo(&value);
+	if (sophia_cache_pack(run->call, &run->call->outcomes[i], &value))
+	{
+		sophia_cache_remember(&run->keys[i], &value);
+		if (run->cache.server)
+			run->stores[run->n_stores++] = i;
+	}
+	pfree(value.data);
+}
+
 /* Exchange.take */
 static void
 take_answer(Exchange *exchange, const AnswerHeader *header, const char *body, Size length)
 {
 	Run *run = (Run *) exchange;
-	Job job = run->jobs[header->number - run->base - 1];
-	MemoryContext old = MemoryContextSwitchTo(run->context);
+	Job job;
+	MemoryContext old;
 	bool done = true;
 
+	if ((header->number & STORE_BIT) != 0)
+		return;
+	job = run->jobs[header->number - run->base - 1];
+	old = MemoryContextSwitchTo(run->context);
 	run->jobs[header->number - run->base - 1].answered = true;
 	if (header->sqlstate != 0)
 		fail_job(run, &job, header, header->sqlstate, pnstrdup(body, length));
@@ -560,7 +615,103 @@ take_answer(Exchange *exchange, const AnswerHeader *header, const char *body, Si
 		done = take_body(run, &job, header, body, length);
 	if (done)
 		count_job(run, &job);
+	for (int i = 0; done && i < job.n; i++)
+		keep_answer(run, run->order[job.from + i]);
 	MemoryContextSwitchTo(old);
+}
+
+/* ---- the cache ---- */
+
+/* Takes an answer from the cache; one that does not fit any more counts as not there. */
+static void
+take_kept(Run *run, int i, const char *value, Size length)
+{
+	Call *call = run->call;
+	Outcome *outcome = &call->outcomes[i];
+	Outcome kept = {.profile = call->profile, .cached = true};
+	MemoryContext old = MemoryContextSwitchTo(run->context);
+
+	if (!run->found[i] && sophia_cache_unpack(call, &kept, value, length) &&
+		(call->kind != CALL_EMBED || call->profile->dimensions == 0 ||
+		 kept.dimensions == call->profile->dimensions) &&
+		(call->read == NULL || call->read(call, &kept) == NULL))
+	{
+		*outcome = kept;
+		run->found[i] = true;
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* CacheTaker: i is a place of run->order. */
+static void
+take_from_server(void *owner, int i, const char *value, Size length)
+{
+	Run *run = owner;
+	int text = run->order[i];
+	StringInfoData copy = {.data = unconstify(char *, value), .len = (int) length};
+
+	take_kept(run, text, value, length);
+	if (run->found[text])
+		sophia_cache_remember(&run->keys[text], &copy);
+}
+
+/* Takes what was found out of the texts that are sent. */
+static void
+drop_found(Run *run)
+{
+	int n = 0;
+
+	for (int k = 0; k < run->n_order; k++)
+	{
+		int i = run->order[k];
+
+		if (!run->found[i])
+			run->order[n++] = i;
+	}
+	run->n_order = n;
+}
+
+/* Looks for answers that were given before: in this statement, then in the cache's server. */
+static void
+use_cache(Run *run)
+{
+	Call *call = run->call;
+	int64 begin = GetCurrentTimestamp();
+	CacheKey *asked;
+
+	run->cache = sophia_cache_use(call);
+	if (!run->cache.on || run->n_order == 0)
+		return;
+	run->keys = palloc_extended(sizeof(CacheKey) * call->n, MCXT_ALLOC_HUGE);
+	run->found = palloc0(sizeof(bool) * call->n);
+	run->stores = palloc(sizeof(int) * call->n);
+	for (int k = 0; k < run->n_order; k++)
+	{
+		int i = run->order[k];
+		Size length;
+		const char *value;
+
+		run->keys[i] = sophia_cache_key(&run->cache, call->inputs[i]);
+		value = sophia_cache_recall(&run->keys[i], &length);
+		if (value != NULL)
+			take_kept(run, i, value, length);
+	}
+	drop_found(run);
+	if (run->cache.server && run->n_order > 0)
+	{
+		asked = palloc_extended(sizeof(CacheKey) * run->n_order, MCXT_ALLOC_HUGE);
+		for (int k = 0; k < run->n_order; k++)
+			asked[k] = run->keys[run->order[k]];
+		sophia_cache_look_up(&run->cache, asked, run->n_order, take_from_server, run);
+		drop_found(run);
+	}
+	for (int i = 0; i < call->n; i++)
+	{
+		if (!run->found[i])
+			continue;
+		call->outcomes[i].ms = (GetCurrentTimestamp() - begin) / 1000.0;
+		sophia_budget_count(&run->used, call->profile, &call->outcomes[i]);
+	}
 }
 
 /* ---- the whole ---- */
@@ -600,9 +751,10 @@ ask_model(Call *call)
 	for (int i = 0; i < call->n; i++)
 		call->outcomes[i].profile = call->profile;
 	find_distinct(&run, first_of);
-	make_jobs(&run);
 	PG_TRY();
 	{
+		use_cache(&run);
+		make_jobs(&run);
 		if (run.n_jobs > 0 && !spends_too_much(&run))
 			sophia_client_exchange(&run.exchange);
 	}
