@@ -21,7 +21,7 @@ PG_CPPFLAGS = -Isrc -DSOPHIA_STACK_VERSION='"$(EXTVERSION)"' -fvisibility=hidden
   '-DPGDLLEXPORT=__attribute__((visibility("default")))' \
   -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
   -Wno-declaration-after-statement
-SHLIB_LINK = -lcurl -ljson-c -lz -lcrypto -lidn2 -lpsl
+SHLIB_LINK = -lcurl -lhiredis -ljson-c -lz -lcrypto -lidn2 -lpsl
 EXTRA_CLEAN = test/unit/bin test/fuzz/bin tmp_check
 
 STANDALONE = check check-faults check-race check-sanitized format fuzz lint unit quickstart quickstart-stop

@@ -27,7 +27,7 @@ CREATE TABLE sophia.models (
 );
 COMMENT ON TABLE sophia.models IS 'models that calls may name, each a profile on a provider';
 COMMENT ON COLUMN sophia.models.remote_name IS 'what the provider calls it';
-COMMENT ON COLUMN sophia.models.options IS 'defaults (options of calls), price ({in, out} a million tokens), limits ({items, bytes} of one request for embeddings, {context} tokens of a request), dimensions, fallback (models)';
+COMMENT ON COLUMN sophia.models.options IS 'defaults (options of calls), price ({in, out} a million tokens), limits ({items, bytes} of one request for embeddings, {context} tokens of a request), dimensions, fallback (models), cache_ttl (seconds that answers are kept)';
 COMMENT ON COLUMN sophia.models.token_count IS 'what count_tokens goes by, as check_provider found: the provider''s own tokenizer, or an estimate of 4 bytes a token';
 CREATE INDEX ON sophia.models (provider);
 
@@ -181,11 +181,12 @@ COMMENT ON FUNCTION sophia.check_provider_options(text, text, jsonb, text) IS 'i
 CREATE FUNCTION sophia.check_model_options(options jsonb) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  PERFORM sophia.check_options_known('model', options, '{defaults,dimensions,fallback,limits,price}');
+  PERFORM sophia.check_options_known('model', options, '{cache_ttl,defaults,dimensions,fallback,limits,price}');
   IF options ? 'defaults' THEN
     PERFORM sophia.check_call_options(options -> 'defaults');
   END IF;
   PERFORM sophia.check_number_option('model', options, 'dimensions', 1, 16000, true);
+  PERFORM sophia.check_number_option('model', options, 'cache_ttl', 0, 31536000, true);
   PERFORM sophia.check_texts_option('model', options, 'fallback', 10);
   IF options ?& '{dimensions,fallback}' THEN
     RAISE EXCEPTION 'a model for embeddings has no fallback' USING ERRCODE = '22023',

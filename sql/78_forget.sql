@@ -767,6 +767,8 @@ BEGIN
     END IF;
     RETURN NEXT;
   END LOOP;
+  -- Answers about the person are kept in the cache no longer than their time, and not found there any more.
+  PERFORM nextval('sophia.cache_generation');
   -- What the incremental refresh would derive from the rows that are gone, it recomputes.
   PERFORM sophia.request_full(t.target, 'a person was forgotten')
   FROM unnest(ARRAY['unified_contacts', 'interaction_timeline']) AS t (target);

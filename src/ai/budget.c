@@ -86,6 +86,7 @@ void
 sophia_budget_count(UsageCounts *counts, const Profile *profile, const Outcome *outcome)
 {
 	counts->calls++;
+	counts->cache_hits += outcome->cached;
 	counts->ms += outcome->ms;
 	counts->errors += outcome->sqlstate != 0;
 	counts->tokens_in += Max(outcome->tokens_in, 0);

@@ -3,7 +3,8 @@
  *		A call of a provider for one text or many: see call.h.
  *
  * Its texts become jobs, one request each: for a chat each distinct text, for embeddings packs of them.  A pack that the
- * provider refuses is halved until the text is found that it does not take; the others get their vectors.
+ * provider refuses is halved until the text is found that it does not take; the others get their vectors.  A statement of a
+ * Snowflake account is a pack, too.  What is sent stands in call_request.c, what comes back in call_answer.c.
  */
 #include "postgres.h"
 
@@ -11,53 +12,17 @@
 #include "utils/builtins.h"
 #include "utils/float.h"
 #include "utils/memutils.h"
-#include "mb/pg_wchar.h"
 #include "utils/numeric.h"
 
-#include "ai/budget.h"
-#include "ai/call.h"
-#include "ai/client.h"
-#include "ai/snowflake.h"
-#include "ai/snowflake_sql.h"
-
-/* Distinct texts that travel together: places [from, from + n) of Run.order. */
-typedef struct Job
-{
-	int from;
-	int n;
-	bool answered;
-	char id[SQL_REQUEST_ID_BYTES]; /* of a statement; "" = none */
-	char *handle;				   /* of a statement whose partition is asked for */
-	int partition;				   /* 0 = the first, which comes with the statement's answer */
-} Job;
-
-typedef struct Run
-{
-	Exchange exchange; /* must come first */
-	Call *call;
-	MemoryContext context; /* of the outcomes */
-	int *order;			   /* indexes of the texts that are sent, in their order */
-	int n_order;
-	Job *jobs; /* those that are answered stay; halves are added */
-	int n_jobs;
-	int max_jobs;
-	int next_job;
-	uint64 base;		  /* a job's request has number base + its place + 1 */
-	const Outcome *fatal; /* what would meet every other text too */
-	double left;		  /* of the budget, before the call */
-	UsageCounts used;
-} Run;
+#include "ai/run.h"
 
 /* Requests that a session has under way beyond those that may be at the provider. */
 #define WINDOW 32
 
-/* Number of the last request of this session. */
-static uint64 last_number = 0;
-
 /* ---- which texts are sent ---- */
 
-static void
-fail(Outcome *outcome, int sqlstate, const char *message)
+void
+sophia_run_fail(Outcome *outcome, int sqlstate, const char *message)
 {
 	outcome->sqlstate = sqlstate;
 	outcome->message = pstrdup(message);
@@ -75,8 +40,8 @@ is_blank(TextSpan text)
 }
 
 /* Tokens of a text by the rule of thumb, 4 bytes each. */
-static size_t
-estimated_tokens(size_t bytes)
+size_t
+sophia_run_tokens_of(size_t bytes)
 {
 	return bytes / 4;
 }
@@ -88,18 +53,18 @@ exceeds_context(const Call *call, TextSpan text)
 	size_t before = call->prompt != NULL ? strlen(call->prompt->instructions) : 0;
 
 	return call->kind != CALL_TOKENS && call->profile->context_tokens != 0 &&
-		   estimated_tokens(before + text.length) > (size_t) call->profile->context_tokens;
+		   sophia_run_tokens_of(before + text.length) > (size_t) call->profile->context_tokens;
 }
 
-static void
-estimate(Outcome *outcome, TextSpan text)
+void
+sophia_run_estimate(Outcome *outcome, TextSpan text)
 {
-	outcome->count = estimated_tokens(text.length + 3);
+	outcome->count = sophia_run_tokens_of(text.length + 3);
 	outcome->estimated = true;
 }
 
-static bool
-is_snowflake(const Profile *profile)
+bool
+sophia_run_is_snowflake(const Profile *profile)
 {
 	return strcmp(profile->kind, "snowflake") == 0;
 }
@@ -118,17 +83,19 @@ settle_early(const Call *call, Outcome *outcome, TextSpan text)
 	if (text.text == NULL)
 		outcome->skipped = true;
 	else if (is_blank(text))
-		fail(outcome, ERRCODE_INVALID_PARAMETER_VALUE, "the text is empty");
+		sophia_run_fail(outcome, ERRCODE_INVALID_PARAMETER_VALUE, "the text is empty");
 	else if (text.length > REQUEST_BODY_BYTES / 2)
-		fail(outcome, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-			 psprintf("the text has %zu bytes, more than %d", text.length, REQUEST_BODY_BYTES / 2));
+		sophia_run_fail(
+			outcome, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+			psprintf("the text has %zu bytes, more than %d", text.length, REQUEST_BODY_BYTES / 2));
 	else if (exceeds_context(call, text))
-		fail(outcome, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-			 psprintf("the text has about %zu tokens, too many for the %d of model \"%s\"",
-					  estimated_tokens(text.length), call->profile->context_tokens,
-					  call->profile->model));
+		sophia_run_fail(
+			outcome, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+			psprintf("the text has about %zu tokens, too many for the %d of model \"%s\"",
+					 sophia_run_tokens_of(text.length), call->profile->context_tokens,
+					 call->profile->model));
 	else if (call->kind == CALL_TOKENS && call->profile->estimates_tokens)
-		estimate(outcome, text);
+		sophia_run_estimate(outcome, text);
 	else
 		return false;
 	return true;
@@ -186,8 +153,8 @@ find_distinct(Run *run, int *first_of)
 	}
 }
 
-static void
-add_job(Run *run, int from, int n)
+void
+sophia_run_add_job(Run *run, int from, int n)
 {
 	if (run->n_jobs == run->max_jobs)
 	{
@@ -219,477 +186,8 @@ make_jobs(Run *run)
 			if (bytes > (size_t) call->profile->pack_bytes)
 				break;
 		}
-		add_job(run, from, n);
+		sophia_run_add_job(run, from, n);
 	}
-}
-
-/* ---- requests ---- */
-
-static bool
-write_body(const Run *run, const Job *job, ByteBuffer *body)
-{
-	const Call *call = run->call;
-	const Profile *profile = call->profile;
-	TextSpan *texts;
-
-	if (call->kind == CALL_MODELS || job->handle != NULL)
-		return true;
-	if (call->kind == CALL_CHAT && !sophia_call_asks_statement(call))
-		return sophia_openai_chat_request(
-			body, profile->remote_name, call->prompt != NULL ? call->prompt->instructions : NULL,
-			call->inputs[run->order[job->from]], call->messages, profile->options);
-	if (call->kind == CALL_TOKENS && !sophia_call_asks_statement(call))
-		return sophia_openai_tokens_request(body, profile->remote_name,
-											call->inputs[run->order[job->from]]);
-	texts = palloc(sizeof(TextSpan) * job->n);
-	for (int i = 0; i < job->n; i++)
-		texts[i] = call->inputs[run->order[job->from + i]];
-	if (sophia_call_asks_statement(call))
-		return sophia_snowflake_sql_request(body, call->prompt, profile->remote_name,
-											profile->session, profile->timeout_ms, texts, job->n);
-	if (is_snowflake(profile))
-		return sophia_snowflake_embedding_request(body, profile->remote_name, texts, job->n);
-	return sophia_openai_embedding_request(body, profile->remote_name, texts, job->n,
-										   profile->options);
-}
-
-static void
-append_request(StringInfo message, const Run *run, const Job *job, uint64 number, const char *path,
-			   const char *health, const ByteBuffer *body)
-{
-	const Profile *profile = run->call->profile;
-	const char *texts[REQUEST_TEXTS] = {
-		[TEXT_PROVIDER] = profile->provider,
-		[TEXT_ADDRESS] = profile->addresses,
-		[TEXT_SECRET] = profile->secret,
-		[TEXT_CA_FILE] = profile->ca_file,
-		[TEXT_HEALTH] = health,
-		[TEXT_AUTH] = profile->auth,
-		[TEXT_PATH] = path,
-		[TEXT_MODEL] = profile->model,
-		[TEXT_FUNCTION] = run->call->function,
-	};
-	RequestHeader header = {
-		.number = number,
-		.generation = profile->generation,
-		.database = MyDatabaseId,
-		.role = sophia_call_role(run->call),
-		.timeout_ms = profile->timeout_ms,
-		.attempts = profile->attempts,
-		.connections = profile->connections,
-		.min_connections = profile->min_connections,
-		.idle_ms = profile->idle_ms,
-		.in_flight = profile->in_flight,
-		.breaker_failures = profile->breaker_failures,
-		.breaker_ms = profile->breaker_ms,
-		.queue_bytes = profile->queue_bytes,
-		.statement = sophia_call_asks_statement(run->call),
-		.repeatable = run->call->kind != CALL_CHAT || sophia_call_asks_statement(run->call),
-		.post = run->call->kind != CALL_MODELS && job->handle == NULL,
-		.body_length = buffer_size(body),
-	};
-
-	for (int i = 0; i < REQUEST_TEXTS; i++)
-		header.lengths[i] = strlen(texts[i]);
-	appendBinaryStringInfo(message, (char *) &header, sizeof(header));
-	for (int i = 0; i < REQUEST_TEXTS; i++)
-		appendBinaryStringInfo(message, texts[i], header.lengths[i] + 1);
-	if (header.body_length > 0)
-		appendBinaryStringInfo(message, buffer_bytes(body), header.body_length);
-}
-
-/* A statement keeps its id when it is sent again, so the account runs it once. */
-static bool
-write_statement_path(const Job *job, ByteBuffer *path)
-{
-	char *text =
-		job->handle != NULL
-			? psprintf("/api/v2/statements/%s?partition=%d", job->handle, job->partition)
-			: psprintf("/api/v2/statements?requestId=%s&async=true&nullable=true", job->id);
-
-	return sophia_buffer_append(path, text, strlen(text) + 1);
-}
-
-static bool
-write_path(const Call *call, const Job *job, ByteBuffer *path)
-{
-	static const char *const services[] = {
-		[CALL_CHAT] = "chat/completions", [CALL_EMBED] = "embeddings", [CALL_MODELS] = "models"};
-	static const char *const cortex[] = {[CALL_CHAT] = "/api/v2/cortex/v1/chat/completions",
-										 [CALL_EMBED] = "/api/v2/cortex/inference:embed",
-										 [CALL_MODELS] = "/api/v2/cortex/models"};
-	const char *address = call->profile->address;
-
-	if (sophia_call_asks_statement(call))
-		return write_statement_path(job, path);
-	if (is_snowflake(call->profile))
-		return sophia_buffer_append(path, cortex[call->kind], strlen(cortex[call->kind]) + 1);
-	return sophia_openai_path(path, address,
-							  call->kind == CALL_TOKENS ? sophia_openai_tokens_service(address)
-														: services[call->kind]);
-}
-
-/* A Snowflake account is not checked: what it is asked for is billed. */
-static bool
-write_health_path(const Call *call, ByteBuffer *path)
-{
-	if (is_snowflake(call->profile))
-		return sophia_buffer_append(path, "", 1);
-	return sophia_openai_path(path, call->profile->address, "models");
-}
-
-static void
-write_request(const Run *run, int place, StringInfo message)
-{
-	static ByteBuffer body; /* kept, so that an error leaves nothing behind */
-	static ByteBuffer path;
-	static ByteBuffer health;
-
-	sophia_buffer_clear(&body);
-	sophia_buffer_clear(&path);
-	sophia_buffer_clear(&health);
-	if (!write_body(run, &run->jobs[place], &body) ||
-		!write_path(run->call, &run->jobs[place], &path) || !write_health_path(run->call, &health))
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	append_request(message, run, &run->jobs[place], run->base + place + 1, buffer_bytes(&path),
-				   buffer_bytes(&health), &body);
-}
-
-/* Ends a call whose own answers have used up the budget; those that are under way are still awaited. */
-static bool
-spends_too_much(Run *run)
-{
-	MemoryContext old;
-	Outcome *outcome;
-
-	if (run->used.cost / 1e12 < run->left)
-		return false;
-	old = MemoryContextSwitchTo(run->context);
-	outcome = palloc0(sizeof(Outcome));
-	fail(outcome, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, sophia_budget_problem(run->call));
-	outcome->detail = pstrdup("See sophia.budget_status.");
-	MemoryContextSwitchTo(old);
-	run->fatal = outcome;
-	return true;
-}
-
-/* Exchange.next */
-static bool
-next_request(Exchange *exchange, StringInfo message)
-{
-	Run *run = (Run *) exchange;
-
-	while (run->next_job < run->n_jobs && run->jobs[run->next_job].answered)
-		run->next_job++;
-	if (run->fatal != NULL || run->next_job == run->n_jobs || spends_too_much(run))
-		return false;
-	CHECK_FOR_INTERRUPTS();
-	write_request(run, run->next_job++, message);
-	last_number = Max(last_number, run->base + run->next_job);
-	return true;
-}
-
-/* Exchange.again: what was not answered is sent once more, under its own number. */
-static void
-send_again(Exchange *exchange)
-{
-	((Run *) exchange)->next_job = 0;
-}
-
-/* ---- answers ---- */
-
-/* Whether an error tells of the provider rather than of the text. */
-static bool
-is_fatal(int sqlstate)
-{
-	return sqlstate == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION ||
-		   sqlstate == ERRCODE_INSUFFICIENT_PRIVILEGE;
-}
-
-static void
-fail_text(Run *run, Outcome *outcome, const AnswerHeader *answer, int sqlstate, const char *message)
-{
-	const Profile *profile = run->call->profile;
-
-	outcome->profile = profile;
-	outcome->sqlstate = sqlstate;
-	outcome->message = profile->model[0] != '\0'
-						   ? psprintf("model \"%s\" of provider \"%s\": %s", profile->model,
-									  profile->provider, message)
-						   : psprintf("provider \"%s\": %s", profile->provider, message);
-	outcome->detail = psprintf("Request %d." UINT64_FORMAT ", attempt %d, %d ms.", MyProcPid,
-							   answer->number, answer->attempts, answer->elapsed_ms);
-	outcome->ms = answer->elapsed_ms;
-	if (is_fatal(sqlstate))
-		run->fatal = outcome;
-}
-
-static void
-fail_job(Run *run, const Job *job, const AnswerHeader *answer, int sqlstate, const char *message)
-{
-	for (int i = 0; i < job->n; i++)
-		fail_text(run, &run->call->outcomes[run->order[job->from + i]], answer, sqlstate, message);
-}
-
-/* An equal share of the tokens of a pack; the first has what is left over. */
-static int64
-share_of(int64 tokens, int n, int i)
-{
-	return tokens < 0 ? -1 : tokens / n + (i == 0 ? tokens % n : 0);
-}
-
-static TextSpan
-copy_text(TextSpan text)
-{
-	char *copy = MemoryContextAllocHuge(CurrentMemoryContext, text.length + 1);
-
-	memcpy(copy, text.text, text.length);
-	copy[text.length] = '\0';
-	return (TextSpan){copy, text.length};
-}
-
-/* Lets the call make a value of a text. */
-static void
-read_text(Run *run, const AnswerHeader *header, Outcome *outcome)
-{
-	char *wrong = run->call->read != NULL ? run->call->read(run->call, outcome) : NULL;
-
-	if (wrong != NULL)
-		fail_text(run, outcome, header, ERRCODE_SYSTEM_ERROR, wrong);
-}
-
-static void
-store_answer(Run *run, const Job *job, const AnswerHeader *header, const OpenaiAnswer *answer)
-{
-	for (int i = 0; i < job->n; i++)
-	{
-		Outcome *outcome = &run->call->outcomes[run->order[job->from + i]];
-
-		outcome->profile = run->call->profile;
-		outcome->ms = header->elapsed_ms;
-		outcome->tokens_in = share_of(answer->tokens_in, job->n, i);
-		outcome->tokens_out = share_of(answer->tokens_out, job->n, i);
-		outcome->count = answer->count;
-		if (run->call->kind != CALL_EMBED)
-		{
-			outcome->text = copy_text(answer->text);
-			outcome->cut = answer->cut;
-			read_text(run, header, outcome);
-			continue;
-		}
-		outcome->dimensions = answer->dimensions;
-		outcome->vector = palloc(sizeof(float) * answer->dimensions);
-		memcpy(outcome->vector, answer->vectors[i], sizeof(float) * answer->dimensions);
-	}
-}
-
-/* Says why the vectors are not those that are wanted, NULL: they are. */
-static const char *
-dimension_problem(const Call *call, const OpenaiAnswer *answer, int *sqlstate)
-{
-	if (call->kind != CALL_EMBED)
-		return NULL;
-	if (call->dimensions != 0 && answer->dimensions != call->dimensions)
-	{
-		*sqlstate = ERRCODE_INVALID_PARAMETER_VALUE;
-		return psprintf("its embeddings have %d dimensions, not %d", answer->dimensions,
-						call->dimensions);
-	}
-	if (call->profile->dimensions != 0 && answer->dimensions != call->profile->dimensions)
-	{
-		*sqlstate = ERRCODE_SYSTEM_ERROR;
-		return psprintf("its embeddings have %d dimensions, but the model is declared with %d",
-						answer->dimensions, call->profile->dimensions);
-	}
-	return NULL;
-}
-
-static bool
-read_answer(const Run *run, const Job *job, const AnswerHeader *header, const char *body,
-			Size length, Arena *arena, OpenaiAnswer *answer, OpenaiProblem *problem)
-{
-	switch (run->call->kind)
-	{
-		case CALL_CHAT:
-			return sophia_openai_chat_answer(answer, problem, arena, header->status, body, length);
-		case CALL_EMBED:
-			return sophia_openai_embedding_answer(answer, problem, arena, header->status, body,
-												  length, job->n);
-		case CALL_TOKENS:
-			return sophia_openai_tokens_answer(answer, problem, arena, header->status, body, length);
-		case CALL_MODELS:
-			break;
-	}
-	return sophia_openai_models_answer(answer, problem, arena, header->status, body, length);
-}
-
-/* ---- answers of statements ---- */
-
-static int
-sqlstate_of(const OpenaiProblem *problem)
-{
-	return MAKE_SQLSTATE(problem->sqlstate[0], problem->sqlstate[1], problem->sqlstate[2],
-						 problem->sqlstate[3], problem->sqlstate[4]);
-}
-
-static void
-halve_job(Run *run, const Job *job)
-{
-	add_job(run, job->from, job->n / 2);
-	add_job(run, job->from + job->n / 2, job->n - job->n / 2);
-}
-
-/* What a row says of its text.  The account tells no tokens, so they are estimated. */
-static void
-take_row(Run *run, const Job *job, const AnswerHeader *header, const SqlRow *row)
-{
-	int place = run->order[job->from + row->index];
-	Outcome *outcome = &run->call->outcomes[place];
-
-	outcome->profile = run->call->profile;
-	outcome->ms = header->elapsed_ms;
-	outcome->tokens_in = estimated_tokens(run->call->inputs[place].length + 3);
-	outcome->tokens_out = 0;
-	if (row->value.text == NULL)
-		fail_text(
-			run, outcome, header, ERRCODE_SYSTEM_ERROR,
-			row->error.text == NULL
-				? "it gives no value for the text, and does not say why"
-				: pnstrdup(row->error.text, pg_mbcliplen(row->error.text, row->error.length, 250)));
-	else
-	{
-		outcome->text = copy_text(row->value);
-		outcome->tokens_out = estimated_tokens(row->value.length + 3);
-		if (run->call->kind == CALL_TOKENS)
-			outcome->count = strtoll(outcome->text.text, NULL, 10);
-		read_text(run, header, outcome);
-	}
-	sophia_budget_count(&run->used, run->call->profile, outcome);
-}
-
-/* Asks for the other partitions of a result. */
-static void
-add_partitions(Run *run, const Job *job, const SqlAnswer *answer)
-{
-	for (int i = 1; i < answer->partitions; i++)
-	{
-		add_job(run, job->from, job->n);
-		run->jobs[run->n_jobs - 1].handle = pnstrdup(answer->handle.text, answer->handle.length);
-		run->jobs[run->n_jobs - 1].partition = i;
-	}
-}
-
-/* False where what has failed is counted already, or is asked for again. */
-static bool
-take_statement(Run *run, const Job *job, const AnswerHeader *header, const char *body, Size length)
-{
-	static Arena arena; /* reset before each use, so that an error leaves nothing behind */
-	SqlAnswer answer;
-	OpenaiProblem problem;
-
-	sophia_arena_reset(&arena);
-	if (!sophia_snowflake_sql_answer(&answer, &problem, &arena, header->status, body, length))
-	{
-		if (problem.too_many && job->n > 1 && job->handle == NULL)
-			halve_job(run, job);
-		else
-			fail_job(run, job, header, sqlstate_of(&problem), problem.message);
-		return !(problem.too_many && job->n > 1 && job->handle == NULL);
-	}
-	for (int i = 0; i < answer.n_rows; i++)
-	{
-		if (answer.rows[i].index >= 0 && answer.rows[i].index < job->n)
-			take_row(run, job, header, &answer.rows[i]);
-	}
-	if (job->partition == 0 && answer.handle.text != NULL)
-		add_partitions(run, job, &answer);
-	return false;
-}
-
-/* Texts that no row told of. */
-static void
-fail_missing(Run *run)
-{
-	for (int i = 0; sophia_call_asks_statement(run->call) && i < run->n_order; i++)
-	{
-		Outcome *outcome = &run->call->outcomes[run->order[i]];
-
-		if (outcome->sqlstate == 0 && outcome->text.text == NULL)
-			fail(outcome, ERRCODE_SYSTEM_ERROR,
-				 psprintf("model \"%s\" of provider \"%s\": the answer lacks the row of the text",
-						  run->call->profile->model, run->call->profile->provider));
-	}
-}
-
-/* Whether a status says that there is no such service. */
-static bool
-lacks_service(int status)
-{
-	return status == 404 || status == 405 || status == 501;
-}
-
-/* False where the texts of the job are sent again, in halves. */
-static bool
-take_body(Run *run, const Job *job, const AnswerHeader *header, const char *body, Size length)
-{
-	static Arena arena; /* reset before each use, so that an error leaves nothing behind */
-	OpenaiAnswer answer;
-	OpenaiProblem problem;
-	const char *wrong;
-	int sqlstate;
-
-	if (sophia_call_asks_statement(run->call))
-		return take_statement(run, job, header, body, length);
-	sophia_arena_reset(&arena);
-	if (run->call->kind == CALL_TOKENS && lacks_service(header->status))
-	{
-		estimate(&run->call->outcomes[run->order[job->from]],
-				 run->call->inputs[run->order[job->from]]);
-		return true;
-	}
-	if (!read_answer(run, job, header, body, length, &arena, &answer, &problem))
-	{
-		if (problem.too_many && job->n > 1)
-		{
-			halve_job(run, job);
-			return false;
-		}
-		fail_job(run, job, header, sqlstate_of(&problem), problem.message);
-		return true;
-	}
-	wrong = dimension_problem(run->call, &answer, &sqlstate);
-	if (wrong != NULL)
-		fail_job(run, job, header, sqlstate, wrong);
-	else
-		store_answer(run, job, header, &answer);
-	return true;
-}
-
-static void
-count_job(Run *run, const Job *job)
-{
-	for (int i = 0; i < job->n; i++)
-		sophia_budget_count(&run->used, run->call->profile,
-							&run->call->outcomes[run->order[job->from + i]]);
-}
-
-/* Exchange.take */
-static void
-take_answer(Exchange *exchange, const AnswerHeader *header, const char *body, Size length)
-{
-	Run *run = (Run *) exchange;
-	Job job = run->jobs[header->number - run->base - 1];
-	MemoryContext old = MemoryContextSwitchTo(run->context);
-	bool done = true;
-
-	run->jobs[header->number - run->base - 1].answered = true;
-	if (header->sqlstate != 0)
-		fail_job(run, &job, header, header->sqlstate, pnstrdup(body, length));
-	else
-		done = take_body(run, &job, header, body, length);
-	if (done)
-		count_job(run, &job);
-	MemoryContextSwitchTo(old);
 }
 
 /* ---- the whole ---- */
@@ -722,24 +220,25 @@ budget_of(const Call *call)
 static void
 ask_model(Call *call)
 {
-	Run run = {.exchange = {.next = next_request, .take = take_answer}, .call = call};
+	Run run = {.exchange = {.next = sophia_run_next, .take = sophia_run_take}, .call = call};
 	int *first_of = palloc(sizeof(int) * call->n);
 
 	run.context = CurrentMemoryContext;
 	run.exchange.window = WINDOW + 2 * call->profile->in_flight;
 	/* Embeddings cost little, and do nothing; of a chat it is not known whether it was paid for. */
 	run.exchange.again =
-		call->kind == CALL_CHAT && !sophia_call_asks_statement(call) ? NULL : send_again;
-	run.base = last_number;
+		call->kind == CALL_CHAT && !sophia_call_asks_statement(call) ? NULL : sophia_run_send_again;
+	run.base = sophia_run_last_number;
 	run.left = is_billed(call) ? budget_of(call) : get_float8_infinity();
 	call->outcomes = palloc0(sizeof(Outcome) * call->n);
 	for (int i = 0; i < call->n; i++)
 		call->outcomes[i].profile = call->profile;
 	find_distinct(&run, first_of);
-	make_jobs(&run);
 	PG_TRY();
 	{
-		if (run.n_jobs > 0 && !spends_too_much(&run))
+		sophia_run_use_cache(&run);
+		make_jobs(&run);
+		if (run.n_jobs > 0 && !sophia_run_spends_too_much(&run))
 			sophia_client_exchange(&run.exchange);
 	}
 	PG_FINALLY();
@@ -750,7 +249,7 @@ ask_model(Call *call)
 	}
 	PG_END_TRY();
 	fail_unsent(&run);
-	fail_missing(&run);
+	sophia_run_fail_missing(&run);
 	for (int i = 0; i < call->n; i++)
 	{
 		if (first_of[i] >= 0 && first_of[i] != i)

@@ -34,6 +34,7 @@ typedef struct Outcome
 	int dimensions;
 	double similarity; /* of the vector and another one */
 	int64 count;	   /* of tokens, of CALL_TOKENS */
+	bool cached;	   /* not asked for again */
 	bool estimated;	   /* by the rule of thumb */
 	int64 tokens_in;   /* -1 = not known */
 	int64 tokens_out;

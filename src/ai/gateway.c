@@ -16,6 +16,7 @@
 #include "utils/memutils.h"
 
 #include "ai/gateway.h"
+#include "ai/redis.h"
 #include "base/clock.h"
 #include "net/loop.h"
 #include "shared/registry.h"
@@ -44,6 +45,7 @@ work_until_told_to_end(uint64 gateway)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 			sophia_lanes_reload();
+			sophia_redis_reload();
 		}
 		if (changes != seen)
 			sophia_sessions_review(gateway);
@@ -55,6 +57,7 @@ work_until_told_to_end(uint64 gateway)
 			next = sophia_lanes_turn();
 			sophia_sessions_write();
 		} while (any);
+		sophia_cache_tell();
 		sophia_loop_wait(next < 0 ? -1 : (long) Max(next - sophia_clock_ms(), 0));
 	}
 }
@@ -75,5 +78,6 @@ sophia_gateway_main(Datum arg)
 	MemoryContextSwitchTo(
 		AllocSetContextCreate(TopMemoryContext, "sophia_stack gateway", ALLOCSET_DEFAULT_SIZES));
 	sophia_loop_init();
+	sophia_redis_start();
 	work_until_told_to_end(sophia_channels_attach_gateway());
 }

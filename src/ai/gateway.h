@@ -65,6 +65,7 @@ typedef struct GatewayRequest
 	HttpRequest *http;	 /* while running */
 	char *statement;	 /* handle of a statement that goes on at the account, NULL = none */
 	int looks;			 /* how often it was looked at */
+	void *work;			 /* of the cache, for cache_server.c */
 } GatewayRequest;
 
 /* ---- session.c ---- */
@@ -100,6 +101,17 @@ extern void sophia_lanes_reload(void);
 
 /* Forgets a request, whatever its state, and frees it. */
 extern void sophia_request_drop(GatewayRequest *request);
+
+/* ---- cache_server.c ---- */
+
+/* Takes a request of the cache that its session has just sent; it may be answered at once. */
+extern void sophia_cache_submit(GatewayRequest *request);
+
+/* The request of that work is gone. */
+extern void sophia_cache_forget(void *work);
+
+/* Tells what has changed. */
+extern void sophia_cache_tell(void);
 
 /* ---- listing.c ---- */
 

@@ -33,8 +33,21 @@ typedef enum RequestText
 	REQUEST_TEXTS
 } RequestText;
 
+/* What is asked of the gateway. */
+typedef enum AskKind
+{
+	REQUEST_CALL, /* of a provider */
+	REQUEST_LOOKUP, /* of the cache, by a body of keys; the answer has their values in that order, or nothing at all */
+	REQUEST_STORE, /* a value, by a body of TTL in seconds, key and value; the answer is empty */
+	REQUEST_PURGE  /* the keys of a pattern, which is the body; the answer is their number */
+} AskKind;
+
+/* Lengths in the bodies of requests of the cache, and of their answers, are uint32; this one says that there is no value. */
+#define CACHE_NO_VALUE PG_UINT32_MAX
+
 typedef struct RequestHeader
 {
+	AskKind kind;
 	uint64 number;	  /* chosen by the session, never twice */
 	int64 generation; /* of the provider's profile; a larger one is newer */
 	Oid database;

@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "ai/profile.h"
+#include "base/settings.h"
 #include "store/statement.h"
 
 #define PROVIDER_COLUMNS                                                                           \
@@ -66,7 +67,8 @@ enum
 	COLUMN_PRICE_OUT,
 	COLUMN_CONTEXT,
 	COLUMN_ESTIMATES,
-	COLUMN_FALLBACK
+	COLUMN_FALLBACK,
+	COLUMN_CACHE_TTL
 };
 
 static int
@@ -161,6 +163,7 @@ read_model(Profile *profile, MemoryContext context)
 	profile->context_tokens = result_int(COLUMN_CONTEXT);
 	profile->estimates_tokens = DatumGetBool(sophia_result(0, COLUMN_ESTIMATES, &null));
 	profile->fallback = text_or_empty(COLUMN_FALLBACK);
+	profile->cache_ttl = result_int(COLUMN_CACHE_TTL);
 	profile->has_price = !no_price_in && !no_price_out;
 }
 
@@ -325,7 +328,8 @@ read_profile(Profile *profile, const char *model, const char *function, Datum op
 			" (m.options -> 'price' ->> 'in')::numeric, (m.options -> 'price' ->> 'out')::numeric,"
 			" (m.options -> 'limits' ->> 'context')::int, m.token_count = 'estimated',"
 			" CASE WHEN m.options ? 'fallback' THEN (SELECT string_agg(f, E'\\n' ORDER BY n)"
-			"  FROM jsonb_array_elements_text(m.options -> 'fallback') WITH ORDINALITY AS e (f, n)) END"
+			"  FROM jsonb_array_elements_text(m.options -> 'fallback') WITH ORDINALITY AS e (f, n)) END,"
+			" coalesce((m.options ->> 'cache_ttl')::int, 604800)"
 			" FROM sophia.models AS m JOIN sophia.providers AS p USING (provider)"
 			" WHERE m.model = coalesce($1,"
 			"  (SELECT d.model FROM sophia.default_models AS d"
@@ -338,6 +342,20 @@ read_profile(Profile *profile, const char *model, const char *function, Datum op
 	read_model(profile, context);
 	MemoryContextSwitchTo(old);
 	return true;
+}
+
+/* Forgetting a person makes a new one.  Only asked for where answers are kept. */
+static int64
+read_cache_generation(void)
+{
+	static SPIPlanPtr plan = NULL;
+	bool null;
+
+	if (!sophia_cache || sophia_cache_server[0] == '\0' ||
+		!sophia_profile_query(&plan, "SELECT last_value FROM sophia.cache_generation", 0, NULL,
+							  NULL, NULL))
+		return 0;
+	return DatumGetInt64(sophia_result(0, 1, &null));
 }
 
 Profile *
@@ -372,6 +390,8 @@ sophia_profile_of_model(const char *model, const char *function, Datum options, 
 				remember(name, function, embeds, &versions, profile, own);
 		}
 	}
+	if (found)
+		profile->cache_generation = read_cache_generation();
 	SPI_finish();
 	/* errors that callers may keep as values are raised when nothing is held any more */
 	if (!found)

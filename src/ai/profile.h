@@ -39,8 +39,10 @@ typedef struct Profile
 	char *fallback;		/* models to ask where the provider fails, a line each; "" = none */
 	Datum call_options; /* jsonb: those that were given with the call, for another model */
 	bool has_call_options;
-	bool estimates_tokens; /* the provider cannot count tokens, as check_provider found */
-	bool uncommitted;	   /* written by this very transaction */
+	int cache_ttl;			/* seconds that answers are kept; 0 = they are not */
+	int64 cache_generation; /* answers of an earlier one are not used any more */
+	bool estimates_tokens;	/* the provider cannot count tokens, as check_provider found */
+	bool uncommitted;		/* written by this very transaction */
 	bool has_price;
 	Datum price_in; /* numeric, of a million tokens */
 	Datum price_out;

@@ -86,6 +86,8 @@ sophia_request_drop(GatewayRequest *request)
 	if (request->state != REQUEST_FREE)
 		sophia_request_leave(request);
 	sophia_listing_remove(request);
+	if (request->work != NULL)
+		sophia_cache_forget(request->work);
 	dlist_delete(&request->of_session);
 	pfree(request->message);
 	pfree(request);

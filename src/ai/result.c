@@ -243,7 +243,7 @@ sophia_result_row(const Call *call, int i, Datum *values, bool *nulls)
 	}
 	values[RESULT_TOKENS_IN] = Int64GetDatum(outcome->tokens_in);
 	values[RESULT_TOKENS_OUT] = Int64GetDatum(outcome->tokens_out);
-	values[RESULT_CACHED] = BoolGetDatum(false);
+	values[RESULT_CACHED] = BoolGetDatum(outcome->cached);
 	values[RESULT_MS] = Float8GetDatum(outcome->ms);
 	if (call->prompt != NULL)
 	{

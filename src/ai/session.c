@@ -178,8 +178,10 @@ read_request(Session *session)
 	request = make_request(session, message, length);
 	if (request == NULL)
 		session->broken = true;
-	else
+	else if (request->header.kind == REQUEST_CALL)
 		sophia_lane_submit(request);
+	else
+		sophia_cache_submit(request);
 	return true;
 }
 

@@ -19,6 +19,9 @@
 /* Source: estuary/flow crates/flow-client/src/lib.rs. */
 #define CONTROL_PLANE "https://agent-api-1084703453822.us-central1.run.app"
 
+bool sophia_cache = true;
+char *sophia_cache_secret = NULL;
+char *sophia_cache_server = NULL;
 char *sophia_control_plane = NULL;
 char *sophia_databases = NULL;
 int sophia_dead_letter_limit = 10000;
@@ -111,6 +114,32 @@ check_directory(char **value, void **extra, GucSource source)
 	return true;
 }
 
+/* '', unix:/path or host:port; an IPv6 address stands in brackets. */
+static bool
+check_cache_server(char **value, void **extra, GucSource source)
+{
+	const char *colon = strrchr(*value, ':');
+	char *end;
+	long port;
+
+	if (**value == '\0' || strncmp(*value, "unix:/", 6) == 0)
+		return true;
+	port = colon != NULL ? strtol(colon + 1, &end, 10) : 0;
+	if (colon != NULL && colon != *value && port > 0 && port < 65536 && *end == '\0')
+		return true;
+	GUC_check_errdetail("It is neither unix:/path nor host:port.");
+	return false;
+}
+
+static bool
+check_secret(char **value, void **extra, GucSource source)
+{
+	if (**value == '\0' || strncmp(*value, "env:", 4) == 0 || strncmp(*value, "file:", 5) == 0)
+		return true;
+	GUC_check_errdetail("It is neither env:NAME nor file:name.");
+	return false;
+}
+
 void
 sophia_settings_define(void)
 {
@@ -119,6 +148,21 @@ sophia_settings_define(void)
 							NULL, &sophia_ai_queue_retention, 7 * MINUTES_PER_DAY, 1,
 							100 * 366 * MINUTES_PER_DAY, PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL,
 							NULL);
+
+	DefineCustomBoolVariable(
+		"sophia_stack.cache", "Has AI calls use answers that were given before.",
+		"Off: neither those of the same statement nor those in the cache's server.", &sophia_cache,
+		true, PGC_USERSET, 0, NULL, NULL, NULL);
+
+	DefineCustomStringVariable("sophia_stack.cache_secret",
+							   "Password of the cache's server: env:NAME or file:name.",
+							   "Empty: it wants none.", &sophia_cache_secret, "", PGC_SIGHUP,
+							   GUC_SUPERUSER_ONLY, check_secret, NULL, NULL);
+
+	DefineCustomStringVariable("sophia_stack.cache_server",
+							   "Redis server that keeps AI answers: unix:/path or host:port.",
+							   "Empty: none are kept.", &sophia_cache_server, "", PGC_SIGHUP, 0,
+							   check_cache_server, NULL, NULL);
 
 	DefineCustomStringVariable(
 		"sophia_stack.control_plane", "Estuary's control plane: http[s]://host[:port].",

@@ -10,6 +10,9 @@
 #include "nodes/pg_list.h"
 
 extern int sophia_ai_queue_retention;	  /* minutes that finished AI jobs are kept */
+extern bool sophia_cache;				  /* this session looks answers up in the cache */
+extern char *sophia_cache_secret;		  /* of the cache's server; '' = none */
+extern char *sophia_cache_server;		  /* unix:/path or host:port; '' = no cache */
 extern char *sophia_control_plane;		  /* http[s]://host[:port] of Estuary's control plane */
 extern char *sophia_databases;			  /* comma separated; whose workers the launcher starts */
 extern int sophia_dead_letter_limit;	  /* of a stream; -1 = none */

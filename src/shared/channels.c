@@ -28,6 +28,7 @@ typedef struct Channels
 	pg_atomic_uint64 changes;
 	ProviderState providers[CHANNEL_PROVIDERS];
 	RequestEntry requests[CHANNEL_REQUESTS];
+	CacheState cache;
 	ChannelSlot slots[FLEXIBLE_ARRAY_MEMBER]; /* by the number of the session's PGPROC */
 } Channels;
 
@@ -181,6 +182,19 @@ sophia_channels_copy_requests(RequestEntry *requests)
 	LWLockRelease(channels->lock);
 }
 
+CacheState
+sophia_channels_cache(void)
+{
+	CacheState state = {0};
+
+	if (channels == NULL)
+		return state;
+	LWLockAcquire(channels->lock, LW_SHARED);
+	state = channels->cache;
+	LWLockRelease(channels->lock);
+	return state;
+}
+
 /* ---- gateway side ---- */
 
 /* before_shmem_exit: whoever waits for this process learns that it is gone. */
@@ -248,5 +262,13 @@ sophia_channels_tell_request(int place, const RequestEntry *entry)
 {
 	LWLockAcquire(channels->lock, LW_EXCLUSIVE);
 	channels->requests[place] = *entry;
+	LWLockRelease(channels->lock);
+}
+
+void
+sophia_channels_tell_cache(const CacheState *state)
+{
+	LWLockAcquire(channels->lock, LW_EXCLUSIVE);
+	channels->cache = *state;
 	LWLockRelease(channels->lock);
 }

@@ -90,6 +90,27 @@ typedef struct RequestEntry
 	char prompt[CHANNEL_PROMPT_BYTES]; /* the beginning of what is sent, where a setting has it shown */
 } RequestEntry;
 
+typedef enum CacheServerState
+{
+	CACHE_OFF,		  /* the setting names no server */
+	CACHE_CONNECTING, /* or waiting to try again */
+	CACHE_UP
+} CacheServerState;
+
+/* What the gateway tells of the cache's server, since the gateway was started. */
+typedef struct CacheState
+{
+	CacheServerState state;
+	int64 hits;
+	int64 misses;
+	int64 unanswered; /* keys that were looked up while the server was away, or too slow */
+	int64 stores;
+	int64 errors;
+	int64 connections;		   /* that were made */
+	TimestampTz last_error_at; /* 0 = none */
+	char last_error[CHANNEL_MESSAGE_BYTES];
+} CacheState;
+
 /* Installs the hooks that reserve and prepare the shared memory; for _PG_init while preloading. */
 extern void sophia_channels_install(void);
 
@@ -115,6 +136,7 @@ extern void sophia_channels_wake_gateway(void);
 /* Copies what the gateway tells: CHANNEL_PROVIDERS and CHANNEL_REQUESTS entries, free places among them. */
 extern void sophia_channels_copy_providers(ProviderState *providers);
 extern void sophia_channels_copy_requests(RequestEntry *requests);
+extern CacheState sophia_channels_cache(void);
 
 /* ---- gateway side ---- */
 
@@ -131,5 +153,8 @@ extern ChannelSlot sophia_channels_slot(int place);
 /* Tells of a provider, or of a request, at its place. */
 extern void sophia_channels_tell_provider(int place, const ProviderState *state);
 extern void sophia_channels_tell_request(int place, const RequestEntry *entry);
+
+/* Tells of the cache. */
+extern void sophia_channels_tell_cache(const CacheState *state);
 
 #endif /* SOPHIA_CHANNELS_H */

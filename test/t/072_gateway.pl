@@ -49,7 +49,7 @@ is(sql("SELECT sophia.embed_text('hello')"), $vector, 'an embedding in base64');
 is(($provider->requests)[-1]{body}{encoding_format}, 'base64', 'which was asked for');
 is(sql("SELECT sophia.embed_text('hello', 'numbers')"), $vector, 'an embedding in numbers');
 is(sql("SELECT cardinality(sophia.embed_text_384('wide', 'hello'))"), 384, 'an embedding of 384 dimensions');
-is(sql("SELECT pg_typeof(sophia.embed_text('a')), (sophia.try_complete('a')).value, (sophia.try_complete('a')).cost"), 'real[]|"echo: a"|0.000044', 'types and cost');
+is(sql("SELECT pg_typeof(sophia.embed_text('a')), r.value, r.cost FROM sophia.try_complete('a') AS r"), 'real[]|"echo: a"|0.000044', 'types and cost');
 is(sql("SELECT provider, model, tokens_in, tokens_out, cached, error_code, ms >= 0 FROM sophia.try_complete('a')"), 'llm|chat|7|3|f||t', 'try_complete tells of the call');
 
 # ---- arrays ----
