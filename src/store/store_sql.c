@@ -128,6 +128,10 @@ sophia_write_as(PG_FUNCTION_ARGS)
 	GuardState state;
 	int rc;
 
+	/* it acts as any role, so it serves functions of the extension's owner only */
+	if (!superuser())
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("only a superuser may write as another role")));
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	SPI_connect();
 	sophia_guard_become(PG_GETARG_OID(0), &state);

@@ -161,6 +161,8 @@ sql('GRANT USAGE ON SCHEMA gong_raw TO ann');
 like(error_of("SET ROLE ann; SELECT sophia.create_enrichment('x', 'gong_raw.calls', '{id}', 'title', 'sentiment', '{\"score\": \"title\"}')"), qr/ERROR:  42501: must be owner of/, 'only the owner of a table has it filled');
 like(error_of("SELECT sophia.$_('no')"), qr/ERROR:  42704: enrichment "no" does not exist/, "$_ of none") for qw(pause_enrichment resume_enrichment drop_enrichment retry_enrichment);
 
+like(error_of("SET ROLE ann; SELECT sophia.write_as(10, 'SELECT \$1', '{}')"), qr/ERROR:  42501: only a superuser may write as another role/, 'nobody writes as somebody else');
+
 # ---- the shipped ones ----
 
 is(sql("SELECT string_agg(name, ',' ORDER BY name) FROM sophia.enrichment_status WHERE state = 'off'"),
