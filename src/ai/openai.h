@@ -54,6 +54,9 @@ extern bool sophia_openai_chat_request(ByteBuffer *out, const char *model, const
 extern bool sophia_openai_embedding_request(ByteBuffer *out, const char *model,
 											const TextSpan *texts, size_t n, const char *options);
 
+/* Clips a text to what fits, at the boundary of a character, and blots out what is not printable. */
+extern void sophia_openai_clip(char *out, size_t size, const char *text, size_t length);
+
 /* Whether the body of an error says that the text was too long. */
 extern bool sophia_openai_too_large(const char *body, size_t length);
 
