@@ -79,8 +79,9 @@ store_answer(Run *run, const Job *job, const AnswerHeader *header, const OpenaiA
 
 		outcome->profile = run->call->profile;
 		outcome->ms = header->elapsed_ms;
-		outcome->tokens_in = share_of(answer->tokens_in, job->n, i);
-		outcome->tokens_out = share_of(answer->tokens_out, job->n, i);
+		outcome->cached = header->shared;
+		outcome->tokens_in = header->shared ? 0 : share_of(answer->tokens_in, job->n, i);
+		outcome->tokens_out = header->shared ? 0 : share_of(answer->tokens_out, job->n, i);
 		outcome->count = answer->count;
 		if (run->call->kind != CALL_EMBED)
 		{

@@ -72,6 +72,7 @@ append_request(StringInfo message, const Run *run, const Job *job, uint64 number
 		.breaker_ms = profile->breaker_ms,
 		.queue_bytes = profile->queue_bytes,
 		.statement = sophia_call_asks_statement(run->call),
+		.shareable = run->keys != NULL && !sophia_call_asks_statement(run->call),
 		.repeatable = run->call->kind != CALL_CHAT || sophia_call_asks_statement(run->call),
 		.post = run->call->kind != CALL_MODELS && job->handle == NULL,
 		.body_length = buffer_size(body),

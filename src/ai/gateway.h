@@ -56,16 +56,20 @@ typedef struct GatewayRequest
 	int attempts;
 	int counted;  /* of them, those that count against header.attempts */
 	uint32 tried; /* addresses that it was sent to since its last wait, as bits of their places */
-	Replica *replica;	 /* where it is, while running */
-	bool secret_renewed; /* the secret was read anew for it */
-	int64 first_sent;	 /* sophia_clock_ms(); 0 = not yet */
-	int64 sent;			 /* the last time */
-	TimestampTz sent_at; /* the same, with microseconds */
-	int64 due;			 /* while waiting: when it is tried again */
-	HttpRequest *http;	 /* while running */
-	char *statement;	 /* handle of a statement that goes on at the account, NULL = none */
-	int looks;			 /* how often it was looked at */
-	void *work;			 /* of the cache, for cache_server.c */
+	Replica *replica;			   /* where it is, while running */
+	bool secret_renewed;		   /* the secret was read anew for it */
+	int64 first_sent;			   /* sophia_clock_ms(); 0 = not yet */
+	int64 sent;					   /* the last time */
+	TimestampTz sent_at;		   /* the same, with microseconds */
+	int64 due;					   /* while waiting: when it is tried again */
+	HttpRequest *http;			   /* while running */
+	uint64 flight;				   /* key of equal requests */
+	bool leads;					   /* others may follow it, see flight.c */
+	dlist_head followers;		   /* of a leader, by of_queue */
+	struct GatewayRequest *leader; /* whose answer it gets, NULL = it is sent itself */
+	char *statement; /* handle of a statement that goes on at the account, NULL = none */
+	int looks;		 /* how often it was looked at */
+	void *work;		 /* of the cache, for cache_server.c */
 } GatewayRequest;
 
 /* ---- session.c ---- */
@@ -96,6 +100,18 @@ extern bool sophia_lane_full(const Lane *lane);
 
 /* The settings have changed. */
 extern void sophia_lanes_reload(void);
+
+/* ---- flight.c ---- */
+
+/* Has a request wait for the answer of an equal one that is under way; false where there is none: then others may follow it. */
+extern bool sophia_flight_join(GatewayRequest *request);
+
+/* Gives the followers of a request its answer. */
+extern void sophia_flight_land(GatewayRequest *leader, const AnswerHeader *answer, const char *body,
+							   Size length);
+
+/* A request goes: it follows nobody any more, and who follows it is submitted anew. */
+extern void sophia_flight_leave(GatewayRequest *request);
 
 /* ---- request.c ---- */
 

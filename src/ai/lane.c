@@ -296,6 +296,8 @@ sophia_lane_submit(GatewayRequest *request)
 	}
 	lane->used_at = sophia_clock_ms();
 	take_profile(lane, request);
+	if (sophia_flight_join(request))
+		return;
 	if (session->n_queued > 0 && session->lane != lane)
 	{
 		request->lane = NULL;

@@ -63,6 +63,7 @@ typedef struct RequestHeader
 	int32 queue_bytes;		/* of requests that wait for their turn, all sessions together */
 	bool post;				/* with the body; else GET */
 	bool statement; /* goes to Snowflake's SQL API: an answer of 202 is waited for, and what nobody waits for is cancelled */
+	bool shareable; /* an equal request of another session may get the same answer */
 	bool repeatable; /* can be sent again where it is not known whether the provider has done its work */
 	uint16 lengths[REQUEST_TEXTS];
 	uint32 body_length;
@@ -75,6 +76,7 @@ typedef struct AnswerHeader
 	int32 status;	  /* of HTTP */
 	int32 attempts;	  /* how often it was sent */
 	int32 elapsed_ms; /* since it was first sent */
+	bool shared;	  /* it is that of an equal request, which is billed there */
 } AnswerHeader;
 
 /* Largest body of a request, and of an answer. */

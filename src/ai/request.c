@@ -78,6 +78,7 @@ sophia_request_drop(GatewayRequest *request)
 	if (request->http != NULL && !request->http->finished)
 		sophia_breaker_forget(&request->replica->breaker);
 	close_http(request);
+	sophia_flight_leave(request);
 	if (request->statement != NULL)
 	{
 		sophia_farewell_statement(request->lane->replicas[0], request->statement);
@@ -106,6 +107,7 @@ answer(GatewayRequest *request, int sqlstate, const char *body, Size length)
 	};
 
 	sophia_session_answer(request->session, &header, body, length);
+	sophia_flight_land(request, &header, body, length);
 	if (request->lane != NULL)
 	{
 		request->lane->told.calls++;

@@ -6,6 +6,7 @@ use Sophia::Cluster;
 use Sophia::Provider;
 use Sophia::Redis;
 use File::Temp ();
+use IPC::Run ();
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -182,5 +183,34 @@ is(asked(), 601, 'are sent once each');
 use_server('');
 wait_for_state('off');
 is(sql(sprintf $row, 'guarded', ''), 'echo: guarded|f|t|t', 'without the setting nothing is looked up');
+
+# ---- single flight ----
+
+# Runs statements at the same time, each in a session of its own; their results.
+sub at_once
+{
+	my @runs = map {
+		my ($out, $err) = ('', '');
+		my $run = IPC::Run::start([ 'psql', '-X', '-q', '-A', '-t', '-d', $node->connstr('postgres'), map { ('-c', $_) } split /; / ], '<', '/dev/null', '>', \$out, '2>', \$err);
+		# the first one leads
+		$node->poll_query_until('postgres', 'SELECT count(*) > 0 FROM sophia.gateway_requests');
+		[ $run, \$out, \$err ];
+	} @_;
+	return map { $_->[0]->finish; my $out = ${ $_->[1] }; chomp $out; $out } @runs;
+}
+
+asked();
+my $equal = "SELECT value #>> '{}', cached, tokens_in > 0, cost > 0 FROM sophia.try_complete('chat', 'at once #delay=1500')";
+is_deeply([ at_once($equal, $equal, $equal) ], [ 'echo: at once #delay=1500|f|t|t', ('echo: at once #delay=1500|t|f|f') x 2 ], 'equal calls of several sessions have one answer');
+is(asked(), 1, 'which is asked for, and paid, once');
+is_deeply([ map { /^[^|]*/ ? $& : '' } at_once((q{SELECT sophia.complete('chat', 'at random #delay=1000', '{"temperature": 0.7}')}) x 2) ], [ ('echo: at random #delay=1000') x 2 ], 'where answers may differ');
+is(asked(), 2, 'each has its own');
+is_deeply([ at_once(("SELECT error_code FROM sophia.try_complete('chat', 'fails #delay=1000 #status=400')") x 2) ], [ ('22023') x 2 ], 'an error is that of all');
+asked();
+$equal =~ s/at once/left behind/;
+is_deeply([ at_once("SET statement_timeout = '700ms'; $equal", $equal, $equal) ], [ '', 'echo: left behind #delay=1500|f|t|t', 'echo: left behind #delay=1500|t|f|f' ],
+	'when the first is cancelled, the others have it asked for again');
+is(asked(), 2, 'once');
+is(sql('SELECT count(*) FROM sophia.gateway_requests'), 0, 'nothing is left');
 
 done_testing();
