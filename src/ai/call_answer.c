@@ -200,8 +200,7 @@ take_row(Run *run, const Job *job, const AnswerHeader *header, const SqlRow *row
 
 /* Fails those texts of a statement that no row told of. */
 static void
-fail_missing(Run *run, const Job *job, const AnswerHeader *header, int sqlstate,
-			 const char *message)
+fail_missing(Run *run, const Job *job, const AnswerHeader *header, int sqlstate, const char *message)
 {
 	for (int i = 0; i < job->n; i++)
 	{
@@ -225,8 +224,8 @@ ask_partition(Run *run, const Job *job, const SqlAnswer *answer)
 		return false;
 	sophia_run_add_job(run, job->from, job->n);
 	next = &run->jobs[run->n_jobs - 1];
-	next->handle = job->handle != NULL ? job->handle
-									   : pnstrdup(answer->handle.text, answer->handle.length);
+	next->handle =
+		job->handle != NULL ? job->handle : pnstrdup(answer->handle.text, answer->handle.length);
 	next->partition = job->partition + 1;
 	next->partitions = partitions;
 	return true;
@@ -255,8 +254,7 @@ take_statement(Run *run, const Job *job, const AnswerHeader *header, const char 
 			take_row(run, job, header, &answer.rows[i]);
 	}
 	if (!ask_partition(run, job, &answer))
-		fail_missing(run, job, header, ERRCODE_SYSTEM_ERROR,
-					 "the answer lacks the row of the text");
+		fail_missing(run, job, header, ERRCODE_SYSTEM_ERROR, "the answer lacks the row of the text");
 }
 
 /* Whether a status says that there is no such service. */

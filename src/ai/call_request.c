@@ -91,11 +91,10 @@ append_request(StringInfo message, const Run *run, const Job *job, uint64 number
 static bool
 write_statement_path(const Job *job, ByteBuffer *path)
 {
-	char *text =
-		job->handle != NULL
-			? psprintf("/api/v2/statements/%s?partition=%d", job->handle, job->partition)
-			: psprintf("/api/v2/statements?requestId=%s&async=true&nullable=true%s", job->id,
-					   job->sent ? SQL_RETRY : "");
+	char *text = job->handle != NULL
+					 ? psprintf("/api/v2/statements/%s?partition=%d", job->handle, job->partition)
+					 : psprintf("/api/v2/statements?requestId=%s&async=true&nullable=true%s",
+								job->id, job->sent ? SQL_RETRY : "");
 
 	return sophia_buffer_append(path, text, strlen(text) + 1);
 }

@@ -174,9 +174,9 @@ static bool
 says_too_large(const char *message)
 {
 	static const char *const words[] = {
-		"context length",	  "context size",  "context window",
-		"too large",		  "too long",	   "maximum context",
-		"too many tokens",	  "max_model_len", "input length exceeds",
+		"context length",	   "context size",	"context window",
+		"too large",		   "too long",		"maximum context",
+		"too many tokens",	   "max_model_len", "input length exceeds",
 		"must have less than", "max tokens of"};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)

@@ -3,7 +3,8 @@
  *		Providers of kind "openai": what is sent to them, and what their answers mean.
  *
  * The dialect of OpenAI's API that vLLM, llama.cpp, TEI, Ollama and others speak: chat completions and embeddings.  Source:
- * OpenAI's API reference, and what those servers answer where they differ from it.  Pure: no server call; memory is
+ * OpenAI's API reference, and what those servers answer where they differ from it; a chat may come whole, or as a stream of
+ * events (text/event-stream).  Pure: no server call; memory is
  * malloc'ed and belongs to the buffers and the arena that the caller gives.
  */
 #ifndef SOPHIA_OPENAI_H

@@ -171,8 +171,7 @@ refuse(OpenaiProblem *problem, const JsonNode *root, int status)
 	snprintf(problem->message, sizeof(problem->message), "HTTP status %d%s%s%s%s%s", status,
 			 text[0] != '\0' ? ": " : "", text, details[0] != '\0' ? " (" : "", details,
 			 details[0] != '\0' ? ")" : "");
-	memcpy(problem->sqlstate, sqlstate_of(status, state, code, message),
-		   sizeof(problem->sqlstate));
+	memcpy(problem->sqlstate, sqlstate_of(status, state, code, message), sizeof(problem->sqlstate));
 	problem->too_many = (status == 400 || status == 408 || status == 413 || status == 422) &&
 						!is_of_statement(state);
 	return false;

@@ -91,6 +91,8 @@ is($body->{statement}, 'SELECT c.index, c.result:value::string, c.result:error::
 	'with question marks for all that comes from users');
 is_deeply($body->{bindings}, { 1 => { type => 'TEXT', value => 'fr' }, 2 => { type => 'TEXT', value => 'de' }, 3 => { type => 'TEXT', value => '["it\'s \"x\" ? {to_lang}"]' } }, 'and bindings for that');
 is_deeply([ @$body{qw(warehouse role timeout)}, $body->{parameters}{query_tag} ], [ 'WH', 'ANALYST', 20, 'sophia_stack' ], 'in the warehouse and role of the provider');
+sql("SELECT sophia.ai_filter('sunny', 'Is it')");
+like((new_requests('POST', qr{statements\?}))[0]{body}{statement}, qr/AI_FILTER\(CONCAT\(\?, '\\n\\n', f\.value::string\)/, 'a question stands in lines of its own');
 sql("SELECT sophia.sentiment(ARRAY(SELECT 'text ' || i FROM generate_series(1, 10) AS i))");
 is_deeply([ map { scalar @{ JSON::PP::decode_json($_->{body}{bindings}{1}{value}) } } new_requests('POST', qr{statements\?}) ], [ 4, 4, 2 ], 'texts travel in packs');
 is(sql("SELECT sophia.set_prompt('sentiment', 'SELECT f.index, MINE.CORTEX.SENTIMENT(f.value::string) FROM TABLE(FLATTEN(INPUT => PARSE_JSON({inputs}))) AS f', kind => 'snowflake') >= 1000"), 't', 'a statement is data');

@@ -89,10 +89,14 @@ test_chat_answers(void)
 	ok(chat_gives(200, ANSWER("null"), "58000", "the answer has no text"), "null is none");
 	ok(chat_gives(200, "{\"choices\":[]}", "58000", "the answer has no choices"), "no choice");
 	ok(chat_gives(200, "[]", "58000", "the answer has no choices"), "an array is no answer");
-	ok(chat_gives(200, EVENT("\"a\\u00e9\"") ": ping\n\n" EVENT("\"b\"") END, NULL, "a\xC3\xA9" "b"),
+	ok(chat_gives(200, EVENT("\"a\\u00e9\"") ": ping\n\n" EVENT("\"b\"") END, NULL,
+				  "a\xC3\xA9"
+				  "b"),
 	   "a stream of events gives its parts");
-	ok(chat_gives(200, "event: message\r\ndata:{\"choices\":[{\"delta\":{\"content\":\"c\"}}],"
-					   "\"finish_reason\":\"stop\"}\r\n\r\n", NULL, "c"),
+	ok(chat_gives(200,
+				  "event: message\r\ndata:{\"choices\":[{\"delta\":{\"content\":\"c\"}}],"
+				  "\"finish_reason\":\"stop\"}\r\n\r\n",
+				  NULL, "c"),
 	   "its end may be told beside the choices");
 	ok(chat_gives(200, EVENT("\"a\""), "58000", "the answer broke off before it was whole"),
 	   "a stream without its end is no answer");
