@@ -179,13 +179,13 @@ INSERT INTO sophia.prompts (function, kind, version, instructions) VALUES
 ('translate', 'snowflake', 1,
  'SELECT c.index, c.result:value::string, c.result:error::string FROM (SELECT f.index, AI_TRANSLATE(f.value::string, {from_lang}, {to_lang}, return_error_details => TRUE) AS result FROM TABLE(FLATTEN(INPUT => PARSE_JSON({inputs}))) AS f) AS c ORDER BY c.index'),
 ('extract_answer', 'snowflake', 1,
- 'SELECT f.index, TO_JSON(SNOWFLAKE.CORTEX.EXTRACT_ANSWER(f.value::string, {question})), NULL FROM TABLE(FLATTEN(INPUT => PARSE_JSON({inputs}))) AS f ORDER BY f.index'),
+ 'SELECT f.index, SNOWFLAKE.CORTEX.EXTRACT_ANSWER(f.value::string, {question})::string, NULL FROM TABLE(FLATTEN(INPUT => PARSE_JSON({inputs}))) AS f ORDER BY f.index'),
 ('summarize', 'snowflake', 1,
  'SELECT f.index, SNOWFLAKE.CORTEX.SUMMARIZE(f.value::string), NULL FROM TABLE(FLATTEN(INPUT => PARSE_JSON({inputs}))) AS f ORDER BY f.index'),
 ('summarize_agg', 'snowflake', 1,
  'SELECT f.index, SNOWFLAKE.CORTEX.SUMMARIZE(f.value::string), NULL FROM TABLE(FLATTEN(INPUT => PARSE_JSON({inputs}))) AS f ORDER BY f.index'),
 ('ai_filter', 'snowflake', 1,
- 'SELECT c.index, c.result:value::boolean::string, c.result:error::string FROM (SELECT f.index, AI_FILTER(CONCAT({question}, ''\\n\\n'', f.value::string), return_error_details => TRUE) AS result FROM TABLE(FLATTEN(INPUT => PARSE_JSON({inputs}))) AS f) AS c ORDER BY c.index'),
+ 'SELECT c.index, c.result:value::boolean::string, c.result:error::string FROM (SELECT f.index, AI_FILTER(CONCAT({question}, ''\n\n'', f.value::string), return_error_details => TRUE) AS result FROM TABLE(FLATTEN(INPUT => PARSE_JSON({inputs}))) AS f) AS c ORDER BY c.index'),
 ('count_tokens', 'snowflake', 1,
  'SELECT f.index, SNOWFLAKE.CORTEX.COUNT_TOKENS({model}, f.value::string)::string, NULL FROM TABLE(FLATTEN(INPUT => PARSE_JSON({inputs}))) AS f ORDER BY f.index');
 

@@ -199,7 +199,13 @@ fail_unsent(Run *run)
 	for (int place = run->next_job; place < run->n_jobs; place++)
 	{
 		for (int i = 0; i < run->jobs[place].n && !run->jobs[place].answered; i++)
-			run->call->outcomes[run->order[run->jobs[place].from + i]] = *run->fatal;
+		{
+			Outcome *outcome = &run->call->outcomes[run->order[run->jobs[place].from + i]];
+
+			/* an earlier partition may have told of it */
+			if (outcome->sqlstate == 0 && outcome->text.text == NULL)
+				*outcome = *run->fatal;
+		}
 	}
 }
 
@@ -249,7 +255,6 @@ ask_model(Call *call)
 	}
 	PG_END_TRY();
 	fail_unsent(&run);
-	sophia_run_fail_missing(&run);
 	for (int i = 0; i < call->n; i++)
 	{
 		if (first_of[i] >= 0 && first_of[i] != i)

@@ -4,7 +4,6 @@
  */
 #include "postgres.h"
 
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -153,6 +152,25 @@ halve_job(Run *run, const Job *job)
 	sophia_run_add_job(run, job->from + job->n / 2, job->n - job->n / 2);
 }
 
+/* Whether a row has told of a text, or it has failed. */
+static bool
+is_settled(const Outcome *outcome)
+{
+	return outcome->sqlstate != 0 || outcome->text.text != NULL;
+}
+
+static void
+fail_row(Run *run, Outcome *outcome, const AnswerHeader *header, TextSpan error)
+{
+	char text[251] = "it gives no value for the text, and does not say why";
+	bool too_large = error.text != NULL && sophia_openai_too_large(error.text, error.length);
+
+	if (error.text != NULL)
+		sophia_openai_clip(text, sizeof(text), error.text, error.length);
+	fail_text(run, outcome, header,
+			  too_large ? ERRCODE_PROGRAM_LIMIT_EXCEEDED : ERRCODE_SYSTEM_ERROR, text);
+}
+
 /* What a row says of its text.  The account tells no tokens, so they are estimated. */
 static void
 take_row(Run *run, const Job *job, const AnswerHeader *header, const SqlRow *row)
@@ -160,16 +178,14 @@ take_row(Run *run, const Job *job, const AnswerHeader *header, const SqlRow *row
 	int place = run->order[job->from + row->index];
 	Outcome *outcome = &run->call->outcomes[place];
 
+	if (is_settled(outcome))
+		return;
 	outcome->profile = run->call->profile;
 	outcome->ms = header->elapsed_ms;
 	outcome->tokens_in = sophia_run_tokens_of(run->call->inputs[place].length + 3);
 	outcome->tokens_out = 0;
 	if (row->value.text == NULL)
-		fail_text(
-			run, outcome, header, ERRCODE_SYSTEM_ERROR,
-			row->error.text == NULL
-				? "it gives no value for the text, and does not say why"
-				: pnstrdup(row->error.text, pg_mbcliplen(row->error.text, row->error.length, 250)));
+		fail_row(run, outcome, header, row->error);
 	else
 	{
 		outcome->text = copy_text(row->value);
@@ -182,20 +198,41 @@ take_row(Run *run, const Job *job, const AnswerHeader *header, const SqlRow *row
 	sophia_run_keep(run, place);
 }
 
-/* Asks for the other partitions of a result. */
+/* Fails those texts of a statement that no row told of. */
 static void
-add_partitions(Run *run, const Job *job, const SqlAnswer *answer)
+fail_missing(Run *run, const Job *job, const AnswerHeader *header, int sqlstate, const char *message)
 {
-	for (int i = 1; i < answer->partitions; i++)
+	for (int i = 0; i < job->n; i++)
 	{
-		sophia_run_add_job(run, job->from, job->n);
-		run->jobs[run->n_jobs - 1].handle = pnstrdup(answer->handle.text, answer->handle.length);
-		run->jobs[run->n_jobs - 1].partition = i;
+		Outcome *outcome = &run->call->outcomes[run->order[job->from + i]];
+
+		if (is_settled(outcome))
+			continue;
+		fail_text(run, outcome, header, sqlstate, message);
+		sophia_budget_count(&run->used, run->call->profile, outcome);
 	}
 }
 
-/* False where what has failed is counted already, or is asked for again. */
+/* Asks for the next partition of a result; false where there is none. */
 static bool
+ask_partition(Run *run, const Job *job, const SqlAnswer *answer)
+{
+	int partitions = job->handle != NULL ? job->partitions : answer->partitions;
+	Job *next;
+
+	if (job->partition + 1 >= partitions || (job->handle == NULL && answer->handle.text == NULL))
+		return false;
+	sophia_run_add_job(run, job->from, job->n);
+	next = &run->jobs[run->n_jobs - 1];
+	next->handle =
+		job->handle != NULL ? job->handle : pnstrdup(answer->handle.text, answer->handle.length);
+	next->partition = job->partition + 1;
+	next->partitions = partitions;
+	return true;
+}
+
+/* Counts what it settles. */
+static void
 take_statement(Run *run, const Job *job, const AnswerHeader *header, const char *body, Size length)
 {
 	static Arena arena; /* reset before each use, so that an error leaves nothing behind */
@@ -208,33 +245,16 @@ take_statement(Run *run, const Job *job, const AnswerHeader *header, const char 
 		if (problem.too_many && job->n > 1 && job->handle == NULL)
 			halve_job(run, job);
 		else
-			fail_job(run, job, header, sqlstate_of(&problem), problem.message);
-		return !(problem.too_many && job->n > 1 && job->handle == NULL);
+			fail_missing(run, job, header, sqlstate_of(&problem), problem.message);
+		return;
 	}
 	for (int i = 0; i < answer.n_rows; i++)
 	{
 		if (answer.rows[i].index >= 0 && answer.rows[i].index < job->n)
 			take_row(run, job, header, &answer.rows[i]);
 	}
-	if (job->partition == 0 && answer.handle.text != NULL)
-		add_partitions(run, job, &answer);
-	return false;
-}
-
-/* Texts that no row told of. */
-void
-sophia_run_fail_missing(Run *run)
-{
-	for (int i = 0; sophia_call_asks_statement(run->call) && i < run->n_order; i++)
-	{
-		Outcome *outcome = &run->call->outcomes[run->order[i]];
-
-		if (outcome->sqlstate == 0 && outcome->text.text == NULL)
-			sophia_run_fail(
-				outcome, ERRCODE_SYSTEM_ERROR,
-				psprintf("model \"%s\" of provider \"%s\": the answer lacks the row of the text",
-						 run->call->profile->model, run->call->profile->provider));
-	}
+	if (!ask_partition(run, job, &answer))
+		fail_missing(run, job, header, ERRCODE_SYSTEM_ERROR, "the answer lacks the row of the text");
 }
 
 /* Whether a status says that there is no such service. */
@@ -254,8 +274,6 @@ take_body(Run *run, const Job *job, const AnswerHeader *header, const char *body
 	const char *wrong;
 	int sqlstate;
 
-	if (sophia_call_asks_statement(run->call))
-		return take_statement(run, job, header, body, length);
 	sophia_arena_reset(&arena);
 	if (run->call->kind == CALL_TOKENS && lacks_service(header->status))
 	{
@@ -303,7 +321,15 @@ sophia_run_take(Exchange *exchange, const AnswerHeader *header, const char *body
 	job = run->jobs[header->number - run->base - 1];
 	old = MemoryContextSwitchTo(run->context);
 	run->jobs[header->number - run->base - 1].answered = true;
-	if (header->sqlstate != 0)
+	if (sophia_call_asks_statement(run->call))
+	{
+		if (header->sqlstate != 0)
+			fail_missing(run, &job, header, header->sqlstate, pnstrdup(body, length));
+		else
+			take_statement(run, &job, header, body, length);
+		done = false;
+	}
+	else if (header->sqlstate != 0)
 		fail_job(run, &job, header, header->sqlstate, pnstrdup(body, length));
 	else
 		done = take_body(run, &job, header, body, length);

@@ -87,14 +87,14 @@ append_request(StringInfo message, const Run *run, const Job *job, uint64 number
 		appendBinaryStringInfo(message, buffer_bytes(body), header.body_length);
 }
 
-/* A statement keeps its id when it is sent again, so the account runs it once. */
+/* A statement keeps its id when it is sent again, and says so; thus the account runs it once. */
 static bool
 write_statement_path(const Job *job, ByteBuffer *path)
 {
-	char *text =
-		job->handle != NULL
-			? psprintf("/api/v2/statements/%s?partition=%d", job->handle, job->partition)
-			: psprintf("/api/v2/statements?requestId=%s&async=true&nullable=true", job->id);
+	char *text = job->handle != NULL
+					 ? psprintf("/api/v2/statements/%s?partition=%d", job->handle, job->partition)
+					 : psprintf("/api/v2/statements?requestId=%s&async=true&nullable=true%s",
+								job->id, job->sent ? SQL_RETRY : "");
 
 	return sophia_buffer_append(path, text, strlen(text) + 1);
 }
@@ -175,7 +175,8 @@ sophia_run_next(Exchange *exchange, StringInfo message)
 	if (run->fatal != NULL || run->next_job == run->n_jobs || sophia_run_spends_too_much(run))
 		return false;
 	CHECK_FOR_INTERRUPTS();
-	write_request(run, run->next_job++, message);
+	write_request(run, run->next_job, message);
+	run->jobs[run->next_job++].sent = true;
 	sophia_run_last_number = Max(sophia_run_last_number, run->base + run->next_job);
 	return true;
 }

@@ -108,9 +108,8 @@ sophia_openai_tokens_service(const char *address)
 
 /* ---- problems ---- */
 
-/* Clips a text to what fits, at the boundary of a character, and blots out what is not printable. */
-static void
-clip(char *out, size_t size, const char *text, size_t length)
+void
+sophia_openai_clip(char *out, size_t size, const char *text, size_t length)
 {
 	size_t n = length < size ? length : size - 1;
 
@@ -125,7 +124,7 @@ static bool
 set_problem(OpenaiProblem *problem, const char *sqlstate, const char *message)
 {
 	memcpy(problem->sqlstate, sqlstate, sizeof(problem->sqlstate));
-	clip(problem->message, sizeof(problem->message), message, strlen(message));
+	sophia_openai_clip(problem->message, sizeof(problem->message), message, strlen(message));
 	return false;
 }
 
@@ -170,15 +169,15 @@ contains(const char *text, const char *word)
 	return false;
 }
 
-/* Servers say in words that a text was too long; these are theirs: vLLM, llama.cpp, OpenAI, TEI, Ollama. */
+/* Servers say in words that a text was too long; these are theirs: vLLM, llama.cpp, OpenAI, TEI, Ollama, Cortex. */
 static bool
 says_too_large(const char *message)
 {
 	static const char *const words[] = {
-		"context length",	  "context size",  "context window",
-		"too large",		  "too long",	   "maximum context",
-		"too many tokens",	  "max_model_len", "input length exceeds",
-		"must have less than"};
+		"context length",	   "context size",	"context window",
+		"too large",		   "too long",		"maximum context",
+		"too many tokens",	   "max_model_len", "input length exceeds",
+		"must have less than", "max tokens of"};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
 	{
@@ -224,9 +223,9 @@ refuse(OpenaiProblem *problem, int status, const JsonNode *root, const char *bod
 	char text[200];
 
 	if (said != NULL)
-		clip(text, sizeof(text), said->u.text, said->length);
+		sophia_openai_clip(text, sizeof(text), said->u.text, said->length);
 	else
-		clip(text, sizeof(text), body, length);
+		sophia_openai_clip(text, sizeof(text), body, length);
 	snprintf(problem->message, sizeof(problem->message), "HTTP status %d%s%s", status,
 			 text[0] != '\0' ? ": " : "", text);
 	memcpy(problem->sqlstate, sqlstate_of(status, text), sizeof(problem->sqlstate));
@@ -305,28 +304,154 @@ read_usage(OpenaiAnswer *answer, const JsonNode *root)
 	answer->tokens_out = count_of(usage, "completion_tokens");
 }
 
+/* Reads why a text ends, which Cortex also tells beside its choices; false where that is not told. */
+static bool
+read_end(OpenaiAnswer *answer, const JsonNode *root, const JsonNode *choice)
+{
+	const JsonNode *reason = member(choice, "finish_reason");
+
+	if (!is_string(reason))
+		reason = member(root, "finish_reason");
+	if (!is_string(reason))
+		return false;
+	answer->cut = reason->length == 6 && memcmp(reason->u.text, "length", 6) == 0;
+	return true;
+}
+
+/* The first choice, NULL where there is none. */
+static const JsonNode *
+choice_of(const JsonNode *root)
+{
+	const JsonNode *choices = member(root, "choices");
+
+	return choices != NULL && choices->kind == JSON_ARRAY && choices->length > 0
+			   ? &choices->u.items[0]
+			   : NULL;
+}
+
+/* ---- chats that come as a stream of events ---- */
+
+static bool
+begins_with(const char *text, size_t length, const char *word)
+{
+	return length >= strlen(word) && memcmp(text, word, strlen(word)) == 0;
+}
+
+/*
+ * Whether a body is a stream of events (text/event-stream), which some servers send although none was asked for.  No JSON
+ * text begins like that, so the media type need not be known.
+ */
+static bool
+is_stream(const char *body, size_t length)
+{
+	return begins_with(body, length, "data:") || begins_with(body, length, "event:") ||
+		   begins_with(body, length, "id:") || begins_with(body, length, ":");
+}
+
+/* Takes the next line of data off a stream; false at its end. */
+static bool
+next_data(TextSpan *stream, TextSpan *data)
+{
+	while (stream->length > 0)
+	{
+		const char *line = stream->text;
+		const char *end = memchr(line, '\n', stream->length);
+		size_t length = end != NULL ? (size_t) (end - line) : stream->length;
+
+		stream->text += length + (end != NULL);
+		stream->length -= length + (end != NULL);
+		if (!begins_with(line, length, "data:"))
+			continue;
+		*data = (TextSpan){line + strlen("data:"), length - strlen("data:")};
+		return true;
+	}
+	return false;
+}
+
+static bool
+is_done(TextSpan data)
+{
+	while (data.length > 0 && data.text[0] == ' ')
+		data.text++, data.length--;
+	return begins_with(data.text, data.length, "[DONE]");
+}
+
+/* Adds what an event brings to the text; `ended` becomes true with the last of it. */
+static bool
+read_event(OpenaiAnswer *answer, ByteBuffer *text, bool *ended, OpenaiProblem *problem,
+		   Arena *arena, TextSpan data)
+{
+	JsonNode root;
+	OpenaiAnswer told;
+	const JsonNode *choice;
+	const JsonNode *content;
+
+	if (!parse_body(&root, problem, arena, 200, data.text, data.length))
+		return false;
+	read_usage(&told, &root);
+	if (told.tokens_in >= 0)
+		answer->tokens_in = told.tokens_in;
+	if (told.tokens_out >= 0)
+		answer->tokens_out = told.tokens_out;
+	choice = choice_of(&root);
+	content = member(member(choice, "delta"), "content");
+	if (is_string(content) && !sophia_buffer_append(text, content->u.text, content->length))
+		return set_problem(problem, "53200", "out of memory");
+	*ended |= read_end(answer, &root, choice);
+	return true;
+}
+
+static bool
+read_stream(OpenaiAnswer *answer, OpenaiProblem *problem, Arena *arena, TextSpan stream)
+{
+	ByteBuffer text = {0};
+	TextSpan data;
+	bool ended = false;
+	bool ok = true;
+	char *copy;
+
+	*answer = (OpenaiAnswer){.tokens_in = -1, .tokens_out = -1};
+	problem->too_many = false;
+	while (ok && next_data(&stream, &data))
+	{
+		if (is_done(data))
+			ended = true;
+		else
+			ok = read_event(answer, &text, &ended, problem, arena, data);
+	}
+	if (ok && !ended)
+		ok = set_problem(problem, "58000", "the answer broke off before it was whole");
+	copy = ok ? sophia_arena_alloc(arena, buffer_size(&text) + 1) : NULL;
+	if (ok && copy == NULL)
+		ok = set_problem(problem, "53200", "out of memory");
+	if (ok && buffer_size(&text) > 0)
+		memcpy(copy, buffer_bytes(&text), buffer_size(&text));
+	answer->text = (TextSpan){copy, buffer_size(&text)};
+	sophia_buffer_free(&text);
+	return ok;
+}
+
 bool
 sophia_openai_chat_answer(OpenaiAnswer *answer, OpenaiProblem *problem, Arena *arena, int status,
 						  const char *body, size_t length)
 {
 	JsonNode root;
-	const JsonNode *choices;
+	const JsonNode *choice;
 	const JsonNode *content;
-	const JsonNode *reason;
 
+	if (status == 200 && is_stream(body, length))
+		return read_stream(answer, problem, arena, (TextSpan){body, length});
 	if (!parse_body(&root, problem, arena, status, body, length))
 		return false;
 	read_usage(answer, &root);
-	choices = member(&root, "choices");
-	if (choices == NULL || choices->kind != JSON_ARRAY || choices->length == 0)
+	choice = choice_of(&root);
+	if (choice == NULL)
 		return set_problem(problem, "58000", "the answer has no choices");
-	content = member(member(&choices->u.items[0], "message"), "content");
+	content = member(member(choice, "message"), "content");
 	if (!is_string(content))
 		return set_problem(problem, "58000", "the answer has no text");
 	answer->text = (TextSpan){content->u.text, content->length};
-	reason = member(&choices->u.items[0], "finish_reason");
-	answer->cut =
-		is_string(reason) && reason->length == 6 && memcmp(reason->u.text, "length", 6) == 0;
+	(void) read_end(answer, &root, choice);
 	return true;
 }
 

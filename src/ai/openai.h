@@ -3,7 +3,8 @@
  *		Providers of kind "openai": what is sent to them, and what their answers mean.
  *
  * The dialect of OpenAI's API that vLLM, llama.cpp, TEI, Ollama and others speak: chat completions and embeddings.  Source:
- * OpenAI's API reference, and what those servers answer where they differ from it.  Pure: no server call; memory is
+ * OpenAI's API reference, and what those servers answer where they differ from it; a chat may come whole, or as a stream of
+ * events (text/event-stream).  Pure: no server call; memory is
  * malloc'ed and belongs to the buffers and the arena that the caller gives.
  */
 #ifndef SOPHIA_OPENAI_H
@@ -53,6 +54,9 @@ extern bool sophia_openai_chat_request(ByteBuffer *out, const char *model, const
 /* The body of an embedding of n texts; `options` as above. */
 extern bool sophia_openai_embedding_request(ByteBuffer *out, const char *model,
 											const TextSpan *texts, size_t n, const char *options);
+
+/* Clips a text to what fits, at the boundary of a character, and blots out what is not printable. */
+extern void sophia_openai_clip(char *out, size_t size, const char *text, size_t length);
 
 /* Whether the body of an error says that the text was too long. */
 extern bool sophia_openai_too_large(const char *body, size_t length);

@@ -543,12 +543,13 @@ sophia_replica_start_http(Replica *replica, const char *method, const char *path
 static char *
 path_of(const GatewayRequest *request)
 {
+	const char *path = request->texts[TEXT_PATH];
+	bool again = request->header.statement && request->header.post && request->attempts > 0;
+
 	if (request->statement != NULL)
 		return psprintf("/api/v2/statements/%s", request->statement);
-	return psprintf("%s%s", request->texts[TEXT_PATH],
-					request->header.statement && request->header.post && request->attempts > 0
-						? "&retry=true"
-						: "");
+	/* the session says so itself where it sends a statement to another gateway */
+	return psprintf("%s%s", path, again && strstr(path, SQL_RETRY) == NULL ? SQL_RETRY : "");
 }
 
 /* Sends a request that is in no list of the lane. */

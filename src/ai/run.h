@@ -22,6 +22,8 @@ typedef struct Job
 	char id[SQL_REQUEST_ID_BYTES]; /* of a statement; "" = none */
 	char *handle;				   /* of a statement whose partition is asked for */
 	int partition;				   /* 0 = the first, which comes with the statement's answer */
+	int partitions;				   /* of the result; asked for one after the other */
+	bool sent;
 } Job;
 
 typedef struct Run
@@ -78,9 +80,6 @@ extern bool sophia_run_spends_too_much(Run *run);
 /* Exchange.take */
 extern void sophia_run_take(Exchange *exchange, const AnswerHeader *header, const char *body,
 							Size length);
-
-/* Texts that no row of a statement told of. */
-extern void sophia_run_fail_missing(Run *run);
 
 /* ---- call_cache.c ---- */
 

@@ -123,6 +123,36 @@ is_of_statement(TextSpan state)
 	return state.length == 5 && strncmp(state.text, "42", 2) == 0;
 }
 
+/* Our SQLSTATE of a failure; 391908: the result is too large. */
+static const char *
+sqlstate_of(int status, TextSpan state, TextSpan code, TextSpan message)
+{
+	if (status == 413 || (code.length == 6 && strncmp(code.text, "391908", 6) == 0) ||
+		sophia_openai_too_large(message.text, message.length))
+		return "54000";
+	if (status == 401 || status == 403 ||
+		(state.length == 5 && strncmp(state.text, "42501", 5) == 0))
+		return "28000";
+	if (status == 429)
+		return "53400";
+	if (status == 400 || (state.length == 5 && strncmp(state.text, "22", 2) == 0))
+		return "22023";
+	return "58000";
+}
+
+/* Adds what the account calls a part of its error, where it tells that. */
+static void
+add_detail(char *details, size_t size, const char *name, TextSpan value)
+{
+	size_t length = strlen(details);
+	char text[41];
+
+	if (value.length == 0)
+		return;
+	sophia_openai_clip(text, sizeof(text), value.text, value.length);
+	snprintf(details + length, size - length, "%s%s %s", length > 0 ? ", " : "", name, text);
+}
+
 /* What the account says of a statement that failed. */
 static bool
 refuse(OpenaiProblem *problem, const JsonNode *root, int status)
@@ -130,20 +160,21 @@ refuse(OpenaiProblem *problem, const JsonNode *root, int status)
 	TextSpan message = string_of(member(root, "message"));
 	TextSpan state = string_of(member(root, "sqlState"));
 	TextSpan code = string_of(member(root, "code"));
-	TextSpan handle = string_of(member(root, "statementHandle"));
-	const char *sqlstate = status == 401 ? "28000" : status == 403 ? "42501" : "58000";
+	char text[121] = "";
+	char details[128] = "";
 
-	return fails(problem,
-				 status == 400	 ? "22023"
-				 : status == 429 ? "53400"
-								 : sqlstate,
-				 (status == 400 || status == 408 || status == 413 || status == 422) &&
-					 !is_of_statement(state),
-				 psprintf("HTTP status %d: %.*s (SQLSTATE %.*s, code %.*s, statement %.*s)", status,
-						  (int) Min(message.length, 120), message.text != NULL ? message.text : "",
-						  (int) Min(state.length, 5), state.text != NULL ? state.text : "",
-						  (int) Min(code.length, 10), code.text != NULL ? code.text : "",
-						  (int) Min(handle.length, 40), handle.text != NULL ? handle.text : ""));
+	if (message.length > 0)
+		sophia_openai_clip(text, sizeof(text), message.text, message.length);
+	add_detail(details, sizeof(details), "SQLSTATE", state);
+	add_detail(details, sizeof(details), "code", code);
+	add_detail(details, sizeof(details), "statement", string_of(member(root, "statementHandle")));
+	snprintf(problem->message, sizeof(problem->message), "HTTP status %d%s%s%s%s%s", status,
+			 text[0] != '\0' ? ": " : "", text, details[0] != '\0' ? " (" : "", details,
+			 details[0] != '\0' ? ")" : "");
+	memcpy(problem->sqlstate, sqlstate_of(status, state, code, message), sizeof(problem->sqlstate));
+	problem->too_many = (status == 400 || status == 408 || status == 413 || status == 422) &&
+						!is_of_statement(state);
+	return false;
 }
 
 static bool

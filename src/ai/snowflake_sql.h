@@ -32,6 +32,9 @@ typedef struct SqlAnswer
 /* Length of an id of a request, with its NUL. */
 #define SQL_REQUEST_ID_BYTES 37
 
+/* What the path of a statement ends with that may have come there before. */
+#define SQL_RETRY "&retry=true"
+
 /* A new id (UUID, version 4), by which the account knows a statement that is sent again. */
 extern void sophia_snowflake_sql_id(char *id);
 

@@ -158,6 +158,9 @@ parse_cell(const TaskCall *task, TextSpan text, JsonNode *root)
 	else
 		*root = parser.root;
 	sophia_json_parser_free(&parser);
+	/* an answer may also stand there alone */
+	if (task->task->value == TASK_ANSWERS && root->kind != JSON_ARRAY && root->kind != JSON_OBJECT)
+		*root = (JsonNode){.kind = JSON_STRING, .length = text.length, .u.text = text.text};
 	/* of several answers the first is the surest */
 	if (root->kind == JSON_ARRAY && root->length > 0)
 		*root = root->u.items[0];

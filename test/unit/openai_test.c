@@ -77,6 +77,9 @@ chat_gives(int status, const char *body, const char *sqlstate, const char *expec
 
 #define ANSWER(content) "{\"choices\":[{\"message\":{\"content\":" content "}}]}"
 
+#define EVENT(content) "data: {\"choices\":[{\"delta\":{\"content\":" content "}}]}\n\n"
+#define END			   "data: [DONE]\n\n"
+
 static void
 test_chat_answers(void)
 {
@@ -86,6 +89,22 @@ test_chat_answers(void)
 	ok(chat_gives(200, ANSWER("null"), "58000", "the answer has no text"), "null is none");
 	ok(chat_gives(200, "{\"choices\":[]}", "58000", "the answer has no choices"), "no choice");
 	ok(chat_gives(200, "[]", "58000", "the answer has no choices"), "an array is no answer");
+	ok(chat_gives(200, EVENT("\"a\\u00e9\"") ": ping\n\n" EVENT("\"b\"") END, NULL,
+				  "a\xC3\xA9"
+				  "b"),
+	   "a stream of events gives its parts");
+	ok(chat_gives(200,
+				  "event: message\r\ndata:{\"choices\":[{\"delta\":{\"content\":\"c\"}}],"
+				  "\"finish_reason\":\"stop\"}\r\n\r\n",
+				  NULL, "c"),
+	   "its end may be told beside the choices");
+	ok(chat_gives(200, EVENT("\"a\""), "58000", "the answer broke off before it was whole"),
+	   "a stream without its end is no answer");
+	ok(chat_gives(200, EVENT("\"a\"") "data: {\"error\":{\"message\":\"no\"}}\n\n" END, "58000",
+				  "HTTP status 200: no"),
+	   "a stream may tell an error");
+	ok(chat_gives(200, "data: {\"choices\":[\n\n" END, "58000", "the answer is no JSON"),
+	   "an event is JSON");
 	ok(chat_gives(200, "", "58000", "the answer is no JSON"), "an empty body is no JSON");
 	ok(chat_gives(200, ANSWER("\"a"), "58000", "the answer is no JSON"), "half an answer is none");
 	ok(chat_gives(200, ANSWER("\"\\u0000\""), "22021",

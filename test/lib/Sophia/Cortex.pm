@@ -5,9 +5,10 @@
 #   my $cortex = Sophia::Cortex->new(account => 'MYORG-ACC', user => 'ANN', public => $pem_file, fingerprint => 'SHA256:...', token => 'pat');
 #   $cortex->address; $cortex->requests;
 #
-# What a text asks for happens to its statement: #looks=N: it is done at the Nth look, #parts=N: so many partitions, #busy: 503 when it is first
-# sent, #sql=CODE/STATE: it fails (422) where it has that text; and to its own row: #null, #why=TEXT (no value, with that error), #gone (no row),
-# #value=TEXT.
+# What a text asks for happens to its statement: #looks=N: it is done at the Nth look, #parts=N: so many partitions, #lost=N: that one of them cannot
+# be had, #busy: 503 when it is first sent, #sql=CODE/STATE: it fails (422) where it has that text, #says=TEXT with that message, #renew: the token
+# has expired at the first look; and to its own row: #null, #why=TEXT (no value, with that error), #gone (no row), #value=TEXT.  A chat with #events
+# is answered by a stream of events.  A token of the account may end with ".N": so a renewed one is another one.
 package Sophia::Cortex;
 use strict;
 use warnings;
@@ -54,8 +55,9 @@ sub _serve
 		my ($length) = ($head // '') =~ /^Content-Length: *(\d+)/mi;
 		while (length($body // '') < ($length // 0)) { sysread($client, $body, 65536, length $body) or last }
 		my ($status, $answer) = $self->_answer($head // '', $body // '');
-		$answer = $json->encode($answer);
-		print $client "HTTP/1.1 $status Reason\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: " . length($answer) . "\r\n\r\n$answer";
+		my $type = ref $answer ? 'application/json' : 'text/event-stream';
+		$answer = $json->encode($answer) if ref $answer;
+		print $client "HTTP/1.1 $status Reason\r\nContent-Type: $type\r\nConnection: close\r\nContent-Length: " . length($answer) . "\r\n\r\n$answer";
 		close $client;
 	}
 	POSIX::_exit(0);
@@ -75,13 +77,27 @@ sub _answer
 	return (401, { message => "$wrong: $bearer", code => '390144', request_id => 'r' }) if $wrong;
 	return (200, { models => [ { name => 'mistral-large2' } ] }) if $path eq '/api/v2/cortex/models';
 	return $self->_embed($request) if $path eq '/api/v2/cortex/inference:embed';
-	return $self->_statement($head, $method, $path, $request) if $path =~ m{^/api/v2/statements};
+	return $self->_statement($head, $method, $path, $request, $bearer) if $path =~ m{^/api/v2/statements};
 	return (404, { message => 'no such path', code => '390404' }) if $path ne '/api/v2/cortex/v1/chat/completions';
 	my $text = $request->{messages}[-1]{content};
 	return ($1, { message => 'as asked', code => '1', request_id => 'r' }) if $text =~ /#status=(\d+)/;
+	return (200, { choices => [ { index => 0, message => { role => 'assistant', content => '{"a": 1}' } } ], finish_reason => 'stop' }) if $request->{response_format};
+	return (200, _events("echo: $text")) if $text =~ /#events/;
 	return (200, { choices => [ { index => 0, finish_reason => 'stop', message => { role => 'assistant', content => "echo: $text" } } ],
 		usage => { prompt_tokens => 7, completion_tokens => 3, total_tokens => 10 } });
 }
+
+# A text by a character an event.
+sub _events
+{
+	my ($text) = @_;
+	my @events = map { { choices => [ { index => 0, delta => { content => $_ } } ] } } split //, $text;
+	push @events, { choices => [ { index => 0, delta => {}, finish_reason => 'stop' } ] }, { choices => [], usage => { prompt_tokens => 7, completion_tokens => 3, total_tokens => 10 } };
+	return join '', map({ "data: " . $json->encode($_) . "\n\n" } @events), "data: [DONE]\n\n";
+}
+
+# Dimensions of models that have as many as theirs have; others have 2.
+my %dimensions = ('snowflake-arctic-embed-m-v1.5' => 768, 'snowflake-arctic-embed-l-v2.0' => 1024);
 
 # Each vector is an array within an array; the last text comes first.
 sub _embed
@@ -91,14 +107,14 @@ sub _embed
 	for my $index (0 .. $#{ $request->{text} })
 	{
 		return (400, { message => 'refused', code => '1' }) if $request->{text}[$index] =~ /#refuse/;
-		unshift @data, { object => 'embedding', index => $index, embedding => [ [ length $request->{text}[$index], 0.5 ] ] };
+		unshift @data, { object => 'embedding', index => $index, embedding => [ [ length $request->{text}[$index], (0.5) x (($dimensions{ $request->{model} } // 2) - 1) ] ] };
 	}
 	return (200, { object => 'list', data => \@data, model => $request->{model}, usage => { total_tokens => 5 * @data } });
 }
 
 sub _statement
 {
-	my ($self, $head, $method, $path, $request) = @_;
+	my ($self, $head, $method, $path, $request, $bearer) = @_;
 	return (400, { code => '391903', message => 'no User-Agent' }) if $head !~ /^User-Agent: \S/mi;
 	my $known = $self->{statements} //= {};
 	if ($method eq 'POST' && $path =~ m{^/api/v2/statements\?requestId=([0-9a-f-]{36})&async=true&nullable=true(&retry=true)?$})
@@ -107,7 +123,9 @@ sub _statement
 		my $handle = "01b66701-0000-0000-0000-$1" =~ s/-[0-9a-f-]+-/-0000-/r;
 		return (503, { code => '1', message => 'busy' }) if $request->{statement} && join('', map { $_->{value} } values %{ $request->{bindings} }) =~ /#busy/ && !$self->{busy}{$id}++;
 		return (400, { code => '1', message => 'sent again without retry' }) if $self->{busy}{$id} && !$again;
-		$known->{$handle} //= $self->_run($request);
+		# the same id again is the same statement, and says so
+		return (400, { code => '1', message => 'sent again without retry' }) if $known->{$handle} && !$again;
+		$known->{$handle} //= { %{ $self->_run($request) }, bearer => $bearer };
 		return (202, { code => '333334', message => 'Asynchronous execution in progress. Use provided query id to perform query monitoring and management.',
 			statementHandle => $handle, statementStatusUrl => "/api/v2/statements/$handle" });
 	}
@@ -118,6 +136,8 @@ sub _statement
 		$statement->{looks} = 1e9;
 		return (200, { code => '000604', message => 'successfully canceled', statementHandle => $handle });
 	}
+	return (401, { code => '390318', message => 'token expired' }) if $statement->{renew} && $bearer eq $statement->{bearer};
+	return (422, { code => '000710', sqlState => '02000', message => 'the partition is lost', statementHandle => $handle }) if $partition && $partition == $statement->{lost};
 	return (200, { data => $statement->{partitions}[$partition] }) if defined $partition;
 	return (202, { code => '333334', message => 'in progress', statementHandle => $handle, statementStatusUrl => "/api/v2/statements/$handle" }) if $statement->{looks}-- > 1;
 	return (422, { %{ $statement->{failed} }, statementHandle => $handle }) if $statement->{failed};
@@ -134,19 +154,21 @@ sub _run
 	my @bound = map { $request->{bindings}{$_}{value} } sort { $a <=> $b } keys %{ $request->{bindings} };
 	my $texts = JSON::PP->new->decode(splice @bound, ($before =~ tr/?//), 1);
 	my $all = join ' ', @$texts;
-	return { failed => { code => $1, sqlState => $2, message => 'the statement has failed' }, looks => 1 } if $all =~ m{#sql=(\d+)/(\w+)};
+	my ($says) = $all =~ /#says=(.*)/s;
+	return { failed => { code => $1, sqlState => $2, message => $says // 'the statement has failed' }, looks => 1 } if $all =~ m{#sql=(\d+)/(\w+)};
 	my @rows;
 	for my $index (0 .. $#$texts)
 	{
 		my $text = $texts->[$index];
 		my $value = $text =~ /#value=(.*)/ ? $1 : _value($request->{statement}, $text, @bound);
 		next if $text =~ /#gone/;
-		push @rows, [ "$index", $text =~ /#null|#why/ ? undef : $value, $text =~ /#why=(\w+)/ ? $1 : undef ];
+		push @rows, [ "$index", $text =~ /#null|#why/ ? undef : $value, $text =~ /#why=(.+)/ ? $1 : undef ];
 	}
 	my $parts = $all =~ /#parts=(\d+)/ ? $1 : 1;
 	my @partitions = map { [] } 1 .. $parts;
 	push @{ $partitions[ $_ * $parts / @rows ] }, $rows[$_] for 0 .. $#rows;
-	return { partitions => \@partitions, rows => scalar @rows, looks => $all =~ /#looks=(\d+)/ ? $1 : 1 };
+	return { partitions => \@partitions, rows => scalar @rows, looks => $all =~ /#looks=(\d+)/ ? $1 : 1, lost => $all =~ /#lost=(\d+)/ ? $1 : 0,
+		renew => scalar($all =~ /#renew/) };
 }
 
 sub _value
@@ -167,7 +189,7 @@ sub _value
 sub _wrong_token
 {
 	my ($self, $type, $token) = @_;
-	return $token eq $self->{token} ? '' : 'unknown token' if $type eq 'PROGRAMMATIC_ACCESS_TOKEN' || $type eq 'OAUTH';
+	return $token =~ s/\.\d$//r eq $self->{token} ? '' : 'unknown token' if $type eq 'PROGRAMMATIC_ACCESS_TOKEN' || $type eq 'OAUTH';
 	return "unknown type of token \"$type\"" if $type ne 'KEYPAIR_JWT';
 	my ($header, $claims, $signature) = split /\./, $token;
 	return 'no JWT' if !defined $signature;
