@@ -33,15 +33,20 @@ COMMENT ON FUNCTION sophia.enrichment_model(text, text) IS 'internal: the model 
 
 -- ---- noting what changed ----
 
+CREATE FUNCTION sophia.note_keys(name text, keys jsonb[]) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+  INSERT INTO sophia.enrichment_queue AS q (name, key) SELECT DISTINCT note_keys.name, k FROM unnest(keys) AS k
+  ON CONFLICT (name, key) DO UPDATE SET changes = q.changes + 1, attempts = 0, next_at = now(), is_dead = false, error_code = NULL, error = NULL
+$$;
+COMMENT ON FUNCTION sophia.note_keys(text, jsonb[]) IS 'internal: notes changed rows for an enrichment';
+
 -- Row trigger: its arguments are the enrichment and the columns of its key.
 CREATE FUNCTION sophia.note_enrichment() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  INSERT INTO sophia.enrichment_queue AS q (name, key)
-    SELECT DISTINCT TG_ARGV[0], (SELECT jsonb_object_agg(k, r.doc -> k) FROM unnest(TG_ARGV[1:]) AS k)
-    FROM (SELECT to_jsonb(NEW) AS doc WHERE TG_OP <> 'DELETE' UNION ALL SELECT to_jsonb(OLD) WHERE TG_OP <> 'INSERT') AS r
-    WHERE EXISTS (SELECT FROM sophia.enrichments AS e WHERE e.name = TG_ARGV[0])
-  ON CONFLICT (name, key) DO UPDATE SET changes = q.changes + 1, attempts = 0, next_at = now(), is_dead = false, error_code = NULL, error = NULL;
+  PERFORM sophia.note_keys(e.name, ARRAY(SELECT (SELECT jsonb_object_agg(k, r.doc -> k) FROM unnest(TG_ARGV[1:]) AS k)
+      FROM (SELECT to_jsonb(NEW) AS doc WHERE TG_OP <> 'DELETE' UNION ALL SELECT to_jsonb(OLD) WHERE TG_OP <> 'INSERT') AS r))
+    FROM sophia.enrichments AS e WHERE e.name = TG_ARGV[0];
   PERFORM sophia.wake_jobs();
   RETURN NULL;
 END;
@@ -61,9 +66,7 @@ BEGIN
   IF NOT EXISTS (SELECT FROM sophia.consumer_state AS c WHERE c.consumer = sophia.enrichment_consumer(pull_changes.name)) THEN
     RETURN;
   END IF;
-  INSERT INTO sophia.enrichment_queue AS q (name, key)
-    SELECT pull_changes.name, b.key FROM sophia.next_batch(sophia.enrichment_consumer(pull_changes.name), 5000) AS b
-  ON CONFLICT (name, key) DO UPDATE SET changes = q.changes + 1, attempts = 0, next_at = now(), is_dead = false, error_code = NULL, error = NULL;
+  PERFORM sophia.note_keys(pull_changes.name, ARRAY(SELECT b.key FROM sophia.next_batch(sophia.enrichment_consumer(pull_changes.name), 5000) AS b));
   PERFORM sophia.commit_batch(sophia.enrichment_consumer(pull_changes.name));
 END;
 $$;

@@ -55,10 +55,6 @@ CREATE FUNCTION sophia.require_jobs() RETURNS void
   AS 'MODULE_PATHNAME', 'sophia_require_jobs' LANGUAGE C STABLE;
 COMMENT ON FUNCTION sophia.require_jobs() IS 'internal: raises an error where no jobs worker works for this database';
 
-CREATE FUNCTION sophia.queue_retention() RETURNS interval
-  AS 'MODULE_PATHNAME', 'sophia_queue_retention' LANGUAGE C STABLE;
-COMMENT ON FUNCTION sophia.queue_retention() IS 'internal: the setting sophia_stack.ai_queue_retention';
-
 -- The arguments with an empty text at a place, which is like the one that was there: text, or JSON.
 CREATE FUNCTION sophia.without_input(arguments jsonb, place integer) RETURNS jsonb
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -143,7 +139,7 @@ DECLARE
   first sophia.ai_jobs;
 BEGIN
   DELETE FROM sophia.ai_jobs AS j WHERE j.id = ANY (ARRAY(SELECT o.id FROM sophia.ai_jobs AS o
-    WHERE o.finished_at < now() - sophia.queue_retention() ORDER BY o.finished_at LIMIT 1000 FOR UPDATE SKIP LOCKED));
+    WHERE o.finished_at < now() - current_setting('sophia_stack.ai_queue_retention')::interval ORDER BY o.finished_at LIMIT 1000 FOR UPDATE SKIP LOCKED));
   SELECT j.* INTO first FROM sophia.ai_jobs AS j WHERE j.state = 'pending' AND j.next_at <= now()
     ORDER BY j.priority DESC, j.id LIMIT 1 FOR UPDATE SKIP LOCKED;
   IF NOT FOUND THEN
@@ -181,19 +177,20 @@ COMMENT ON FUNCTION sophia.is_passing_error(text) IS 'internal: whether a call t
 CREATE FUNCTION sophia.finish_jobs(handle jsonb, results sophia.ai_result[]) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
   WITH outcome AS (
-    SELECT (t.id #>> '{}')::bigint AS id, r.value, r.error_code, r.error, r.provider, r.model, r.tokens_in, r.tokens_out, r.cost, r.cached, r.ms, r.ord, r.prompt_version
+    SELECT j.id, r.value, r.error_code, r.error, r.provider, r.model, r.tokens_in, r.tokens_out, r.cost, r.cached, r.ms, r.ord, r.prompt_version,
+      CASE WHEN r.ord IS NULL THEN 'open' WHEN r.error_code IS NULL THEN 'done'
+        WHEN sophia.is_passing_error(r.error_code) AND j.attempts < j.max_attempts THEN 'again' ELSE 'failed' END AS fate
     FROM jsonb_array_elements(handle) WITH ORDINALITY AS t (id, n)
     JOIN unnest(results) WITH ORDINALITY AS r (value, error_code, error, provider, model, tokens_in, tokens_out, cost, cached, ms, ord, prompt_version, n)
-      USING (n)),
+      USING (n)
+    JOIN sophia.ai_jobs AS j ON j.id = (t.id #>> '{}')::bigint),
   finished AS (
     UPDATE sophia.ai_jobs AS j
-    SET state = CASE WHEN o.ord IS NULL OR o.error_code IS NOT NULL AND sophia.is_passing_error(o.error_code) AND j.attempts < j.max_attempts THEN 'pending'
-        WHEN o.error_code IS NOT NULL THEN 'failed' ELSE 'done' END,
-      attempts = j.attempts - (o.ord IS NULL)::integer,
-      next_at = CASE WHEN o.ord IS NULL THEN j.next_at ELSE clock_timestamp() + least(300, 2 ^ (j.attempts - 1)) * interval '1 second' END,
-      finished_at = CASE WHEN o.ord IS NOT NULL AND NOT (o.error_code IS NOT NULL AND sophia.is_passing_error(o.error_code) AND j.attempts < j.max_attempts)
-        THEN clock_timestamp() END,
-      result = CASE WHEN o.ord IS NOT NULL THEN
+    SET state = CASE WHEN o.fate IN ('open', 'again') THEN 'pending' ELSE o.fate END,
+      attempts = j.attempts - (o.fate = 'open')::integer,
+      next_at = CASE o.fate WHEN 'open' THEN j.next_at ELSE clock_timestamp() + least(300, 2 ^ (j.attempts - 1)) * interval '1 second' END,
+      finished_at = CASE WHEN o.fate IN ('done', 'failed') THEN clock_timestamp() END,
+      result = CASE WHEN o.fate <> 'open' THEN
         (o.value, o.error_code, o.error, o.provider, o.model, o.tokens_in, o.tokens_out, o.cost, o.cached, o.ms, 1, o.prompt_version)::sophia.ai_result END
     FROM outcome AS o
     WHERE j.id = o.id AND j.state = 'running'

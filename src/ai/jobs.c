@@ -92,7 +92,7 @@ work_until_idle(void)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		(void) sophia_registry_take_jobs_wanted();
+		sophia_registry_take_jobs_wanted();
 		worked = sophia_enabled && work(turn, &expects);
 		if (worked)
 			busy_at = sophia_clock_ms();

@@ -30,7 +30,6 @@ PG_FUNCTION_INFO_V1(sophia_count_columns);
 PG_FUNCTION_INFO_V1(sophia_require_jobs);
 PG_FUNCTION_INFO_V1(sophia_wake_jobs);
 PG_FUNCTION_INFO_V1(sophia_job_result);
-PG_FUNCTION_INFO_V1(sophia_queue_retention);
 
 /* How often a session looks for the result that it waits for: soon at first. */
 #define FIRST_LOOK_MS 5
@@ -120,16 +119,6 @@ sophia_wake_jobs(PG_FUNCTION_ARGS)
 {
 	sophia_registry_want_jobs_at_commit();
 	PG_RETURN_VOID();
-}
-
-/* queue_retention(): how long a finished job is kept */
-Datum
-sophia_queue_retention(PG_FUNCTION_ARGS)
-{
-	Interval *kept = palloc0(sizeof(Interval));
-
-	kept->time = sophia_ai_queue_retention * INT64CONST(60) * USECS_PER_SEC;
-	PG_RETURN_INTERVAL_P(kept);
 }
 
 /* ---- result ---- */

@@ -320,21 +320,16 @@ sophia_registry_forget_jobs(const List *databases)
 	LWLockRelease(sophia_registry->lock);
 }
 
-bool
+void
 sophia_registry_take_jobs_wanted(void)
 {
-	bool wanted = false;
-
 	LWLockAcquire(sophia_registry->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < SOPHIA_WORKER_SLOTS; i++)
 	{
-		if (sophia_registry->jobs_wanted[i] != MyDatabaseId)
-			continue;
-		sophia_registry->jobs_wanted[i] = InvalidOid;
-		wanted = true;
+		if (sophia_registry->jobs_wanted[i] == MyDatabaseId)
+			sophia_registry->jobs_wanted[i] = InvalidOid;
 	}
 	LWLockRelease(sophia_registry->lock);
-	return wanted;
 }
 
 bool

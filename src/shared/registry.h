@@ -111,8 +111,8 @@ extern bool sophia_registry_config_changed(void);
 /* True once after each transaction that committed rows to be fed in this worker's database. */
 extern bool sophia_registry_rows_landed(void);
 
-/* For the jobs worker: true once after each time that its database had work for it. */
-extern bool sophia_registry_take_jobs_wanted(void);
+/* For the jobs worker, before it looks for work: what is told from now on is new. */
+extern void sophia_registry_take_jobs_wanted(void);
 
 /* Which workers of this worker's database run: bit i for the one of index i. */
 extern uint32 sophia_registry_living_workers(void);
