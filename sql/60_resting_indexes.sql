@@ -49,14 +49,16 @@ END
 $$;
 COMMENT ON FUNCTION sophia.rest_indexes(text[]) IS 'internal: has the indexes of these tables of processed_data rest if all of these are empty, and returns those that do';
 
--- What comes next is planned by these rows, and autovacuum sees them only after the commit.
+-- What comes next is planned by these rows, and autovacuum sees them only after the commit: it takes the large sample.
 CREATE FUNCTION sophia.analyze_filled(target text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET default_statistics_target = 20
 AS $$
 BEGIN
   EXECUTE format('ANALYZE processed_data.%I (%s)', target, CASE target
     WHEN 'unified_contacts' THEN 'id, source_system, source_id, email_norm, phone_e164, identity_id, is_internal, is_bot'
+    WHEN 'identities' THEN 'identity_id, size'
     WHEN 'interaction_timeline' THEN 'id, source_system, occurred_at, owner_contact_id, thread_key'
     ELSE 'interaction_id, ordinal, contact_id, email_norm' END);
 END

@@ -192,6 +192,8 @@ AS $$
 DECLARE
   sources constant text[] := ARRAY(SELECT s.name FROM unnest('{gong,slack,hubspot}'::text[]) WITH ORDINALITY AS s (name, place)
     WHERE sophia.has_source(s.name) ORDER BY s.place);
+  looked_up constant regclass[] := array_remove(ARRAY[to_regclass('processed_data.idx_interaction_timeline_thread'),
+    to_regclass('processed_data.idx_interaction_timeline_owner')], NULL);
   source text;
   resting regclass[];
   written bigint := 0;
@@ -207,11 +209,11 @@ BEGIN
   PERFORM sophia.analyze_filled('interaction_participants');
   resting := sophia.rest_indexes('{interaction_timeline}');
   FOREACH source IN ARRAY sources LOOP
-    -- Meetings of HubSpot look for the calls of Gong that show them as well.
+    -- Meetings of HubSpot look, by these two indexes, for the calls of Gong that show them as well.
     IF source = 'hubspot' THEN
-      PERFORM sophia.rebuild_indexes(resting);
+      PERFORM sophia.rebuild_indexes(ARRAY(SELECT r.index FROM unnest(resting) AS r (index) WHERE r.index = ANY (looked_up)));
       PERFORM sophia.analyze_filled('interaction_timeline');
-      resting := '{}';
+      resting := ARRAY(SELECT r.index FROM unnest(resting) AS r (index) WHERE r.index <> ALL (looked_up));
     END IF;
     written := written + sophia.fill_rows('interaction_timeline', source);
     PERFORM sophia.note_ahead(source);

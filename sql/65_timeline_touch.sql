@@ -42,6 +42,7 @@ COMMENT ON FUNCTION sophia.keep_inputs(text, text[], text[], text[]) IS
 CREATE FUNCTION sophia.current_inputs(input text, keys text[]) RETURNS TABLE (key text, value text)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan
 AS $$
 BEGIN
   CASE input

@@ -39,7 +39,7 @@ BEGIN
   FROM processed_data.unified_contacts AS c
   WHERE NOT c.is_bot
   GROUP BY c.identity_id;
-  ANALYZE processed_data.identities (identity_id, size);
+  PERFORM sophia.analyze_filled('identities');
 END
 $$;
 COMMENT ON FUNCTION sophia.fill_identities() IS 'internal: writes identities and identity_links where there are none yet';

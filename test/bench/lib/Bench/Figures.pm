@@ -5,7 +5,7 @@ use warnings;
 use Exporter qw(import);
 use POSIX ();
 
-our @EXPORT_OK = qw(median percentile processors say_line);
+our @EXPORT_OK = qw(median memory percentile processors say_line);
 
 sub say_line { print map({ "$_\n" } @_); return }
 
@@ -29,6 +29,14 @@ sub processors
 {
 	open my $cpus, '<', '/proc/cpuinfo' or die "no /proc: $!\n";
 	return scalar grep { /^processor/ } <$cpus>;
+}
+
+# How much memory the machine has, in MB.
+sub memory
+{
+	open my $file, '<', '/proc/meminfo' or die "no /proc: $!\n";
+	my ($total) = map { /^MemTotal:\s+(\d+)/ } <$file>;
+	return int($total / 1024);
 }
 
 1;
